@@ -1,0 +1,345 @@
+"""The configuration: frozen dataclasses, one docstring under each field; load, merge, check, compare. Only home of omegaconf.
+
+A field built with `knob` steers how a run executes (workers, devices, addresses) and never what it writes; every other
+field is part of the run's identity: a run directory refuses to be resumed when one of those differs.
+"""
+
+import ast
+import inspect
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. The message names the key, the rule, the value and the fix."""
+
+
+def knob(default: Any) -> Any:
+    """A field that changes how a run executes but no byte of its dataset."""
+    return field(default=default, metadata={"knob": True})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    dir: str = knob("")
+    """Where the run lives: a local directory, file:///path or s3://bucket/prefix. Required."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+
+
+@dataclass(frozen=True)
+class StorageConfig:
+    endpoint_url: str = knob("")
+    """S3 endpoint; empty: AWS_ENDPOINT_URL, else AWS itself. Credentials come from the standard AWS chain only."""
+    region: str = knob("")
+    """S3 region; empty: the standard AWS chain."""
+    addressing_style: Literal["auto", "path", "virtual"] = knob("auto")
+    """How S3 requests name the bucket; self-hosted gateways usually want `path`."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    address: str = knob("")
+    """Address of a running Ray cluster; empty: the job's own cluster, else a Ray started in this process."""
+    num_cpus: int = knob(0)
+    """CPUs of a Ray started in this process; 0: all of the machine."""
+
+
+@dataclass(frozen=True)
+class RecognizerConfig:
+    kind: Literal["toy", "onnx"] = "toy"
+    """`toy`: the shipped recogniser of the toy world; `onnx`: an ArcFace-style model from `recognizer.path`."""
+    path: str = knob("")
+    """The ONNX file. InsightFace's published models are licensed for non-commercial research only."""
+    sha256: str = ""
+    """Expected SHA-256 of the file; required for `onnx`."""
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    source: str = "toy"
+    """`toy`: rendered faces; else a folder of images, *.tar (WebDataset) or *.parquet, local or s3://."""
+    num_faces: int = 2000
+    """Faces to embed: rendered (`toy`), or the first so many of the source; 0: all of the source."""
+    identity_spread: float = 1.0
+    """`toy` only: share (0..1] of every identity parameter's range that faces are drawn from; small: a biased gallery."""
+    batch_size: int = 64
+    """Images per forward pass of the recogniser."""
+    max_bad_fraction: float = knob(0.01)
+    """Stop when more than this share of the images is unreadable, misshapen, duplicate or without embedding."""
+    num_actors: int = knob(0)
+    """Recogniser actors; 0: one per available CPU (or GPU)."""
+    gpus_per_actor: float = knob(0.0)
+    """GPUs that each recogniser actor reserves."""
+
+
+@dataclass(frozen=True)
+class PackingConfig:
+    num_identities: int = 1000
+    """Identities to pack; the start is as many gallery embeddings, so the gallery must hold at least so many."""
+    separation: Literal["closest_pair", "nearest", "logsumexp"] = "logsumexp"
+    """What is minimised: cosine of the closest pair (the paper), mean nearest cosine, or a soft maximum over all pairs."""
+    alpha: float = 0.5
+    """Weight of the term that keeps references near gallery embeddings (HyperFace, ICLR 2025: 0.5); 0: none."""
+    steps: int = 500
+    """Optimisation steps; 0: the references are the gallery embeddings themselves."""
+    learning_rate: float = 0.01
+    """Step size of Adam on the embeddings. 0.01 is recalled from the paper, not verified."""
+    batch_identities: int = 0
+    """Identities per step (Algorithm 2 of the paper); 0: all of them."""
+    checkpoint_every: int = knob(200)
+    """Steps between checkpoints."""
+    num_workers: int = knob(1)
+    """Ray Train workers among which the references are sharded by rows."""
+    gpus_per_worker: float = knob(0.0)
+    """GPUs that each packing worker reserves; above 0 the all-gather runs on NCCL, else on gloo."""
+    max_failures: int = knob(3)
+    """Worker failures after which packing gives up; each restarts from the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    generator: Literal["toy_render", "toy_diffusion"] = "toy_render"
+    """`toy_render`: inverse graphics, fast; `toy_diffusion`: a small conditional latent diffusion model."""
+    images_per_identity: int = 8
+    """Images of each identity (the paper: 64)."""
+    images_per_shard: int = 256
+    """Images per shard: the unit of work, retry, resume and storage."""
+    beta: float = 0.01
+    """Noise on the reference for each image, Algorithm 3: normalise(x + beta v). 0.01 is recalled, not verified."""
+    batch_size: int = 32
+    """Images per call of the generator; fixed by the plan so that a shard's bytes can be reproduced."""
+    diffusion_steps: int = 8
+    """Sampling steps of a diffusion generator."""
+    guidance: float = 1.5
+    """Classifier-free guidance of a diffusion generator; 1: none."""
+    min_cosine: float = 0.3
+    """An image whose cosine to its reference is below this is drawn again."""
+    max_attempts: int = 3
+    """Draws of one image; after the last it is recorded as a reject."""
+    num_actors: int = knob(0)
+    """Generator actors; 0: one per available CPU (or GPU)."""
+    gpus_per_actor: float = knob(0.0)
+    """GPUs that each generator actor reserves."""
+    max_failures: int = knob(3)
+    """Times a shard is tried again after its actor died, before the job fails."""
+    repair: bool = knob(False)
+    """Make again, and replace, shards that are truncated, foreign or damaged. Otherwise they stop the job."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    format: Literal["webdataset", "parquet", "both"] = "webdataset"
+    """File format of the shards."""
+    jpeg_quality: int = 95
+    """Quality of the JPEG images, 1 to 100."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    max_images: int = knob(4000)
+    """Images that are read back and embedded by recogniser and judge for the report."""
+    grid_identities: int = knob(10)
+    """Rows of the face grids."""
+    grid_images: int = knob(8)
+    """Columns of the face grids."""
+
+
+@dataclass(frozen=True)
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    packing: PackingConfig = field(default_factory=PackingConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
+    """(key, holds, rule) for every rule that a type cannot express."""
+    yield "run.dir", bool(c.run.dir), "is required: a local directory or s3://bucket/prefix, e.g. run.dir=runs/demo"
+    yield "run.seed", c.run.seed >= 0, "must be at least 0"
+    yield "cluster.num_cpus", c.cluster.num_cpus >= 0, "must be at least 0 (0: all)"
+    onnx = c.recognizer.kind == "onnx"
+    yield "recognizer.path", bool(c.recognizer.path) or not onnx, "is required when recognizer.kind=onnx"
+    yield (
+        "recognizer.sha256",
+        len(c.recognizer.sha256) == 64 or not onnx,
+        ("must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`) when recognizer.kind=onnx"),
+    )
+    toy = c.embed.source == "toy"
+    yield "embed.source", not (toy and onnx), "`toy` renders 64x64 faces for the toy recogniser; give real face images"
+    yield "embed.num_faces", c.embed.num_faces >= (1 if toy else 0), "must be at least 1 for embed.source=toy, else 0"
+    yield "embed.identity_spread", 0 < c.embed.identity_spread <= 1, "must be above 0 and at most 1"
+    yield "embed.batch_size", c.embed.batch_size >= 1, "must be at least 1"
+    yield "embed.max_bad_fraction", 0 <= c.embed.max_bad_fraction <= 1, "must be between 0 and 1"
+    yield "packing.num_identities", c.packing.num_identities >= 2, "must be at least 2: one identity has no neighbour"
+    if toy:
+        enough = c.embed.num_faces >= c.packing.num_identities
+        rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
+        yield "packing.num_identities", enough, rule
+    yield "packing.alpha", c.packing.alpha >= 0, "must be at least 0"
+    yield "packing.steps", c.packing.steps >= 0, "must be at least 0"
+    yield "packing.learning_rate", c.packing.learning_rate > 0, "must be above 0"
+    b, n = c.packing.batch_identities, c.packing.num_identities
+    yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
+    yield "packing.checkpoint_every", c.packing.checkpoint_every >= 1, "must be at least 1"
+    yield "packing.num_workers", 1 <= c.packing.num_workers <= n, "must be between 1 and packing.num_identities"
+    yield "synthesis.images_per_identity", 1 <= c.synthesis.images_per_identity <= 10_000, "must be between 1 and 10000"
+    yield "synthesis.images_per_shard", c.synthesis.images_per_shard >= 1, "must be at least 1"
+    yield "synthesis.beta", c.synthesis.beta >= 0, "must be at least 0"
+    yield "synthesis.batch_size", c.synthesis.batch_size >= 1, "must be at least 1"
+    yield "synthesis.diffusion_steps", c.synthesis.diffusion_steps >= 1, "must be at least 1"
+    yield "synthesis.guidance", c.synthesis.guidance >= 1, "must be at least 1 (1: no guidance)"
+    yield "synthesis.min_cosine", -1 <= c.synthesis.min_cosine <= 1, "must be between -1 and 1"
+    yield "synthesis.max_attempts", c.synthesis.max_attempts >= 1, "must be at least 1"
+    toy_generator = c.synthesis.generator in ("toy_render", "toy_diffusion")
+    yield "synthesis.generator", not (toy_generator and onnx), "toy generators draw for recognizer.kind=toy only"
+    yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
+    for key, value in flat(c).items():
+        if isinstance(value, float):
+            yield key, math.isfinite(value), "must be a finite number"
+        if key.endswith(("num_actors", "max_failures", "gpus_per_actor", "gpus_per_worker")):
+            yield key, value >= 0, "must be at least 0"
+        if key.startswith("report."):
+            yield key, value >= 1, "must be at least 1"
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (None: the defaults), apply `key=value` overrides, check.
+
+    Raises:
+        ConfigError: unknown key, wrong type, impossible value or unreadable file.
+    """
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
+    try:
+        given = OmegaConf.load(path) if path else OmegaConf.create()
+        if not OmegaConf.is_dict(given):
+            raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+        merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or path}: {str(error.msg or error).splitlines()[0]}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; give a YAML file, e.g. jobs/configs/toy.yaml"
+        ) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError naming every rule that does not hold."""
+    values = flat(config)
+    broken = [f"{key} {rule}; it is {values[key]!r}" for key, holds, rule in _rules(config) if not holds]
+    if broken:
+        raise ConfigError("\n".join(broken))
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The configuration as {"section.key": value}."""
+    out: dict[str, Any] = {}
+    for f in fields(config):
+        value, key = getattr(config, f.name), prefix + f.name
+        out.update(flat(value, key + ".") if is_dataclass(value) else {key: value})
+    return out
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """{"section.key": value} of the fields that change what a run writes (everything but the knobs)."""
+    values = flat(config)
+    for section in fields(config):
+        for f in fields(getattr(config, section.name)):
+            if f.metadata.get("knob"):
+                del values[f"{section.name}.{f.name}"]
+    return values
+
+
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line per key whose value differs: `key: recorded -> wanted`."""
+    return [
+        f"{key}: {recorded.get(key)!r} -> {wanted.get(key)!r}"
+        for key in sorted(recorded.keys() | wanted.keys())
+        if recorded.get(key) != wanted.get(key)
+    ]
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, readable by `load`."""
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+
+
+def local_path(path: str) -> str:
+    """A path of the configuration made absolute against the directory the user works in.
+
+    A submitted Ray job runs in an unpacked copy of the working directory that Ray deletes later, so a relative path
+    is taken from HYPERFACE_BASE_DIR there (`make demo` sets it on the local cluster).
+
+    Raises:
+        ConfigError: relative path in a submitted job without HYPERFACE_BASE_DIR.
+    """
+    if "://" in path or os.path.isabs(path):
+        return path
+    base = os.environ.get("HYPERFACE_BASE_DIR")
+    if base is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ConfigError(f"{path}: a relative path would be lost with this Ray job; use s3:// or an absolute path")
+    return str(Path(base or ".", path).resolve())
+
+
+def _field_docs(section: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, read from its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for node, after in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            docs[ast.unparse(node.target)] = " ".join(str(after.value.value).split())
+    return docs
+
+
+def describe() -> str:
+    """Every key with its choices or type, default and meaning."""
+    lines = []
+    for section in fields(Config):
+        cls = type(getattr(Config(), section.name))
+        docs = _field_docs(cls)
+        lines.append(f"\n{section.name}")
+        for f in fields(cls):
+            choices = getattr(f.type, "__args__", None)
+            kind = "|".join(choices) if choices else getattr(f.type, "__name__", str(f.type))
+            lines.append(f"  {section.name}.{f.name}={f.default!r}  ({kind})")
+            lines.append(textwrap.fill(docs[f.name], 110, initial_indent="      ", subsequent_indent="      "))
+    return "\n".join(lines)
+
+
+def from_command_line(purpose: str, module: str) -> Config:
+    """Parse `python -m MODULE CONFIG.yaml [key=value ...]`; `--help` prints every key and exits 0.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        _print_help(purpose, module, 0 if arguments else 2)
+    path = None if "=" in arguments[0] else arguments[0]
+    return load(path, arguments[1:] if path else arguments)
+
+
+def _print_help(purpose: str, module: str, code: int) -> NoReturn:
+    print(f"{purpose}\n\nusage: python -m {module} CONFIG.yaml [key=value ...]\n{describe()}")
+    raise SystemExit(code)

@@ -1,0 +1,78 @@
+"""Tables of unit embeddings as Parquet: the gallery (`key`: string) and the references (`identity`: int64).
+
+N: rows, D: embedding dimension.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hyperface.storage import Store
+
+UNIT_TOLERANCE = 1e-3
+
+
+class EmbeddingError(ValueError):
+    """An embedding table that cannot be used. The message names the file, the rule and the rows."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Rows of a table, in its order."""
+
+    names: list[str] | list[int]
+    """The key of each face, or the number of each identity."""
+    vectors_ND: NDArray[np.float32]
+
+
+def to_parquet(column: str, embeddings: Embeddings) -> bytes:
+    """A Parquet file with the columns `column` and `embedding`: fixed_size_list<float32>[D]; same rows, same bytes."""
+    kind = pa.int64() if column == "identity" else pa.string()
+    vectors_ND = np.ascontiguousarray(embeddings.vectors_ND, dtype=np.float32)
+    flat = pa.array(vectors_ND.reshape(-1))
+    table = pa.table(
+        {
+            column: pa.array(embeddings.names, kind),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1]),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read(store: Store, name: str, column: str) -> Embeddings:
+    """Read and check a table written by `to_parquet`.
+
+    Raises:
+        EmbeddingError: not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
+        FileNotFoundError: no such file.
+    """
+    uri = store.uri(name)
+    with store.open(name) as file:
+        try:
+            table = pq.read_table(file, columns=[column, "embedding"])
+            kind = table.schema.field("embedding").type
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
+    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+        raise EmbeddingError(f"{uri}: column `embedding` must be fixed_size_list<float32>; it is {kind}")
+    if table.num_rows == 0:
+        raise EmbeddingError(f"{uri}: holds no rows")
+    flat = pa.concat_arrays([chunk.flatten() for chunk in table["embedding"].chunks])
+    vectors_ND = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, kind.list_size)
+    check_unit(vectors_ND, uri)
+    return Embeddings(table[column].to_pylist(), vectors_ND)
+
+
+def check_unit(vectors_ND: NDArray[np.float32], source: str) -> None:
+    """Raise EmbeddingError unless every row is finite and of norm 1 to 1e-3."""
+    norms_N = np.linalg.norm(vectors_ND, axis=1)
+    bad_n = np.flatnonzero(~(np.abs(norms_N - 1) <= UNIT_TOLERANCE))
+    if len(bad_n):
+        shown = ", ".join(f"row {i} (norm {norms_N[i]:.4g})" for i in bad_n[:5])
+        raise EmbeddingError(f"{source}: every row must be finite and of norm 1; {len(bad_n)} are not: {shown}")

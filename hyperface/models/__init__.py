@@ -1,0 +1,1 @@
+"""Models behind the two seams of `protocols.py`."""

@@ -1,0 +1,48 @@
+"""The seams between the product and its models: numpy outside, any framework inside.
+
+B: images in a batch, H and W: pixels, d: embedding dimension.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Recognizer(Protocol):
+    """A face recogniser: images to points on the unit hypersphere."""
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def image_size(self) -> int:
+        """Height and width, in pixels, of the images that `embed` takes."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights file, 64 hex digits."""
+        ...
+
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, H, W, 3] -> float32 [B, d], rows of norm 1."""
+        ...
+
+
+class Generator(Protocol):
+    """A conditional generator: a point on the hypersphere and a seed to an image.
+
+    An image depends on its embedding and its seed alone, never on the batch it is drawn in.
+    """
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        """Unit rows float32 [B, d] and B integer seeds in [0, 2^63) -> uint8 RGB [B, H, W, 3]."""
+        ...
