@@ -1,4 +1,4 @@
-"""The configuration: frozen dataclasses, one docstring under each field; load, merge, check, compare. Only home of omegaconf.
+"""The configuration: frozen dataclasses, a docstring under each field; load, check, compare. Only home of omegaconf.
 
 A field built with `knob` steers how a run executes (workers, devices, addresses) and never what it writes; every other
 field is part of the run's identity: a run directory refuses to be resumed when one of those differs.
@@ -71,7 +71,7 @@ class EmbedConfig:
     num_faces: int = 2000
     """Faces to embed: rendered (`toy`), or the first so many of the source; 0: all of the source."""
     identity_spread: float = 1.0
-    """`toy` only: share (0..1] of every identity parameter's range that faces are drawn from; small: a biased gallery."""
+    """`toy` only: share (0..1] of each identity trait's range that is drawn from; small: a biased gallery."""
     batch_size: int = 64
     """Images per forward pass of the recogniser."""
     max_bad_fraction: float = knob(0.01)
@@ -87,7 +87,7 @@ class PackingConfig:
     num_identities: int = 1000
     """Identities to pack; the start is as many gallery embeddings, so the gallery must hold at least so many."""
     separation: Literal["closest_pair", "nearest", "logsumexp"] = "logsumexp"
-    """What is minimised: cosine of the closest pair (the paper), mean nearest cosine, or a soft maximum over all pairs."""
+    """What is minimised: cosine of the closest pair (paper), mean nearest cosine, or a soft maximum of all pairs."""
     alpha: float = 0.5
     """Weight of the term that keeps references near gallery embeddings (HyperFace, ICLR 2025: 0.5); 0: none."""
     steps: int = 500
@@ -279,8 +279,15 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     ]
 
 
+def from_yaml(text: str) -> Config:
+    """Read what `to_yaml` wrote."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
+    assert isinstance(config, Config)
+    return config
+
+
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, readable by `load`."""
+    """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
     return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
 
 

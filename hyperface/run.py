@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
 from hyperface.storage import Store, open_store
@@ -108,10 +106,7 @@ def existing_run(directory: str, storage: configuration.StorageConfig | None = N
 
 def recorded_config(store: Store) -> Config:
     """The configuration written in the run directory."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(store.read(CONFIG).decode()))
-    config = OmegaConf.to_object(merged)
-    assert isinstance(config, Config)
-    return config
+    return configuration.from_yaml(store.read(CONFIG).decode())
 
 
 def provenance(config: Config) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def provenance(config: Config) -> dict[str, Any]:
 
 
 def git_sha() -> str:
-    """Commit of the code, with `+changes` when the tree differs from it; HYPERFACE_GIT_SHA where Ray left .git behind."""
+    """Commit of the code, `+changes` when the tree differs; HYPERFACE_GIT_SHA where Ray left .git behind."""
     given = os.environ.get("HYPERFACE_GIT_SHA")
     if given:
         return given

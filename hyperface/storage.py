@@ -1,7 +1,7 @@
-"""The one door to bytes: a directory on a local disk or a prefix in a bucket, behind the same few verbs. Only home of s3fs.
+"""The one door to bytes: a local directory or a prefix in a bucket, behind the same few verbs. Only home of s3fs.
 
-Nothing half-written is ever visible. Locally a file is written under a hidden temporary name, synced and linked; on S3 an
-object is one PUT with Content-MD5. (An exception inside `with fs.open(path, "wb")` would commit the partial object.)
+Nothing half-written is ever visible. Locally a file is written under a hidden temporary name, synced and linked; on S3
+an object is one PUT with Content-MD5. (An exception inside `with fs.open(path, "wb")` would commit the partial object.)
 `put_new` is won by exactly one writer: `link(2)` locally, `If-None-Match: *` on S3.
 """
 
