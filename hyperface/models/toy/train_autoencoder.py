@@ -1,0 +1,89 @@
+"""Training of the autoencoder: absolute error of pixels, of their differences, and of the recogniser's view.
+
+Shape legend: B images of a batch, 3 colours, H = W = 64.
+"""
+
+import copy
+import logging
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyperface.models.toy.autoencoder import Autoencoder
+from hyperface.models.toy.faces import FaceSet
+from hyperface.models.toy.recognizer import to_signal
+
+_LOG = logging.getLogger(__name__)
+
+
+def difference_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Mean absolute error of the horizontal and vertical differences: punishes blur, which absolute error alone allows."""
+    error = first - second
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    return across.abs().mean() + down.abs().mean()
+
+
+def identity_loss(critic: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+    """One minus the mean cosine of the embeddings that `critic` gives the two batches."""
+    with torch.autocast("cpu", torch.bfloat16):
+        first_BD, second_BD = critic(first), critic(second)
+    return (1.0 - nn.functional.cosine_similarity(first_BD.float(), second_BD.float())).mean()
+
+
+def train_autoencoder(
+    faces: FaceSet,
+    steps: int,
+    seed: int,
+    critic: nn.Module | None,
+    critic_from: float = 0.6,
+    batch: int = 48,
+    rate: float = 2e-3,
+) -> Autoencoder:
+    """Train on renders; `critic` (a recogniser network, frozen) joins the loss after the fraction `critic_from` of the steps.
+
+    Latents get noise while training, so that the decoder forgives what diffusion leaves. Adam, one cosine cycle,
+    bfloat16 convolutions, averaged weights. Returns the network in evaluation mode with its latent statistics set.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    network = Autoencoder().to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98))
+    began = time.monotonic()
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / 100.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * warm * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
+        signal = to_signal(faces.images_BHWC[np.sort(rng.integers(0, len(faces.images_BHWC), batch))])
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = network.encoder(signal)
+            noise = 0.08 * torch.randn(latents.shape, generator=generator)
+            decoded = network.decoder(latents + noise).float()
+        loss = (
+            (decoded - signal).abs().mean() + difference_loss(decoded, signal) + 0.002 * latents.float().square().mean()
+        )
+        if critic is not None and step >= critic_from * steps:
+            loss = loss + 0.1 * identity_loss(critic, decoded, signal)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        blend_weights(average, network, min(0.995, step / (step + 10.0)))
+        if step % 50 == 0 or step == steps - 1:
+            error = (decoded - signal).abs().mean().item() / 2.0
+            speed = (step + 1) * batch / (time.monotonic() - began)
+            _LOG.info("step %d loss %.4f mean error %.4f latent std %.2f, %.0f images/s",
+                      step, loss.item(), error, latents.float().std().item(), speed)  # fmt: skip
+    average.standardise(to_signal(faces.images_BHWC[:: max(1, len(faces.images_BHWC) // 1024)]))
+    return average.eval()
+
+
+@torch.no_grad()
+def blend_weights(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """average = keep * average + (1 - keep) * network, for every parameter."""
+    for old, new in zip(average.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, 1.0 - keep)

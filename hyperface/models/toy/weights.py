@@ -1,0 +1,43 @@
+"""The shipped weights of the toy world: where they lie, what their bytes must be, and how they are read and written."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+SHIPPED = Path(__file__).with_name("weights")
+
+# SHA-256 of every shipped file. `python -m jobs.train_toy` prints this table for new weights.
+SHA256: dict[str, str] = {}
+
+
+def read_weights(name: str, folder: Path = SHIPPED, check: bool = True) -> tuple[dict[str, Tensor], str]:
+    """Read `folder/name.safetensors`; returns float32 tensors by name and the file's SHA-256 (64 hex digits).
+
+    Raises FileNotFoundError when there is no such file and ValueError when `check` is on and the file is not the one
+    in the table SHA256.
+    """
+    path = folder / f"{name}.safetensors"
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if check and found != SHA256.get(name):
+        raise ValueError(
+            f"{path}: SHA-256 is {found}, expected {SHA256.get(name)}; the file is damaged or replaced: restore it from the "
+            "repository, or train anew with `python -m jobs.train_toy OUT_DIR` and update SHA256 in weights.py"
+        )
+    return {key: value.float() for key, value in load(data).items()}, found
+
+
+def write_weights(name: str, tensors: Mapping[str, Tensor], folder: Path) -> str:
+    """Write half-precision tensors to `folder/name.safetensors`; returns the SHA-256 of the file.
+
+    Half precision costs nothing measurable in any of these networks and halves what the repository carries.
+    """
+    halves = {key: value.detach().to(torch.float16).contiguous() for key, value in sorted(tensors.items())}
+    data = save(halves)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.safetensors").write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
