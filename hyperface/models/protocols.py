@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class ModelError(ValueError):
+    """A model file that cannot be used. The message names the file, the rule and the fix."""
+
+
 class Recognizer(Protocol):
     """A face recogniser: images to points on the unit hypersphere."""
 

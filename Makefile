@@ -1,0 +1,40 @@
+# The commands of README.md and CONTRIBUTING.md. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+CONSTRAINTS := infra/constraints/cpu.txt
+export PATH := $(BIN):$(PATH)
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test lint type format install browser bench clean
+
+demo: install ## make a dataset and its report under runs/demo; again: resume
+	@infra/local/demo.sh runs/demo
+
+test: install browser ## the whole suite, fast tests first
+	pytest tests/unit tests/cluster tests/e2e
+
+lint: install
+	ruff check . && ruff format --check .
+
+type: install
+	mypy
+
+format: install
+	ruff format . && ruff check --fix .
+
+bench: install ## images/s of the synthesis stage against a bare loop; writes tests/benchmarks/results/
+	python -m tests.benchmarks.bench_pipeline
+
+install: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --constraint $(CONSTRAINTS) torch # first and alone: a plain torch would pull CUDA
+	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+browser: ## the report is tested in a real one
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; }
+
+clean:
+	rm -rf $(VENV) runs

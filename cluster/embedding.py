@@ -1,0 +1,87 @@
+"""Stage embed on Ray Data: chunks of faces fan out to recogniser actors; the driver assembles one gallery file."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from cluster.session import connect
+from hyperface import gallery
+from hyperface.config import Config
+from hyperface.embeddings import to_parquet
+from hyperface.gallery import EmbeddedFace
+from hyperface.models.loading import load_recognizer
+from hyperface.run import GALLERY, Run
+
+PROGRESS_SECONDS = 2.0
+
+
+class _Embedder:
+    """An actor: one recogniser, one chunk of faces at a time."""
+
+    def __init__(self, chunks: list[gallery.Chunk], config: Config) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.chunks, self.config = chunks, config
+        self.recognizer = load_recognizer(config.recognizer)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        (index,) = batch["chunk"]
+        faces = gallery.embed_chunk(self.chunks[index], self.config, self.recognizer)
+        return {
+            "key": [face.key for face in faces],
+            "embedding": [face.embedding_D for face in faces],
+            "digest": [face.digest for face in faces],
+            "problem": [face.problem for face in faces],
+        }
+
+
+def embed_stage(run: Run) -> None:
+    """Write the run's gallery; nothing to do when it is there.
+
+    Raises:
+        RunError: too many faces cannot be used; they are listed here and in records/embed.jsonl.
+        ConfigError: the source holds no faces.
+    """
+    if run.store.exists(GALLERY):
+        print(f"embed: done, {run.store.uri(GALLERY)}")
+        return
+    started, config = time.monotonic(), run.config.embed
+    made = gallery.assemble(_embedded(run.config), config.num_faces)
+    run.record("embed", [{"event": "problem", "key": key, "problem": problem} for key, problem in made.problems])
+    gallery.refuse_bad(made, config.max_bad_fraction)
+    run.store.put_new(GALLERY, to_parquet("key", made.embeddings))
+    faces, seconds = len(made.embeddings.names), time.monotonic() - started
+    finished = {"event": "finished", "faces": faces, "problems": len(made.problems), "seconds": round(seconds, 2)}
+    run.record("embed", [finished])
+    print(f"embed: {faces} faces, {len(made.problems)} left out, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
+
+
+def _embedded(config: Config) -> Iterator[EmbeddedFace]:
+    """Every face of the source, in no particular order, with progress on standard output."""
+    chunks = gallery.plan_chunks(config.embed, config.storage)
+    connect(config.cluster)
+    gpus = config.embed.gpus_per_actor
+    available = ray.cluster_resources().get("GPU", 0) / gpus if gpus else ray.cluster_resources().get("CPU", 1)
+    actors = min(config.embed.num_actors or max(1, int(available)), len(chunks))
+    rows = ray.data.from_items([{"chunk": i} for i in range(len(chunks))], override_num_blocks=len(chunks)).map_batches(
+        _Embedder,
+        fn_constructor_args=(chunks, config),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=1,
+        num_gpus=gpus,
+        max_restarts=2,
+        max_task_retries=2,
+    )
+    said = time.monotonic()
+    for done, batch in enumerate(rows.iter_batches(batch_size=None, batch_format="numpy"), start=1):
+        for values in zip(batch["key"], batch["embedding"], batch["digest"], batch["problem"], strict=True):
+            yield EmbeddedFace(*values)
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            print(f"embed: {done}/{len(chunks)} chunks", flush=True)

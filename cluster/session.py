@@ -1,0 +1,68 @@
+"""Connect to the cluster a job belongs to, or start Ray in this process for a run without one."""
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import ray
+import ray.data
+
+from hyperface.config import ClusterConfig
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """End, after the block, the connection that a stage inside it made; a Ray that ran before goes on."""
+    before = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connect when a stage first needs Ray: a finished run is seen to be finished without it.
+
+    `cluster.address` or RAY_ADDRESS (set by `ray job submit`) names a running cluster; without either a Ray on loopback
+    starts in this process and ends with it.
+    """
+    if ray.is_initialized():
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, logging_level=logging.ERROR)
+    else:
+        _start_local(config.num_cpus)
+    _quieten()
+
+
+def _start_local(num_cpus: int) -> None:
+    # Without an explicit token ray.init() writes one to the home directory and later clusters of this user demand it.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Ray's sockets live in this directory, and a socket's path may have 107 characters at most.
+    scratch = tempfile.mkdtemp(prefix="hyperface-", dir="/tmp")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    ray.init(
+        num_cpus=num_cpus or None,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=scratch,
+    )
+
+
+def _quieten() -> None:
+    """Ray Data's own progress bars and plans give way to the stages' progress lines."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    # A long shard is not a hang.
+    context.execution_no_progress_timeout_s = 24 * 3600
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The demo as a user of a cluster runs it: a Ray head on loopback, `ray job submit`, and the head stopped again.
+#   infra/local/demo.sh [RUN_DIR] [key=value ...]
+# Needs `ray` on PATH. Starts one Ray head and one job, and ends exactly those.
+set -euo pipefail
+run=${1:-runs/demo}
+shift || true
+
+scratch=$(mktemp -d /tmp/hyperface-XXXXXX) # short: Ray's socket paths may have 107 characters
+head=
+finish() {
+  # `ray stop` would end every Ray of this machine; ending the --block process ends only what it started.
+  [[ -z $head ]] || { kill "$head" 2>/dev/null && wait "$head" 2>/dev/null; } || true
+  rm -rf "$scratch"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
+export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port RAY_USAGE_STATS_ENABLED=0
+# The job runs in a copy of this folder, without .git: relative paths and the commit travel in the environment.
+export HYPERFACE_BASE_DIR=$PWD
+HYPERFACE_GIT_SHA=$(git rev-parse HEAD 2>/dev/null || true)
+export HYPERFACE_GIT_SHA
+
+echo "demo: starting a Ray head on loopback (log: removed at the end)"
+ray start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port=0 \
+  --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0 \
+  --temp-dir="$scratch" >"$scratch/head.log" 2>&1 &
+head=$!
+for _ in $(seq 120); do
+  ray job list >/dev/null 2>&1 && break
+  kill -0 "$head" 2>/dev/null || { cat "$scratch/head.log" >&2; exit 1; }
+  sleep 0.5
+done
+
+ray job submit --working-dir . -- python -m jobs.pipeline jobs/configs/toy.yaml "run.dir=$run" "$@"

@@ -1,0 +1,1 @@
+"""What you submit: one page per job. Parse, import late, call."""

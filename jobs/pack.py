@@ -1,0 +1,18 @@
+"""Pack identities: gallery -> HyperFace optimisation -> packing/references.parquet and summary.json."""
+
+from hyperface.config import Config
+from jobs.start import start
+
+
+def main(config: Config) -> None:
+    from cluster.packing import pack_stage
+
+    from cluster.session import session
+    from hyperface.run import open_run
+
+    with session():
+        pack_stage(open_run(config))
+
+
+if __name__ == "__main__":
+    start(main, "jobs.pack")

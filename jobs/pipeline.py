@@ -1,0 +1,26 @@
+"""The main job: embed -> pack -> synthesize -> report. The same command again resumes, or finds everything done."""
+
+from hyperface.config import Config
+from jobs.start import start
+
+
+def main(config: Config) -> None:
+    from cluster.packing import pack_stage
+    from cluster.synthesis import synthesize_stage
+
+    from cluster.embedding import embed_stage
+    from cluster.session import session
+    from hyperface.run import DATASET, REPORT, open_run
+    from jobs import report
+
+    run = open_run(config)
+    with session():
+        embed_stage(run)
+        pack_stage(run)
+        synthesize_stage(run)
+    report.main(config)
+    print(f"\ndataset  {run.store.uri(DATASET)}\nreport   {run.store.uri(REPORT)}")
+
+
+if __name__ == "__main__":
+    start(main, "jobs.pipeline")

@@ -1,0 +1,49 @@
+"""How every job begins and ends: configuration first, heavy imports later, an exit code and one clear line."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from hyperface import config as configuration
+from hyperface.config import Config, ConfigError
+from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import ModelError
+from hyperface.run import RunError
+from hyperface.storage import StorageError
+
+INTERRUPTED = 130
+
+
+def start(job: Callable[[Config], None], module: str) -> NoReturn:
+    """Run a job on the configuration of the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    purpose = (sys.modules["__main__"].__doc__ or "").strip()
+    raise SystemExit(exit_code(lambda: job(configuration.from_command_line(purpose, module))))
+
+
+def exit_code(call: Callable[[], None]) -> int:
+    """Call, and turn what a user can mend into one message on standard error; anything else keeps its traceback."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, ConfigError):
+                print(f"error: {cause}", file=sys.stderr)
+                return 2
+            if isinstance(cause, RunError | StorageError | EmbeddingError | ModelError):
+                print(f"error: {cause}", file=sys.stderr)
+                return 1
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what lies behind it, innermost last; Ray keeps a worker's exception in `cause`."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = getattr(seen, "cause", None) or seen.__cause__

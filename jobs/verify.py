@@ -1,0 +1,39 @@
+"""Verify a run: every marker, size, row count, key and the index; with --deep every hash, label and image as well.
+
+usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the run.dir, or the CONFIG.yaml it came from
+"""
+
+import sys
+
+from hyperface import config as configuration
+from hyperface.config import ConfigError
+from hyperface.run import Run, RunError, existing_run
+from jobs.start import exit_code
+
+
+def main() -> None:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--deep"]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        raise SystemExit(0 if arguments else 2)
+    from hyperface.dataset import verify
+
+    run, deep = _run(arguments[0], arguments[1:]), "--deep" in sys.argv
+    problems = verify(run, deep=deep)
+    if problems:
+        raise RunError(f"{run}: {len(problems)} problems\n  " + "\n  ".join(problems))
+    print(f"{run}: every shard is complete and {'every byte is' if deep else 'sizes and counts are'} as recorded")
+
+
+def _run(source: str, overrides: list[str]) -> Run:
+    """The run of a directory, or of the configuration whose run.dir it is."""
+    if source.endswith((".yaml", ".yml")):
+        config = configuration.load(source, overrides)
+        return existing_run(config.run.dir, config.storage)
+    if any(not override.startswith("storage.") for override in overrides):
+        raise ConfigError(f"{' '.join(overrides)}: only storage.* keys apply to a run that exists")
+    return existing_run(source, configuration.load(None, ["run.dir=.", *overrides]).storage)
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code(main))
