@@ -1,0 +1,128 @@
+"""Any ArcFace-style recogniser as an ONNX file, named by path and SHA-256. Only home of onnxruntime.
+
+Images arrive aligned: the usual crop puts eyes, nose and mouth corners at fixed places of a 112 x 112 image. The input
+is RGB, (x - 127.5) / 127.5, NCHW, as in InsightFace's PyTorch recognition code. Exports that subtract and scale inside
+the graph (old MXNet models) would be normalised twice and are not supported.
+
+Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedding dimension (the model's).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Images per forward pass of a model that takes any number.
+_BATCH = 64
+
+
+class ArcFaceRecognizer:
+    """Aligned faces to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols)."""
+
+    def __init__(self, path: str, sha256: str, providers: Sequence[str] | None = None) -> None:
+        """Load and try the model.
+
+        Args:
+            path: local ONNX file, weights inside.
+            sha256: expected SHA-256 of the file, 64 hex digits.
+            providers: execution providers of onnxruntime, preferred first; None: CUDA where onnxruntime has it, then
+                CPU. On the CPU one thread is used: workers scale by processes.
+
+        Raises:
+            ValueError: another SHA-256, not an ONNX model, or not one of faces to embeddings.
+            OSError: the file cannot be read.
+        """
+        data = _checked(path, sha256)
+        self.fingerprint = sha256.lower()
+        self._session = _session(path, data, providers)
+        self._input = self._session.get_inputs()[0].name
+        self._fixed, self.image_size = _input_shape(path, self._session)
+        blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
+        tried: NDArray[np.float32] = self._run(blank)
+        if tried.ndim != 2 or len(tried) != len(blank):
+            raise ValueError(
+                f"{path}: the first output must be [batch, dimension]; for {len(blank)} image(s) it is "
+                f"{list(tried.shape)}; give a recognition model, not a detector or a classifier of patches"
+            )
+        self.embedding_dim = int(tried.shape[1])
+
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, S, S, 3] -> float32 [B, D], rows of norm 1.
+
+        A row that the model returns as NaN, infinite or zero has no direction and comes back as NaN: the caller counts
+        it.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        size = self.image_size
+        if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"ArcFaceRecognizer.embed: expected uint8 [B, {size}, {size}, 3], got {images_BHWC.dtype} "
+                f"{list(images_BHWC.shape)}; align and resize the faces first"
+            )
+        rows_BD = np.empty((len(images_BHWC), self.embedding_dim), np.float32)
+        step = self._fixed or _BATCH
+        for start in range(0, len(images_BHWC), step):
+            batch_BCHW = to_signal(images_BHWC[start : start + step])
+            count = len(batch_BCHW)
+            if self._fixed and count < self._fixed:
+                batch_BCHW = np.concatenate([batch_BCHW, np.repeat(batch_BCHW[-1:], self._fixed - count, axis=0)])
+            rows_BD[start : start + count] = self._run(batch_BCHW)[:count]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows_BD /= np.linalg.norm(rows_BD, axis=1, keepdims=True)
+        return rows_BD
+
+    def _run(self, batch_BCHW: NDArray[np.float32]) -> Any:
+        return self._session.run(None, {self._input: batch_BCHW})[0]
+
+
+def to_signal(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], (x - 127.5) / 127.5, contiguous."""
+    signal_BHWC = (images_BHWC.astype(np.float32) - 127.5) / 127.5
+    return np.ascontiguousarray(signal_BHWC.transpose(0, 3, 1, 2))
+
+
+def _checked(path: str, sha256: str) -> bytes:
+    """All bytes of the file, which are the bytes that were hashed."""
+    data = Path(path).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256.lower():
+        raise ValueError(
+            f"{path}: expected SHA-256 {sha256.lower()}, found {found}; fetch the file again, or set recognizer.sha256 "
+            f"if this is the model you mean"
+        )
+    return data
+
+
+def _session(path: str, data: bytes, providers: Sequence[str] | None) -> Any:
+    import onnxruntime  # only a run with a real recogniser needs it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    if providers is None:
+        offered = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's errors share no public base class
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
+
+
+def _input_shape(path: str, session: Any) -> tuple[int, int]:
+    """(fixed batch size or 0 for any, image size in pixels)."""
+    inputs = session.get_inputs()
+    shape = list(inputs[0].shape)
+    square = len(shape) == 4 and shape[1] == 3 and isinstance(shape[2], int) and shape[2] == shape[3]
+    if len(inputs) != 1 or not square:
+        shown = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+        raise ValueError(
+            f"{path}: must take one input [batch, 3, S, S] with a fixed image size S; it takes {shown}; "
+            f"export the model with its image size fixed"
+        )
+    return (shape[0] if isinstance(shape[0], int) else 0), int(shape[2])
