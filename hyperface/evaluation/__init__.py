@@ -1,0 +1,1 @@
+"""Measurement of embeddings: what separates identities and what holds them together."""
