@@ -215,7 +215,7 @@ class S3Store(Store):
         except StorageError:
             raise
         except Exception as error:  # botocore's errors share no base class with the network's
-            if isinstance(error, FileNotFoundError) and "bucket" not in str(error).lower():
+            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
                 raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
             raise StorageError(f"{self.uri(name)}: {_s3_advice(error)}") from error
 

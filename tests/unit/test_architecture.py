@@ -1,0 +1,78 @@
+"""The rules of the house: who may import whom, one home for each heavy library, no rooms without a subject."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STAGES = {"gallery", "packing", "synthesis", "recognition", "evaluation"}
+HOMES = {
+    "omegaconf": {"hyperface/config.py"},
+    "s3fs": {"hyperface/storage.py"},
+    "fsspec": {"hyperface/storage.py"},
+    "onnxruntime": {"hyperface/models/arcface.py"},
+    "insightface": {"hyperface/models/arcface.py"},
+    "diffusers": {"hyperface/models/arc2face.py", "hyperface/models/toy/diffusion_generator.py"},
+}
+
+
+def sources(*packages: str) -> list[Path]:
+    found = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+    assert found
+    return found
+
+
+def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_imports_point_from_jobs_to_cluster_to_hyperface():
+    forbidden = {"hyperface": {"ray", "cluster", "jobs"}, "cluster": {"jobs"}, "jobs": {"ray"}}
+    for package, names in forbidden.items():
+        for path in sources(package):
+            assert not {module.split(".")[0] for module in imports(path)} & names, path
+
+
+def test_stages_never_import_each_other():
+    for stage in STAGES:
+        own = ROOT / "hyperface" / stage
+        files = sorted(own.rglob("*.py")) if own.is_dir() else [own.with_suffix(".py")]
+        others = {f"hyperface.{other}" for other in STAGES - {stage}}
+        for path in files:
+            if path.exists():
+                assert not {".".join(module.split(".")[:2]) for module in imports(path)} & others, path
+
+
+def test_each_heavy_library_has_one_home():
+    for path in sources("hyperface", "cluster", "jobs"):
+        name = path.relative_to(ROOT).as_posix()
+        for module in imports(path):
+            assert name in HOMES.get(module.split(".")[0], {name}), f"{name} imports {module}"
+
+
+def test_a_job_imports_neither_torch_nor_ray_before_its_configuration_is_read():
+    light = {"hyperface.config", "hyperface.embeddings", "hyperface.models.protocols", "hyperface.run"}
+    light |= {"hyperface.storage", "jobs.start"}
+    for path in sources("jobs"):
+        for module in imports(path, top_level_only=True):
+            if module.split(".")[0] in ("hyperface", "cluster", "torch", "ray"):
+                assert any(module == name or module.startswith(name + ".") for name in (*light, "hyperface")), path
+                assert module == "hyperface" or not module.startswith("cluster"), path
+
+
+def test_no_room_is_called_utils_common_helpers_or_misc():
+    names = {part for path in sources("hyperface", "cluster", "jobs", "tests") for part in path.with_suffix("").parts}
+    assert not names & {"utils", "util", "common", "helpers", "helper", "misc"}
+
+
+def test_no_file_of_the_product_is_longer_than_four_hundred_lines():
+    long = [str(path) for path in sources("hyperface", "cluster", "jobs") if len(path.read_text().splitlines()) > 400]
+    assert not long

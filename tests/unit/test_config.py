@@ -1,0 +1,123 @@
+"""The configuration: what is refused and how, what belongs to a run's identity, what --help says."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hyperface import config
+from hyperface.config import ConfigError
+
+ROOT = Path(__file__).parents[2]
+RUN = "run.dir=somewhere"
+
+
+def test_an_unknown_key_is_refused_with_a_suggestion():
+    with pytest.raises(ConfigError, match=r"packing\.num_identites.*num_identities"):
+        config.load(None, [RUN, "packing.num_identites=3"])
+
+
+def test_a_value_of_the_wrong_type_names_the_key():
+    with pytest.raises(ConfigError, match=r"packing\.steps.*abc"):
+        config.load(None, [RUN, "packing.steps=abc"])
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("packing.num_identities=1", "packing.num_identities must be at least 2"),
+        ("packing.num_identities=5000", "must not exceed embed.num_faces=2000"),
+        ("packing.alpha=-0.1", "packing.alpha must be at least 0"),
+        ("packing.alpha=.nan", "packing.alpha must be at least 0"),
+        ("packing.learning_rate=.inf", "packing.learning_rate must be a finite number"),
+        ("packing.batch_identities=1", "packing.batch_identities must be 0"),
+        ("synthesis.images_per_identity=0", "synthesis.images_per_identity must be between 1 and 10000"),
+        ("synthesis.min_cosine=1.5", "synthesis.min_cosine must be between -1 and 1; it is 1.5"),
+        ("embed.max_bad_fraction=2", "embed.max_bad_fraction must be between 0 and 1"),
+        ("embed.num_actors=-1", "embed.num_actors must be at least 0"),
+        ("recognizer.kind=onnx", "recognizer.path is required"),
+        ("dataset.jpeg_quality=0", "dataset.jpeg_quality must be between 1 and 100"),
+    ],
+)
+def test_an_impossible_value_names_key_rule_and_value(override: str, named: str):
+    with pytest.raises(ConfigError) as error:
+        config.load(None, [RUN, override])
+    assert named in str(error.value)
+
+
+def test_every_broken_rule_is_named_at_once():
+    with pytest.raises(ConfigError) as error:
+        config.load(None, ["packing.steps=-1"])
+    assert "run.dir" in str(error.value)
+    assert "packing.steps" in str(error.value)
+
+
+def test_an_override_without_a_value_says_how_to_write_one():
+    with pytest.raises(ConfigError, match="key=value"):
+        config.load(None, ["run.dir"])
+
+
+def test_a_missing_or_shapeless_file_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(str(tmp_path / "none.yaml"), [RUN])
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="mapping"):
+        config.load(str(tmp_path / "list.yaml"), [RUN])
+
+
+def test_what_is_written_reads_back_equal():
+    made = config.load(str(ROOT / "jobs/configs/toy.yaml"), [RUN, "packing.alpha=0.25", "dataset.format=parquet"])
+    assert config.from_yaml(config.to_yaml(made)) == made
+
+
+def test_knobs_do_not_belong_to_the_identity_of_a_run():
+    one = config.load(None, [RUN])
+    other = config.load(None, ["run.dir=elsewhere", "packing.num_workers=3", "synthesis.num_actors=2"])
+    assert config.identity(one) == config.identity(other)
+
+
+def test_a_changed_alpha_is_a_difference_with_both_values():
+    one, other = config.load(None, [RUN]), config.load(None, [RUN, "packing.alpha=0.9"])
+    assert config.differences(config.identity(one), config.identity(other)) == ["packing.alpha: 0.5 -> 0.9"]
+
+
+def test_the_keys_that_others_rely_on_exist():
+    relied_on = {
+        "run.dir", "run.seed", "embed.source", "embed.num_faces", "recognizer.kind", "recognizer.path",
+        "packing.num_identities", "packing.alpha", "packing.steps", "packing.num_workers", "synthesis.generator",
+        "synthesis.images_per_identity", "synthesis.images_per_shard", "dataset.format",
+    }  # fmt: skip
+    assert relied_on <= config.flat(config.Config()).keys()
+
+
+def test_every_key_has_a_meaning_in_the_help():
+    text = config.describe()
+    for section in dataclasses.fields(config.Config):
+        cls = type(getattr(config.Config(), section.name))
+        for field in dataclasses.fields(cls):
+            assert len(config._field_docs(cls)[field.name]) > 15, (section.name, field.name)
+            assert f"{section.name}.{field.name}=" in text
+
+
+def test_help_needs_neither_torch_nor_ray():
+    code = (
+        "import sys, runpy; sys.argv = ['jobs.pipeline', '--help']\n"
+        "try: runpy.run_module('jobs.pipeline', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "heavy = {'torch', 'ray', 'diffusers', 'pandas'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "packing.num_identities=1000" in done.stdout
+
+
+def test_a_relative_path_inside_a_submitted_job_is_refused_or_taken_from_the_users_folder(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("HYPERFACE_BASE_DIR", raising=False)
+    with pytest.raises(ConfigError, match="would be lost"):
+        config.local_path("runs/demo")
+    monkeypatch.setenv("HYPERFACE_BASE_DIR", "/somewhere")
+    assert config.local_path("runs/demo") == "/somewhere/runs/demo"
+    assert config.local_path("s3://bucket/run") == "s3://bucket/run"
