@@ -14,7 +14,8 @@ from hyperface.models.toy.renderer import IMAGE_SIZE, render, sample_identities,
 # Seeds of the identities. The sets never share one: two draws of 45 uniform numbers do not meet.
 RECOGNIZER_SEED = 1001
 JUDGE_SEED = 2002
-HELD_OUT_SEED = 3003
+GENERATOR_SEED = 3003
+HELD_OUT_SEED = 4004
 
 _BLOCK = 512
 
@@ -44,7 +45,7 @@ def render_faces(identities: int, images_each: int, seed: int, strength: float =
 
 
 def cached_faces(path: Path, identities: int, images_each: int, seed: int, strength: float = 1.0) -> FaceSet:
-    """The same from `path` (.npy), rendered first when the file is not there. The pixels are memory-mapped, read-only."""
+    """The same from `path` (.npy), rendered first when the file is not there. The pixels are memory-mapped."""
     drawn_PI = sample_identities(identities, seed)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def cached_faces(path: Path, identities: int, images_each: int, seed: int, stren
         images_BHWC.flush()
         # Renamed when complete: a run that was stopped half-way renders again instead of training on black images.
         part.rename(path)
-    return FaceSet(drawn_PI, np.load(path, mmap_mode="r"))
+    return FaceSet(drawn_PI, np.load(path, mmap_mode="c"))
 
 
 def _render_into(

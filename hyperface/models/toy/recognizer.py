@@ -94,6 +94,7 @@ class ToyRecognizer:
     """Images to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols).
 
     Built by `load_recognizer` or `load_judge`. The embedding of an image does not depend on its batch (to 1e-5).
+    `network` maps float32 [B, 3, 64, 64] in [-1, 1] to unnormalised [B, 128]; it is frozen, but gradients pass through it.
     """
 
     embedding_dim = EMBEDDING_DIM
@@ -101,11 +102,11 @@ class ToyRecognizer:
 
     def __init__(self, network: nn.Module, fingerprint: str) -> None:
         self.fingerprint = fingerprint
-        self._network = network.eval().requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
         for module in network.modules():
             if isinstance(module, _ConvNorm):
                 module.fuse()
-        self._network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -117,7 +118,7 @@ class ToyRecognizer:
             )
         embeddings_BD = np.empty((len(images_BHWC), EMBEDDING_DIM), dtype=np.float32)
         for start in range(0, len(images_BHWC), _CHUNK):
-            rows = self._network(to_signal(images_BHWC[start : start + _CHUNK]))
+            rows = self.network(to_signal(images_BHWC[start : start + _CHUNK]))
             embeddings_BD[start : start + _CHUNK] = nn.functional.normalize(rows).numpy()
         return embeddings_BD
 

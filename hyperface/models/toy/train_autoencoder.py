@@ -7,6 +7,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -33,41 +34,68 @@ def identity_loss(critic: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     return (1.0 - nn.functional.cosine_similarity(first_BD.float(), second_BD.float())).mean()
 
 
-def train_autoencoder(
-    faces: FaceSet,
-    steps: int,
-    seed: int,
-    critic: nn.Module | None,
-    critic_from: float = 0.6,
-    batch: int = 48,
-    rate: float = 2e-3,
-) -> Autoencoder:
-    """Train on renders; `critic` (a recogniser network, frozen) joins the loss after the fraction `critic_from` of the steps.
+def train_autoencoder(faces: FaceSet, steps: int, seed: int, batch: int = 48, rate: float = 2e-3) -> Autoencoder:
+    """Train encoder and decoder on renders.
 
     Latents get noise while training, so that the decoder forgives what diffusion leaves. Adam, one cosine cycle,
     bfloat16 convolutions, averaged weights. Returns the network in evaluation mode with its latent statistics set.
     """
+    torch.manual_seed(seed)
+    network = Autoencoder()
+    average = _descend(network, network.parameters(), faces, steps, seed, batch, rate, critic=None)
+    average.standardise(to_signal(faces.images_BHWC[:: max(1, len(faces.images_BHWC) // 1024)]))
+    return average.eval()
+
+
+def sharpen_decoder(
+    network: Autoencoder,
+    critic: nn.Module,
+    faces: FaceSet,
+    steps: int,
+    seed: int,
+    batch: int = 48,
+    rate: float = 1e-3,
+    weight: float = 0.3,
+) -> Autoencoder:
+    """Train the decoder further, with `weight` times the identity loss of a frozen recogniser network.
+
+    The encoder stays as it is, so latents computed before remain valid. Returns a new network in evaluation mode.
+    """
+    network = copy.deepcopy(network).train()
+    network.encoder.requires_grad_(False)
+    return _descend(network, network.decoder.parameters(), faces, steps, seed, batch, rate, critic, weight).eval()
+
+
+def _descend(
+    network: Autoencoder,
+    parameters: Iterator[nn.Parameter],
+    faces: FaceSet,
+    steps: int,
+    seed: int,
+    batch: int,
+    rate: float,
+    critic: nn.Module | None,
+    weight: float = 0.0,
+) -> Autoencoder:
+    """One cosine cycle of Adam; returns the running average of the network."""
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    network = Autoencoder().to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.98))
     began = time.monotonic()
     for step in range(steps):
-        warm = min(1.0, (step + 1) / 100.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
+            group["lr"] = rate * min(1.0, (step + 1) / 100.0) * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
         signal = to_signal(faces.images_BHWC[np.sort(rng.integers(0, len(faces.images_BHWC), batch))])
         with torch.autocast("cpu", torch.bfloat16):
             latents = network.encoder(signal)
             noise = 0.08 * torch.randn(latents.shape, generator=generator)
             decoded = network.decoder(latents + noise).float()
-        loss = (
-            (decoded - signal).abs().mean() + difference_loss(decoded, signal) + 0.002 * latents.float().square().mean()
-        )
-        if critic is not None and step >= critic_from * steps:
-            loss = loss + 0.1 * identity_loss(critic, decoded, signal)
+        loss = (decoded - signal).abs().mean() + difference_loss(decoded, signal)
+        loss = loss + 0.002 * latents.float().square().mean()
+        if critic is not None:
+            loss = loss + weight * identity_loss(critic, decoded, signal)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -76,10 +104,8 @@ def train_autoencoder(
         if step % 50 == 0 or step == steps - 1:
             error = (decoded - signal).abs().mean().item() / 2.0
             speed = (step + 1) * batch / (time.monotonic() - began)
-            _LOG.info("step %d loss %.4f mean error %.4f latent std %.2f, %.0f images/s",
-                      step, loss.item(), error, latents.float().std().item(), speed)  # fmt: skip
-    average.standardise(to_signal(faces.images_BHWC[:: max(1, len(faces.images_BHWC) // 1024)]))
-    return average.eval()
+            _LOG.info("autoencoder step %d loss %.4f error %.4f, %.0f images/s", step, loss.item(), error, speed)
+    return average
 
 
 @torch.no_grad()

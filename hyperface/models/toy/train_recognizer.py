@@ -58,9 +58,9 @@ def train_recognizer(
     seed: int,
     batch: int = 128,
     rate: float = 2e-3,
-    scale: float = 24.0,
-    margin: float = 0.25,
-    pull: float = 2.0,
+    scale: float = 32.0,
+    margin: float = 0.3,
+    pull: float = 1.0,
 ) -> nn.Module:
     """Train `network` ([B, 3, 64, 64] in [-1, 1] -> [B, D]) to tell the identities of `faces` apart.
 

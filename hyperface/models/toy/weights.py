@@ -32,11 +32,16 @@ def read_weights(name: str, folder: Path = SHIPPED, check: bool = True) -> tuple
 
 
 def write_weights(name: str, tensors: Mapping[str, Tensor], folder: Path) -> str:
-    """Write half-precision tensors to `folder/name.safetensors`; returns the SHA-256 of the file.
+    """Write the floating-point tensors, in half precision, to `folder/name.safetensors`; returns the file's SHA-256.
 
-    Half precision costs nothing measurable in any of these networks and halves what the repository carries.
+    Half precision costs nothing measurable in any of these networks and halves what the repository carries. The integer
+    counters of batch normalisation are left out: inference does not use them.
     """
-    halves = {key: value.detach().to(torch.float16).contiguous() for key, value in sorted(tensors.items())}
+    halves = {
+        key: value.detach().to(torch.float16).contiguous()
+        for key, value in sorted(tensors.items())
+        if value.is_floating_point()
+    }
     data = save(halves)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.safetensors").write_bytes(data)

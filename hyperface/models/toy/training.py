@@ -1,0 +1,153 @@
+"""All stages that make the toy weights, in order, each skipped when its file is there.
+
+Stage -> file: recognizer, judge, autoencoder (work file), inverter, diffusion. The rendered faces are kept beside them.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from hyperface.models.toy.autoencoder import Autoencoder
+from hyperface.models.toy.faces import GENERATOR_SEED, JUDGE_SEED, RECOGNIZER_SEED, FaceSet, cached_faces
+from hyperface.models.toy.recognizer import PlainNet, ResidualNet, load_recognizer
+from hyperface.models.toy.render_generator import load_inverter
+from hyperface.models.toy.train_autoencoder import sharpen_decoder, train_autoencoder
+from hyperface.models.toy.train_generators import (
+    embed_faces,
+    encode_faces,
+    refine_inverter,
+    train_diffusion,
+    train_inverter,
+)
+from hyperface.models.toy.train_recognizer import train_recognizer
+from hyperface.models.toy.weights import read_weights, write_weights
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of the training sets and numbers of steps. The defaults made the shipped weights (about two hours on two cores)."""
+
+    recognizer_faces: tuple[int, int] = (6000, 12)
+    judge_faces: tuple[int, int] = (5000, 12)
+    generator_faces: tuple[int, int] = (10000, 5)
+    recognizer_steps: int = 2000
+    judge_steps: int = 2000
+    autoencoder_steps: int = 1600
+    sharpen_steps: int = 600
+    inverter_steps: int = 4000
+    refine_steps: int = 400
+    diffusion_steps: int = 4500
+
+
+FAST_PLAN = Plan(
+    recognizer_faces=(16, 4), judge_faces=(16, 4), generator_faces=(16, 4), recognizer_steps=2, judge_steps=2,
+    autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, refine_steps=2, diffusion_steps=2,
+)  # fmt: skip
+
+
+def train_all(folder: Path, plan: Plan) -> None:
+    """Make every weights file in `folder` that is not there yet. A stopped run continues at the stage that was cut off."""
+    make_recognizer(folder, plan)
+    make_judge(folder, plan)
+    make_autoencoder(folder, plan)
+    make_inverter(folder, plan)
+    make_diffusion(folder, plan)
+
+
+def recognizer_faces(folder: Path, plan: Plan) -> FaceSet:
+    return cached_faces(folder / "recognizer_faces.npy", *plan.recognizer_faces, RECOGNIZER_SEED)
+
+
+def generator_faces(folder: Path, plan: Plan) -> FaceSet:
+    """Faces of identities that no recogniser was trained on, in milder poses and light: what the generators learn from."""
+    return cached_faces(folder / "generator_faces.npy", *plan.generator_faces, GENERATOR_SEED, strength=0.7)
+
+
+def make_recognizer(folder: Path, plan: Plan) -> None:
+    if _missing(folder, "recognizer"):
+        torch.manual_seed(11)
+        network = train_recognizer(ResidualNet(), recognizer_faces(folder, plan), plan.recognizer_steps, seed=11)
+        _finish("recognizer", network, folder)
+
+
+def make_judge(folder: Path, plan: Plan) -> None:
+    if _missing(folder, "judge"):
+        torch.manual_seed(22)
+        faces = cached_faces(folder / "judge_faces.npy", *plan.judge_faces, JUDGE_SEED)
+        _finish("judge", train_recognizer(PlainNet(), faces, plan.judge_steps, seed=22), folder)
+
+
+def make_autoencoder(folder: Path, plan: Plan) -> None:
+    if _missing(folder, "autoencoder"):
+        network = train_autoencoder(recognizer_faces(folder, plan), plan.autoencoder_steps, seed=31)
+        _finish("autoencoder", network, folder)
+
+
+def make_inverter(folder: Path, plan: Plan) -> None:
+    if _missing(folder, "inverter"):
+        faces, critic = generator_faces(folder, plan), load_recognizer(folder, check=False)
+        known_PKD = _embeddings(folder, plan)
+        inverter = train_inverter(known_PKD, faces.identities_PI, plan.inverter_steps, seed=41)
+        inverter = refine_inverter(inverter, critic.network, known_PKD, faces.identities_PI, plan.refine_steps, seed=42)
+        _finish("inverter", inverter, folder)
+
+
+def make_diffusion(folder: Path, plan: Plan) -> None:
+    """The denoiser and the sharpened decoder, in one file."""
+    if not _missing(folder, "diffusion"):
+        return
+    critic = load_recognizer(folder, check=False).network
+    autoencoder = _read_autoencoder(folder)
+    if _missing(folder, "decoder"):
+        decoder = sharpen_decoder(autoencoder, critic, recognizer_faces(folder, plan), plan.sharpen_steps, seed=32)
+        _finish("decoder", decoder, folder)
+    sharp = Autoencoder()
+    sharp.load_state_dict(read_weights("decoder", folder, check=False)[0])
+    sharp.eval().requires_grad_(False)
+    latents = encode_faces(autoencoder, generator_faces(folder, plan))
+    inverter, _ = load_inverter(folder, check=False)
+
+    def keep(step: int, average: UNet2DConditionModel) -> None:
+        _write_diffusion(average, sharp, folder / f"diffusion_at_{step}")
+
+    known_PKD = _embeddings(folder, plan)
+    unet = train_diffusion(latents, known_PKD, inverter, sharp, critic, plan.diffusion_steps, seed=51, checkpoint=keep)
+    _write_diffusion(unet, sharp, folder)
+
+
+def _write_diffusion(unet: nn.Module, autoencoder: Autoencoder, folder: Path) -> None:
+    tensors = {f"unet.{key}": value for key, value in unet.state_dict().items()}
+    # The encoder is needed for training only.
+    decoding = {key: value for key, value in autoencoder.state_dict().items() if not key.startswith("encoder.")}
+    tensors |= {f"autoencoder.{key}": value for key, value in decoding.items()}
+    _LOG.info("%s/diffusion.safetensors SHA-256 %s", folder.name, write_weights("diffusion", tensors, folder))
+
+
+def _read_autoencoder(folder: Path) -> Autoencoder:
+    network = Autoencoder()
+    network.load_state_dict(read_weights("autoencoder", folder, check=False)[0])
+    return network.eval()
+
+
+def _embeddings(folder: Path, plan: Plan) -> np.ndarray:
+    """Embeddings of the generators' faces, computed once."""
+    path = folder / "generator_embeddings.npy"
+    if not path.exists():
+        np.save(path, embed_faces(load_recognizer(folder, check=False), generator_faces(folder, plan)))
+    known_PKD: np.ndarray = np.load(path)
+    return known_PKD
+
+
+def _missing(folder: Path, name: str) -> bool:
+    return not (folder / f"{name}.safetensors").exists()
+
+
+def _finish(name: str, network: nn.Module, folder: Path) -> None:
+    _LOG.info("%s.safetensors SHA-256 %s", name, write_weights(name, network.state_dict(), folder))
