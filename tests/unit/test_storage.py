@@ -1,4 +1,4 @@
-"""The one door to bytes, on a local disk and on S3 (moto): first writer wins, nothing half-written, errors name the URI."""
+"""The one door to bytes, on a local disk and on S3 (moto): first writer wins, nothing half-written, URIs named."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperface.config import ConfigError, StorageConfig
-from hyperface.storage import Store, StorageError, open_store
+from hyperface.storage import StorageError, Store, open_store
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,0 +1,45 @@
+"""How a job ends: the exit code and the one clear line."""
+
+import pytest
+
+from hyperface.config import ConfigError
+from hyperface.run import RunError
+from hyperface.storage import StorageError
+from jobs.start import INTERRUPTED, exit_code
+
+
+def fails_with(error: BaseException):
+    def job() -> None:
+        raise error
+
+    return job
+
+
+def test_a_job_that_returns_exits_zero():
+    assert exit_code(lambda: None) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError("bad key"), 2), (RunError("three shards failed"), 1), (StorageError("s3://b: unreachable"), 1)],
+)
+def test_what_a_user_can_mend_is_one_line_without_a_traceback(error, code, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(fails_with(error)) == code
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_the_cause_behind_a_workers_error_is_found(capsys: pytest.CaptureFixture[str]):
+    wrapped = RuntimeError("task failed")
+    wrapped.__cause__ = StorageError("s3://b/shard: access denied")
+    assert exit_code(fails_with(wrapped)) == 1
+    assert capsys.readouterr().err == "error: s3://b/shard: access denied\n"
+
+
+def test_anything_else_keeps_its_traceback(capsys: pytest.CaptureFixture[str]):
+    assert exit_code(fails_with(KeyError("bug"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
+    assert exit_code(fails_with(KeyboardInterrupt())) == INTERRUPTED
+    assert "the same command" in capsys.readouterr().err
