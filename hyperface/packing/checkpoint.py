@@ -1,7 +1,7 @@
 """Checkpoints of a packing: global row ranges, so that any number of ranks can go on from what any number wrote.
 
-<run>/packing/checkpoints/step-000012000/rows-0000000000-0000005000.safetensors    one per rank
-<run>/packing/checkpoints/step-000012000/marker.json                               last; names the objects it vouches for
+packing/checkpoints/step-000012000/rows-0000000000-0000005000.safetensors    one per rank
+packing/checkpoints/step-000012000/marker.json                               last; names the objects it vouches for
 """
 
 import json
@@ -22,7 +22,7 @@ KEEP = 2
 
 @dataclass
 class History:
-    """What is known of the steps so far: equal on every rank, and kept in the marker."""
+    """What is known of the steps so far; rank 0's is kept in the marker."""
 
     before: Measures
     """Of the start."""
@@ -53,11 +53,15 @@ def save(store: Store, state: State, history: History, shard: Shard) -> None:
 
 
 def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, History] | None:
-    """The newest checkpoint with a marker, of it the rows that this rank owns; None when there is none."""
-    steps = _marked_steps(store)
-    if not steps:
+    """The newest checkpoint with a marker, of it the rows that this rank owns; None when there is none.
+
+    Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
+    """
+    newest = torch.tensor([max(_marked_steps(store), default=-1)], device=device)
+    step = int(shard.gather(newest, (1,) * len(shard.sizes))[0])
+    if step < 0:
         return None
-    marker = json.loads(store.read(f"{folder(max(steps))}/marker.json"))
+    marker = json.loads(store.read(f"{folder(step)}/marker.json"))
     parts = []
     for name in marker["objects"]:
         start, stop = (int(number) for number in name.removesuffix(".safetensors").split("-")[-2:])

@@ -19,9 +19,9 @@ from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.shard import Shard, one_process
 
 PAPER_BETAS = (0.9, 0.999)
-"""Adam's usual decays, for the paper's rate: constant but for a factor 0.75 every 5,000 steps (recalled, not verified)."""
+"""Adam's usual decays, for the paper's rate: constant but for a factor 0.75 every 5,000 steps (recalled only)."""
 EPSILON = 1e-4
-"""Adam's, against gradients of n times the loss: its usual 1e-8 against those of the loss at the paper's n of 10,000."""
+"""Adam's, against gradients of n times the loss: as its usual 1e-8 against those of the loss at n = 10,000."""
 SOFT_BETAS = (0.8, 0.9)
 SOFT_RATE = 50.0
 """Steps of `logsumexp` are learning_rate * 50 * temperature in each coordinate.
