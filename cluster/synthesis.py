@@ -1,0 +1,216 @@
+"""Stage synthesize on Ray Data: one row is one shard, and the worker that renders a shard commits it.
+
+Only statistics come back to the driver, so nothing is lost with it: what is done is what has a marker on storage.
+"""
+
+import json
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
+
+from cluster.session import connect
+from hyperface.config import Config, ConfigError, RecognizerConfig, SynthesisConfig
+from hyperface.dataset import fingerprint, index
+from hyperface.dataset.layout import marker_file
+from hyperface.dataset.survey import Survey, planned, planned_formats, survey
+from hyperface.dataset.verify import hash_problems
+from hyperface.models.loading import load_generator, load_recognizer
+from hyperface.models.protocols import Generator, Recognizer
+from hyperface.run import DATASET, INDEX, Run, RunError
+from hyperface.storage import StorageError
+from hyperface.synthesis.plan import Plan
+from hyperface.synthesis.shards import References, ShardMaker, read_references, shard_maker
+
+PROGRESS_SECONDS = 2.0
+SHOWN = 20
+"""Failed or damaged shards that a message names."""
+
+MakeGenerator = Callable[[SynthesisConfig], Generator]
+MakeRecognizer = Callable[[RecognizerConfig], Recognizer]
+Models = tuple[MakeGenerator, MakeRecognizer]
+
+
+class _Renderer:
+    """An actor: one generator and one recogniser, one shard at a time."""
+
+    def __init__(self, run: Run, models: Models) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.run, self.models = run, models
+        self.maker: ShardMaker | None = None
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        (shard,) = batch["shard"]
+        return {"result": [json.dumps(self._result(int(shard)))]}
+
+    def _result(self, shard: int) -> dict[str, Any]:
+        """The shard's statistics; or `failed`, and the other shards go on; or `stop`, when all would fail alike."""
+        try:
+            self.maker = self.maker or self._start()
+        except Exception as error:  # whatever keeps a model from loading keeps it from loading for every shard
+            return {"stop": _one_line(error), "refused": isinstance(error, ConfigError)}
+        try:
+            return self.maker.make(shard)
+        except StorageError as error:
+            return {"stop": str(error), "refused": False}
+        except Exception as error:  # one shard's failure is the job's at its end, not the other shards'
+            traceback.print_exc()
+            return {"shard": shard, "failed": _one_line(error)}
+
+    def _start(self) -> ShardMaker:
+        make_generator, make_recognizer = self.models
+        generator, recognizer = make_generator(self.run.config.synthesis), make_recognizer(self.run.config.recognizer)
+        return shard_maker(self.run, read_references(self.run), generator, recognizer)
+
+
+def _one_line(error: Exception) -> str:
+    """User errors speak for themselves; others with their type."""
+    known = isinstance(error, ConfigError | RunError | StorageError | ValueError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
+
+
+def synthesize_stage(
+    run: Run, make_generator: MakeGenerator = load_generator, make_recognizer: MakeRecognizer = load_recognizer
+) -> None:
+    """Make the shards that have no marker, then the index and the data card; nothing to do when all is there.
+
+    Raises:
+        RunError: no references yet; damaged shards without synthesis.repair; shards that failed for good, listed.
+        ConfigError: the dataset was begun with another configuration, other references or models; names them.
+        EmbeddingError: the references cannot be used.
+        StorageError: the storage cannot be read or written.
+    """
+    began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
+    references = read_references(run)
+    found = survey(run.store, plan, kinds, _agreed(run, references))
+    todo = _todo(run, found)
+    if todo:
+        run.store.delete(INDEX)
+        _render(run, plan, todo, (make_generator, make_recognizer))
+        found = survey(run.store, plan, kinds, _agreed(run, references))
+        _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
+    made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
+    if not todo and INDEX in found.listing:
+        print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
+        return
+    totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "errors", "mean_cosine")}
+    rejects = len(made["rejects"])
+    run.record("synthesis", [{"event": "finished", **totals, "rejects": rejects, "seconds": round(seconds, 2)}])
+    print(f"synthesize: {made['images']} images, {rejects} rejects, {seconds:.0f} s -> {run.store.uri(DATASET)}")
+
+
+def _agreed(run: Run, references: References) -> str | None:
+    """The digest of the dataset's fingerprint, None before its first shard; refuses what is known to differ."""
+    before = fingerprint.recorded(run.store)
+    if before is None:
+        return None
+    fingerprint.refuse_others(run.store, before, {**before, **fingerprint.chosen(run.config, references.sha256)})
+    return fingerprint.digest(before)
+
+
+def _todo(run: Run, found: Survey) -> list[int]:
+    """The shards to make: those without a marker and, with synthesis.repair, the damaged ones.
+
+    Damage that a listing shows is always found; synthesis.repair also reads every file and compares its hash.
+    """
+    damaged = dict(found.damaged)
+    if not run.config.synthesis.repair:
+        _refuse(run, list(damaged.values()))
+        return found.missing
+    for shard, marker in found.markers.items():
+        for file in marker.files:
+            for problem in hash_problems(run.store, file, run.store.read(file.name)):
+                damaged[shard] = problem
+    for shard in sorted(damaged):
+        print(f"synthesize: makes shard {shard} again: {damaged[shard]}")
+    return sorted({*found.missing, *damaged})
+
+
+def _refuse(run: Run, problems: list[str]) -> None:
+    if problems:
+        advice = "make the damaged shards again with synthesis.repair=true"
+        raise RunError(_listed(f"{run}: the dataset is damaged ({advice}):", problems))
+
+
+def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> None:
+    """Make the shards on the cluster; raises RunError naming those that failed, after the others are done."""
+    began, said, images, rejects = time.monotonic(), time.monotonic(), 0, 0
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    before = plan.num_shards - len(todo)
+    print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done", flush=True)
+    try:
+        for result in _results(run, todo, models):
+            if "stop" in result:
+                raise (ConfigError if result["refused"] else RunError)(result["stop"])
+            (failed if "failed" in result else rows).append(result)
+            images, rejects = images + result.get("rows", 0), rejects + result.get("rejects", 0)
+            if time.monotonic() - said > PROGRESS_SECONDS:
+                said = time.monotonic()
+                print(_progress(before, plan, len(rows), len(failed), images, rejects, said - began), flush=True)
+    except RayError as error:
+        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise RunError(
+            f"{run}: a worker was lost more than synthesis.max_failures={run.config.synthesis.max_failures} times "
+            f"({what}); {before + len(rows)} of {plan.num_shards} shards are done, the same command goes on from there"
+        ) from error
+    finally:
+        events = [{"event": "shard", **row} for row in rows] + [{"event": "failed", **row} for row in failed]
+        run.record("synthesis", events)
+    if failed:
+        lines = [f"shard {row['shard']}: {row['failed']}" for row in failed]
+        advice = "the others are done; the same command tries these again"
+        raise RunError(_listed(f"{run}: {len(failed)} of {len(todo)} shards failed, {advice}", lines))
+
+
+def _results(run: Run, todo: list[int], models: Models) -> Iterator[dict[str, Any]]:
+    """What the workers say of each shard, in the order in which they finish."""
+    connect(run.config.cluster)
+    failures, gpus = run.config.synthesis.max_failures, run.config.synthesis.gpus_per_actor
+    shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
+    with warnings.catch_warnings():
+        # Ray Data 2.60 bounds restarts (by default endless) through deprecated arguments only.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        rows = shards.map_batches(
+            _Renderer,
+            fn_constructor_args=(run, models),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=_actors(run.config, len(todo)), max_tasks_in_flight_per_actor=2),
+            num_cpus=0 if gpus else 1,
+            num_gpus=gpus,
+            max_restarts=failures,
+            max_task_retries=failures,
+        )
+    for row in rows.iter_rows():
+        yield json.loads(row["result"])
+
+
+def _actors(config: Config, shards: int) -> int:
+    """synthesis.num_actors, or as many as the cluster's CPUs or GPUs hold; never more than there are shards."""
+    gpus, there = config.synthesis.gpus_per_actor, ray.cluster_resources()
+    room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)
+    return min(config.synthesis.num_actors or max(1, int(room)), shards)
+
+
+def _progress(before: int, plan: Plan, made: int, failed: int, images: int, rejects: int, seconds: float) -> str:
+    left = plan.num_shards - before - made - failed
+    eta = seconds / max(1, made + failed) * left
+    trouble = f", {failed} failed" if failed else ""
+    return (
+        f"synthesize: {before + made}/{plan.num_shards} shards, {images / seconds:.0f} images/s, "
+        f"{rejects} rejects{trouble}, {eta:.0f} s left"
+    )
+
+
+def _listed(headline: str, lines: list[str]) -> str:
+    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n  ".join([headline, *lines[:SHOWN], *more])

@@ -1,0 +1,99 @@
+"""The data card: `dataset/README.md`, in the form that the Hugging Face hub reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hyperface.config import Config
+from hyperface.dataset.layout import SUFFIX
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+LICENCES = {
+    "toy": "Images and models are of this product's own toy world: Apache-2.0. The faces are drawings.",
+    "onnx": "The recogniser is yours. InsightFace's published models are for non-commercial research only, and so is\n"
+    "what is made with them.",
+}
+
+
+def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
+    """The card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
+    short = sum(index["shortfall"].values())
+    rows = "\n".join(f"| `{key}` | `{value}` |" for key, value in sorted(fingerprint.items()))
+    return f"""{_front_matter(index)}
+# Synthetic faces: {index["identities"]} identities, {index["images"]} images
+
+Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
+recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and each was drawn up to
+{index["images_per_identity"]} times by a generator conditioned on it, with noise of beta {config.synthesis.beta} on the
+reference for each image (Algorithm 3).
+
+| | |
+|---|---|
+| identities | {index["identities"]} |
+| images | {index["images"]} of {index["planned_images"]} planned |
+| images that never passed the gate | {short}, in {len(index["shortfall"])} identities (listed in `index.json`) |
+| draws | {index["draws"]}, of which {index["redraws"]} were repeats and {index["errors"]} failed |
+| mean cosine of an image to its reference | {index["mean_cosine"]:.4f} (gate: {config.synthesis.min_cosine}) |
+| size | {index["bytes"]} bytes in {len(index["shards"])} shards |
+
+The cosine is measured by the recogniser whose sphere was packed, on the stored JPEG. It says that the generator obeyed,
+not that another network tells the identities apart: that needs an independent judge, see the run's report.
+
+## Loading
+
+```python
+{_loading(index["formats"], len(index["shards"]))}
+```
+
+Images are stored in a global random order, so shards may be read in sequence. `index.json` lists every file with its
+SHA-256.
+
+## How it was made
+
+| what decides the bytes | |
+|---|---|
+{rows}
+
+## Licences and limits
+
+{LICENCES[config.recognizer.kind]}
+
+No image is of a real person by construction; nothing here proves that none resembles one. Fairness across groups was
+not measured. Labels are right by construction only as far as the cosines say.
+"""
+
+
+def _front_matter(index: Mapping[str, Any]) -> str:
+    size = next((name for limit, name in SIZES if index["images"] < limit), "n>1M")
+    configs = "\n".join(
+        f"- config_name: {kind}\n  data_files:\n  - split: train\n    path: {kind}/*.{SUFFIX[kind]}"
+        for kind in index["formats"]
+    )
+    return f"""---
+pretty_name: Synthetic faces
+task_categories:
+- image-classification
+tags:
+- face-recognition
+- synthetic
+size_categories:
+- {size}
+configs:
+{configs}
+---"""
+
+
+def _loading(kinds: list[str], num_shards: int) -> str:
+    examples = {
+        "parquet": """import datasets
+
+faces = datasets.load_dataset("PATH/TO/dataset", "parquet", split="train")
+faces[0]["image"], faces[0]["identity"]""",
+        "webdataset": """import webdataset
+
+shards = "PATH/TO/dataset/webdataset/shard-{000000..LAST}.tar"
+faces = webdataset.WebDataset(shards, shardshuffle=False)
+for image, identity, described in faces.decode("pil").to_tuple("jpg", "cls", "json"):
+    ...""".replace("LAST", f"{num_shards - 1:06d}"),
+    }
+    return "\n\n".join(examples[kind] for kind in kinds)

@@ -1,0 +1,70 @@
+"""What decides the bytes of a dataset, so that a run is never continued with something else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hyperface import config as configuration
+from hyperface.config import Config, ConfigError
+from hyperface.run import DATASET, REFERENCES, RunError, to_json
+from hyperface.storage import Store
+
+FINGERPRINT = f"{DATASET}/fingerprint.json"
+SECTIONS = ("run.", "recognizer.", "synthesis.", "dataset.")
+LAYOUT = 1
+"""Raised when the same configuration begins to give other bytes."""
+
+
+def chosen(config: Config, references: str) -> dict[str, Any]:
+    """{name: value} of what decides the bytes and is known without the models; `references` is a SHA-256 in hex."""
+    keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(SECTIONS)}
+    return {**keys, REFERENCES: references, "layout": LAYOUT}
+
+
+def parts(config: Config, references: str, recognizer: str, generator: str) -> dict[str, Any]:
+    """{name: value} of everything that decides the bytes; the last three arguments are SHA-256 in hex."""
+    return {**chosen(config, references), "recognizer": recognizer, "generator": generator}
+
+
+def digest(of_parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the parts, in hex: what every marker carries."""
+    return hashlib.sha256(to_json(of_parts)).hexdigest()
+
+
+def agree(store: Store, of_parts: dict[str, Any]) -> str:
+    """Record the parts for a new dataset, compare them for an existing one; their digest.
+
+    Raises:
+        ConfigError: the dataset was begun with others; names each that differs.
+        RunError: what it was begun with cannot be read.
+    """
+    if not store.put_new(FINGERPRINT, to_json(of_parts)):
+        refuse_others(store, recorded(store) or {}, of_parts)
+    return digest(of_parts)
+
+
+def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ConfigError naming every part that differs."""
+    changed = configuration.differences(before, now)
+    if changed:
+        advice = "resume with what it was begun with, or choose another run.dir"
+        raise ConfigError(f"{store.uri(DATASET)}: was made with something else ({advice}):\n  " + "\n  ".join(changed))
+
+
+def recorded(store: Store) -> dict[str, Any] | None:
+    """The parts that the dataset was begun with; None before it was begun.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not store.exists(FINGERPRINT):
+        return None
+    try:
+        found = json.loads(store.read(FINGERPRINT))
+        if not isinstance(found, dict):
+            raise ValueError("must be an object")
+    except ValueError as error:
+        advice = "put it back, or choose another run.dir"
+        raise RunError(f"{store.uri(FINGERPRINT)}: cannot be read ({error}); {advice}") from error
+    return found

@@ -1,0 +1,93 @@
+"""The done marker of a shard: what was committed. A shard exists when its marker does."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hyperface.run import to_json
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One data file of a shard."""
+
+    name: str
+    """Inside the run: dataset/parquet/shard-000042.parquet."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An image that never reached the gate, and is therefore not in the shard."""
+
+    key: str
+    identity: int
+    image_index: int
+    attempts: int
+    best_cosine: float | None
+    """Highest cosine to the reference among its draws; None when no draw gave one."""
+    error: str
+    """What went wrong at the last draw that gave no cosine; empty when every draw gave one."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts of one shard; equal for equal shards."""
+
+    draws: int
+    """Images asked of the generator, redraws included."""
+    redraws: int
+    errors: int
+    """Draws that gave no cosine: the generator failed, or the embedding was not finite."""
+    mean_cosine: float
+    """Mean over the rows, to six digits; 0 for a shard without rows."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    shard: int
+    files: tuple[FileRecord, ...]
+    rows: int
+    rejects: tuple[Reject, ...]
+    statistics: Statistics
+    seconds: dict[str, float]
+    """Time spent to generate, encode and embed. Not compared: it differs each time."""
+    fingerprint: str
+    """SHA-256 of everything that decides the shard's bytes; see `fingerprint.py`."""
+
+    def agrees(self, other: "Marker") -> bool:
+        """Whether both describe the same shard with the same bytes."""
+        return {**asdict(self), "seconds": {}} == {**asdict(other), "seconds": {}}
+
+
+def to_bytes(marker: Marker) -> bytes:
+    return to_json(asdict(marker))
+
+
+def from_bytes(data: bytes, name: str) -> Marker:
+    """Read what `to_bytes` wrote.
+
+    Raises:
+        ValueError: truncated or foreign; names the file and the rule.
+    """
+    try:
+        given = json.loads(data)
+        marker = Marker(
+            shard=int(given["shard"]),
+            files=tuple(_built(FileRecord, file) for file in given["files"]),
+            rows=int(given["rows"]),
+            rejects=tuple(_built(Reject, reject) for reject in given["rejects"]),
+            statistics=_built(Statistics, given["statistics"]),
+            seconds=dict(given["seconds"]),
+            fingerprint=str(given["fingerprint"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{name}: is not a shard's done marker ({type(error).__name__}: {error})") from error
+    return marker
+
+
+def _built(kind: Any, given: Any) -> Any:
+    if set(given) != {f.name for f in fields(kind)}:
+        raise ValueError(f"{kind.__name__} must have the fields {', '.join(f.name for f in fields(kind))}")
+    return kind(**given)

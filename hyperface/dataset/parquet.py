@@ -1,0 +1,62 @@
+"""Shards as Parquet, to and from bytes."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
+
+
+def to_bytes(samples: Sequence[Sample], embedding_dim: int) -> bytes:
+    """One row per sample, in their order; equal samples give equal bytes with one build of pyarrow."""
+    schema = arrow_schema(embedding_dim)
+    flat = np.array([s.embedding_d for s in samples], dtype=np.float32).reshape(-1)
+    columns = [
+        pa.array([s.key for s in samples], pa.string()),
+        pa.array([s.identity for s in samples], pa.int64()),
+        pa.array([s.image_index for s in samples], pa.int32()),
+        pa.array([{"bytes": s.jpeg, "path": f"{s.key}.jpg"} for s in samples], schema.field("image").type),
+        pa.array([s.seed for s in samples], pa.int64()),
+        pa.array([s.cosine for s in samples], pa.float32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(flat), embedding_dim),
+    ]
+    sink = io.BytesIO()
+    # JPEG, seeds and embeddings do not compress; a dictionary would only be tried and dropped.
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression="none", use_dictionary=False)
+    return sink.getvalue()
+
+
+def from_bytes(data: bytes, name: str) -> ShardImages:
+    """Read and check what `to_bytes` wrote.
+
+    Raises:
+        ValueError: truncated, foreign, of another schema or with missing values; names the file and the rule.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name}: is not a whole Parquet file ({str(error).splitlines()[0]})") from error
+    kind = table.schema.field("embedding").type if "embedding" in table.schema.names else None
+    dim = kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else 0
+    wanted = arrow_schema(dim)
+    if not table.schema.equals(wanted) or table.schema.metadata != wanted.metadata:
+        raise ValueError(f"{name}: must have the columns of a shard; it has {', '.join(table.schema.names)}")
+    for column in table.schema.names:
+        if table[column].null_count:
+            raise ValueError(f"{name}: column `{column}` must not have missing values")
+    images = table["image"].to_pylist()
+    keys = table["key"].to_pylist()
+    for key, image in zip(keys, images, strict=True):
+        if image["bytes"] is None or image["path"] != f"{key}.jpg":
+            raise ValueError(f"{name}: image of {key} must hold bytes and the path {key}.jpg")
+    return ShardImages(
+        keys=keys,
+        identities=table["identity"].to_pylist(),
+        image_indices=table["image_index"].to_pylist(),
+        jpegs=[image["bytes"] for image in images],
+        seeds=table["seed"].to_pylist(),
+        cosines=[round(cosine, 6) for cosine in table["cosine"].to_pylist()],
+    )

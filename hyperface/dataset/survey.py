@@ -1,0 +1,105 @@
+"""What of a planned dataset is there: one listing, and the markers it names."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from hyperface.config import Config
+from hyperface.dataset import marker as markers
+from hyperface.dataset.fingerprint import FINGERPRINT
+from hyperface.dataset.layout import Format, formats, marker_file, shard_file
+from hyperface.dataset.marker import Marker
+from hyperface.run import DATA_CARD, DATASET, INDEX
+from hyperface.storage import Store
+from hyperface.synthesis.plan import Plan
+
+READERS = 16
+"""Small objects read at a time; a marker is a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    listing: dict[str, int]
+    """{name: bytes} of everything under `dataset/`."""
+    markers: dict[int, Marker]
+    """The markers that fit the plan and the sizes of their files, by shard."""
+    damaged: dict[int, str]
+    """What is wrong with the other markers or their files, by shard: one line that names the file."""
+    missing: list[int]
+    """Shards without a marker."""
+
+    def unexpected(self, plan: Plan, kinds: Sequence[Format]) -> list[str]:
+        """Names under `dataset/` that no shard of the plan has."""
+        known = {FINGERPRINT, INDEX, DATA_CARD}
+        for shard in range(plan.num_shards):
+            known |= {marker_file(shard), *(shard_file(kind, shard) for kind in kinds)}
+        return [name for name in self.listing if name not in known]
+
+
+def planned(config: Config) -> Plan:
+    """The plan that a configuration asks for."""
+    synthesis = config.synthesis
+    return Plan(
+        config.run.seed, config.packing.num_identities, synthesis.images_per_identity, synthesis.images_per_shard
+    )
+
+
+def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str | None) -> Survey:
+    """List the dataset, read its markers and compare them with the plan and the sizes in the listing.
+
+    Args:
+        fingerprint: what every marker must carry; None: not known, not compared.
+    """
+    listing = store.list(DATASET)
+    there = [shard for shard in range(plan.num_shards) if marker_file(shard) in listing]
+    found: dict[int, Marker] = {}
+    damaged: dict[int, str] = {}
+
+    def read(shard: int) -> Marker | str:
+        name = marker_file(shard)
+        try:
+            marker = markers.from_bytes(store.read(name), store.uri(name))
+        except ValueError as error:
+            return str(error)
+        for file, problem in _problems(marker, shard, plan, kinds, fingerprint, listing):
+            return f"{store.uri(file)}: {problem}"
+        return marker
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for shard, result in zip(there, readers.map(read, there), strict=True):
+            if isinstance(result, str):
+                damaged[shard] = result
+            else:
+                found[shard] = result
+    missing = [shard for shard in range(plan.num_shards) if shard not in found and shard not in damaged]
+    return Survey(listing, found, damaged, missing)
+
+
+def _problems(
+    marker: Marker,
+    shard: int,
+    plan: Plan,
+    kinds: Sequence[Format],
+    fingerprint: str | None,
+    listing: dict[str, int],
+) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong with it)"""
+    name = marker_file(shard)
+    if marker.shard != shard:
+        yield name, f"must describe shard {shard}; it describes shard {marker.shard}"
+    if fingerprint is not None and marker.fingerprint != fingerprint:
+        yield name, f"was made with another configuration, references or models (fingerprint {marker.fingerprint})"
+    if marker.rows + len(marker.rejects) != plan.rows(shard):
+        yield name, f"must account for {plan.rows(shard)} images; it has {marker.rows}+{len(marker.rejects)} rejects"
+    if [file.name for file in marker.files] != [shard_file(kind, shard) for kind in kinds]:
+        yield name, f"must name the files {', '.join(shard_file(kind, shard) for kind in kinds)}"
+    for file in marker.files:
+        if file.name not in listing:
+            yield file.name, "is missing although its marker is there"
+        elif listing[file.name] != file.bytes:
+            yield file.name, f"must have the {file.bytes} bytes of its marker; it has {listing[file.name]}"
+
+
+def planned_formats(config: Config) -> tuple[Format, ...]:
+    """The file formats that a configuration asks for."""
+    return formats(config.dataset.format)

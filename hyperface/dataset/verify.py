@@ -1,0 +1,105 @@
+"""Is a dataset whole? Every problem is one line that names the file."""
+
+import hashlib
+from collections.abc import Iterator
+
+from hyperface.config import Config
+from hyperface.dataset import fingerprint, index, jpeg, reading
+from hyperface.dataset.layout import marker_file
+from hyperface.dataset.marker import FileRecord, Marker
+from hyperface.dataset.schema import ShardImages
+from hyperface.dataset.survey import Survey, planned, planned_formats, survey
+from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
+from hyperface.storage import Store
+from hyperface.synthesis.plan import Plan, image_seed
+
+
+def verify(run: Run, *, deep: bool) -> list[str]:
+    """Everything that is wrong with the run's dataset; none for a finished, whole one.
+
+    Checks every marker against the plan, the sizes of its files, strange files, the index and the data card. `deep`
+    also reads every shard: hash, rows, keys, labels, seeds, cosines, and decodes every image.
+    """
+    plan, kinds = planned(run.config), planned_formats(run.config)
+    try:
+        parts = fingerprint.recorded(run.store)
+    except RunError as error:
+        return [str(error)]
+    if parts is None:
+        return [f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing: no shard has been begun, or it was lost"]
+    expected = fingerprint.digest(parts)
+    found = survey(run.store, plan, kinds, expected)
+    problems = [f"{run.store.uri(marker_file(shard))}: is missing: the shard is not done" for shard in found.missing]
+    problems += [found.damaged[shard] for shard in sorted(found.damaged)]
+    problems += [f"{run.store.uri(name)}: is no file of this dataset" for name in found.unexpected(plan, kinds)]
+    if deep:
+        for shard in sorted(found.markers):
+            problems += shard_problems(run.store, plan, found.markers[shard], run.config)
+    if not found.missing and not found.damaged:
+        built = to_json(index.build(plan, kinds, found.markers, expected))
+        problems += _index_problems(run.store, found, built)
+    return problems
+
+
+def _index_problems(store: Store, found: Survey, built: bytes) -> Iterator[str]:
+    for name in (INDEX, DATA_CARD):
+        if name not in found.listing:
+            yield f"{store.uri(name)}: is missing; run the synthesize job again"
+    if INDEX in found.listing and store.read(INDEX) != built:
+        yield f"{store.uri(INDEX)}: does not say what the markers say; run the synthesize job again"
+
+
+def shard_problems(store: Store, plan: Plan, marker: Marker, config: Config) -> Iterator[str]:
+    """What is wrong inside the files of one shard."""
+    for file in marker.files:
+        data = store.read(file.name)
+        yield from hash_problems(store, file, data)
+        try:
+            images = reading.from_bytes(data, store.uri(file.name))
+        except ValueError as error:
+            yield str(error)
+            continue
+        for problem in _content_problems(plan, marker, images, config):
+            yield f"{store.uri(file.name)}: {problem}"
+
+
+def hash_problems(store: Store, file: FileRecord, data: bytes) -> Iterator[str]:
+    """Whether the bytes are those that the marker describes."""
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        yield f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}"
+
+
+def _content_problems(plan: Plan, marker: Marker, images: ShardImages, config: Config) -> Iterator[str]:
+    rejected = {reject.key for reject in marker.rejects}
+    identities, indices = plan.shard(marker.shard)
+    rows = [row for row in zip(plan.keys(marker.shard), identities, indices, strict=True) if row[0] not in rejected]
+    if len(images.keys) != marker.rows:
+        yield f"must have the {marker.rows} rows of its marker; it has {len(images.keys)}"
+    if images.keys != [key for key, _, _ in rows]:
+        yield _key_problem(images.keys, [key for key, _, _ in rows])
+        return
+    for r, (key, identity, image) in enumerate(rows):
+        if (images.identities[r], images.image_indices[r]) != (identity, image):
+            yield f"{key} must be labelled {identity}, {image}; it is {images.identities[r]}, {images.image_indices[r]}"
+        attempts = range(config.synthesis.max_attempts)
+        if images.seeds[r] not in [image_seed(plan.seed, int(identity), int(image), a) for a in attempts]:
+            yield f"{key} was drawn with a seed that is not of this run: {images.seeds[r]}"
+        if not config.synthesis.min_cosine <= images.cosines[r] <= 1.001:
+            yield f"{key} has a cosine outside {config.synthesis.min_cosine} to 1: {images.cosines[r]}"
+        yield from _image_problems(key, images.jpegs[r])
+
+
+def _key_problem(there: list[str], wanted: list[str]) -> str:
+    if repeated := sorted({key for key in there if there.count(key) > 1}):
+        return f"keys must be unique; repeated: {', '.join(repeated[:5])}"
+    missing, strange = sorted(set(wanted) - set(there)), sorted(set(there) - set(wanted))
+    if missing or strange:
+        return f"must hold exactly the planned keys; missing {missing[:5]}, strange {strange[:5]}"
+    return "must hold its keys in the order of the plan"
+
+
+def _image_problems(key: str, data: bytes) -> Iterator[str]:
+    try:
+        jpeg.decode(data)
+    except ValueError as error:
+        yield f"image of {key} {error}"

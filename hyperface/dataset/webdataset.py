@@ -1,0 +1,86 @@
+"""Shards as WebDataset tar files, to and from bytes: `{key}.jpg`, `{key}.cls` (the identity), `{key}.json`."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+
+from hyperface.dataset.schema import Sample, ShardImages
+
+FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
+
+
+def to_bytes(samples: Sequence[Sample]) -> bytes:
+    """Three members per sample, in their order; equal samples give equal bytes."""
+    return _tar((f"{s.key}.{suffix}", data) for s in samples for suffix, data in _members(s))
+
+
+def _members(sample: Sample) -> list[tuple[str, bytes]]:
+    described = {name: getattr(sample, name) for name in FIELDS}
+    return [
+        ("jpg", sample.jpeg),
+        ("cls", str(sample.identity).encode()),
+        ("json", json.dumps(described, sort_keys=True).encode()),
+    ]
+
+
+def _tar(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """A USTAR archive without time, owner or machine in it."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)  # mtime, uid and gid are 0, the owner's names empty
+            info.size, info.mode = len(data), 0o644
+            archive.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def from_bytes(data: bytes, name: str) -> ShardImages:
+    """Read and check what `to_bytes` wrote.
+
+    Raises:
+        ValueError: truncated, foreign, with trailing bytes or with wrong members; names the file and the rule.
+    """
+    members = _untar(data, name)
+    if len(members) % 3:
+        raise ValueError(f"{name}: must hold jpg, cls and json of every key; it has {len(members)} members")
+    images = ShardImages([], [], [], [], [], [])
+    for jpg, cls, described in zip(members[0::3], members[1::3], members[2::3], strict=True):
+        key = jpg[0].removesuffix(".jpg")
+        if (jpg[0], cls[0], described[0]) != (f"{key}.jpg", f"{key}.cls", f"{key}.json"):
+            raise ValueError(f"{name}: must hold jpg, cls and json of a key in this order; see {jpg[0]}")
+        _append(images, key, jpg[1], cls[1], described[1], name)
+    return images
+
+
+def _untar(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    members = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for info in archive:
+                file = archive.extractfile(info)
+                if file is None:
+                    raise ValueError(f"{name}: member {info.name} must be a file")
+                members.append((info.name, file.read()))
+    except tarfile.TarError as error:
+        raise ValueError(f"{name}: is not a whole tar file ({error})") from error
+    if _tar(members) != data:
+        raise ValueError(f"{name}: is not a tar file of this product, or is truncated or has trailing bytes")
+    return members
+
+
+def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: bytes, name: str) -> None:
+    try:
+        label, fields = int(cls), json.loads(described)
+    except ValueError as error:
+        raise ValueError(f"{name}: label or description of {key} cannot be read ({error})") from error
+    if not isinstance(fields, dict) or tuple(sorted(fields)) != FIELDS:
+        raise ValueError(f"{name}: {key}.json must have the fields {', '.join(FIELDS)}")
+    if fields["key"] != key or fields["identity"] != label:
+        raise ValueError(f"{name}: {key}.cls and {key}.json must name this key and one identity")
+    images.keys.append(key)
+    images.identities.append(label)
+    images.image_indices.append(fields["image_index"])
+    images.jpegs.append(jpeg)
+    images.seeds.append(fields["seed"])
+    images.cosines.append(fields["cosine"])

@@ -1,0 +1,114 @@
+"""Which images a shard holds, and with which seed each is drawn: plain functions of (seed, numbers), no state.
+
+Images are numbered `identity * images_per_identity + image` and dealt to shards in a global seeded permutation, because
+a trainer that shuffles in a buffer over identity-sorted shards learns badly. The permutation is computed, not stored: a
+worker finds the images of its shard from the plan and the shard's number alone.
+
+P: positions in the dataset or numbers of images, R: rows of one shard.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDS = 8
+
+
+def key(identity: int, image: int) -> str:
+    """The name of an image in every file and record: `0000012-0003`."""
+    return f"{identity:07d}-{image:04d}"
+
+
+def image_seed(run_seed: int, identity: int, image: int, attempt: int) -> int:
+    """The seed, in [0, 2^63), of one draw of one image: a hash, so that no two draws share one but by accident."""
+    packed = struct.pack("<4Q", run_seed % 2**64, identity, image, attempt)
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=8, person=b"hyperface image").digest(), "little") >> 1
+
+
+def permute(positions_P: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """A seeded bijection of [0, count): the number of the image at each position. No array of `count` is made.
+
+    A balanced Feistel network on the next even number of bits, walked along its cycle until the value falls into the
+    range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002): at most 4 walks on average.
+    """
+    return _walk(positions_P, count, seed, inverse=False)
+
+
+def unpermute(numbers_P: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """The inverse of `permute`: the position of each image."""
+    return _walk(numbers_P, count, seed, inverse=True)
+
+
+def _walk(values_P: NDArray[np.int64], count: int, seed: int, *, inverse: bool) -> NDArray[np.int64]:
+    assert len(values_P) == 0 or (values_P.min() >= 0 and values_P.max() < count), (values_P, count)
+    half_bits = max(1, ((count - 1).bit_length() + 1) // 2)
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8 * ROUNDS, person=b"hyperface order").digest()
+    keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+    out_P = _feistel(values_P.astype(np.uint64), half_bits, keys, inverse)
+    while len(outside := np.flatnonzero(out_P >= count)):
+        out_P[outside] = _feistel(out_P[outside], half_bits, keys, inverse)
+    return out_P.astype(np.int64)
+
+
+def _feistel(
+    values_P: NDArray[np.uint64], half_bits: int, keys: NDArray[np.uint64], inverse: bool
+) -> NDArray[np.uint64]:
+    """A bijection of [0, 4^half_bits); its inverse runs the rounds backwards."""
+    bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
+    left, right = values_P >> bits, values_P & mask
+    for round_key in keys[::-1] if inverse else keys:
+        if inverse:
+            left, right = right ^ (_mix(left, round_key) & mask), left
+        else:
+            left, right = right, left ^ (_mix(right, round_key) & mask)
+    return (left << bits) | right
+
+
+def _mix(values_P: NDArray[np.uint64], round_key: np.uint64) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    mixed = values_P + round_key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The images of a dataset and their order. All numbers are at least 1, the seed at least 0."""
+
+    seed: int
+    num_identities: int
+    images_per_identity: int
+    images_per_shard: int
+
+    @property
+    def num_images(self) -> int:
+        return self.num_identities * self.images_per_identity
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_images // self.images_per_shard)
+
+    def rows(self, shard: int) -> int:
+        """Images planned for a shard: `images_per_shard`, or what is left for the last one."""
+        return min(self.images_per_shard, self.num_images - shard * self.images_per_shard)
+
+    def shard(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(identities [R], images [R]) of a shard, in the order of its rows."""
+        assert 0 <= shard < self.num_shards, (shard, self)
+        first = shard * self.images_per_shard
+        numbers_R = permute(np.arange(first, first + self.rows(shard)), self.num_images, self.seed)
+        return numbers_R // self.images_per_identity, numbers_R % self.images_per_identity
+
+    def keys(self, shard: int) -> list[str]:
+        """The keys planned for a shard, in the order of its rows."""
+        return [key(int(i), int(j)) for i, j in zip(*self.shard(shard), strict=True)]
+
+    def locate(self, identity: int, image: int) -> tuple[int, int]:
+        """(shard, planned row) of an image. Rejects before it in the shard move it up by one row each."""
+        number = np.array([identity * self.images_per_identity + image])
+        position = int(unpermute(number, self.num_images, self.seed)[0])
+        return divmod(position, self.images_per_shard)

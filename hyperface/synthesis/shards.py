@@ -1,0 +1,138 @@
+"""One shard from its number to its marker: what a worker does, with or without Ray.
+
+N: identities, d: embedding dimension.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperface import embeddings
+from hyperface.config import Config
+from hyperface.dataset import fingerprint, parquet, webdataset
+from hyperface.dataset.commit import commit, record
+from hyperface.dataset.layout import Format, shard_file
+from hyperface.dataset.marker import Marker
+from hyperface.dataset.survey import planned, planned_formats
+from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import Generator, Recognizer
+from hyperface.run import REFERENCES, Run, RunError
+from hyperface.storage import Store
+from hyperface.synthesis.plan import Plan
+from hyperface.synthesis.render import Gate, RenderedShard, render_shard
+
+
+@dataclass(frozen=True)
+class References:
+    """The packed identities: row i is the reference embedding of identity i."""
+
+    vectors_Nd: NDArray[np.float32]
+    sha256: str
+    """Of the file."""
+
+
+def read_references(run: Run) -> References:
+    """Read and check `packing/references.parquet`.
+
+    Raises:
+        RunError: there is none.
+        EmbeddingError: not readable, NaN, not of norm 1, or not the configured identities 0, 1, 2...
+    """
+    name, wanted = REFERENCES, run.config.packing.num_identities
+    if not run.store.exists(name):
+        raise RunError(f"{run.store.uri(name)}: there are no references yet; run the pack job first")
+    table = embeddings.read(run.store, name, "identity")
+    if table.names != list(range(wanted)):
+        raise EmbeddingError(
+            f"{run.store.uri(name)}: must hold the identities 0 to {wanted - 1} (packing.num_identities={wanted}) in "
+            f"order; it has {len(table.names)} rows; run the pack job again"
+        )
+    return References(table.vectors_ND, hashlib.sha256(run.store.read(name)).hexdigest())
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """Everything a worker needs to make any shard of a run."""
+
+    store: Store
+    config: Config
+    plan: Plan
+    kinds: tuple[Format, ...]
+    references_Nd: NDArray[np.float32]
+    generator: Generator
+    recognizer: Recognizer
+    fingerprint: str
+
+    def make(self, shard: int) -> dict[str, Any]:
+        """Render a shard, commit it, and return its statistics as a flat row.
+
+        Raises:
+            RenderError: the generator is broken.
+            ShardError: the shard's name is taken by other bytes.
+            StorageError: it cannot be written.
+        """
+        rendered = render_shard(self.plan, shard, self.references_Nd, self.generator, self.recognizer, self.gate())
+        files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.kinds]
+        marker = Marker(
+            shard=shard,
+            files=tuple(record(name, data) for name, data in files),
+            rows=len(rendered.samples),
+            rejects=tuple(rendered.rejects),
+            statistics=rendered.statistics,
+            seconds=rendered.seconds,
+            fingerprint=self.fingerprint,
+        )
+        commit(self.store, files, marker, repair=self.config.synthesis.repair)
+        counted = {"shard": shard, "rows": marker.rows, "rejects": len(marker.rejects)}
+        return {**counted, **asdict(rendered.statistics), **{f"{k}_seconds": v for k, v in rendered.seconds.items()}}
+
+    def gate(self) -> Gate:
+        """The part of the configuration that decides how images are drawn and kept."""
+        synthesis = self.config.synthesis
+        return Gate(
+            beta=synthesis.beta,
+            batch_size=synthesis.batch_size,
+            min_cosine=synthesis.min_cosine,
+            max_attempts=synthesis.max_attempts,
+            jpeg_quality=self.config.dataset.jpeg_quality,
+        )
+
+    def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
+        if kind == "parquet":
+            return parquet.to_bytes(rendered.samples, self.recognizer.embedding_dim)
+        return webdataset.to_bytes(rendered.samples)
+
+
+def shard_maker(run: Run, references: References, generator: Generator, recognizer: Recognizer) -> ShardMaker:
+    """Check that the models fit the references and each other, and that the dataset was begun with the same ones.
+
+    Raises:
+        EmbeddingError: the references have another dimension than a model.
+        RunError: the recogniser takes images of another size than the generator draws.
+        ConfigError: the dataset was begun with other models or references; names them.
+    """
+    dim, uri = references.vectors_Nd.shape[1], run.store.uri(REFERENCES)
+    for name, model in (("recogniser", recognizer), ("generator", generator)):
+        if model.embedding_dim != dim:
+            raise EmbeddingError(f"{uri}: has dimension {dim}; the {name} works in {model.embedding_dim}; pack again")
+    if generator.image_size != recognizer.image_size:
+        raise RunError(
+            f"synthesis.generator={run.config.synthesis.generator}: draws {generator.image_size} pixels; the "
+            f"recogniser must take the same, it takes {recognizer.image_size}"
+        )
+    parts = fingerprint.parts(run.config, references.sha256, recognizer.fingerprint, generator.fingerprint)
+    agreed = fingerprint.agree(run.store, parts)
+    config = run.config
+    return ShardMaker(
+        run.store,
+        config,
+        planned(config),
+        planned_formats(config),
+        references.vectors_Nd,
+        generator,
+        recognizer,
+        agreed,
+    )
