@@ -113,7 +113,7 @@ def provenance(config: Config) -> dict[str, Any]:
     """What made the run: code, packages, machine and submission."""
     return {
         "git_sha": git_sha(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "submission_id": submission_id(),
@@ -142,7 +142,8 @@ def submission_id() -> str:
     return str(described.get("metadata", {}).get("job_submission_id", ""))
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Installed version; empty when the package is not there."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,0 +1,127 @@
+"""The main job as its user runs it: a process of its own, on a local directory, killed and run again."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "embed.num_faces=48",
+    "packing.num_identities=12",
+    "packing.steps=20",
+    "synthesis.generator=toy_render",
+    "synthesis.images_per_identity=4",
+    "synthesis.images_per_shard=8",
+    "report.grid_identities=4",
+    "cluster.num_cpus=2",
+)
+
+
+def command(job: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"jobs.{job}", *arguments]
+
+
+def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(job, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+
+def pipeline(directory: Path, *overrides: str) -> tuple[str, ...]:
+    return ("pipeline", "jobs/configs/toy.yaml", f"run.dir={directory}", *SMALL, *overrides)
+
+
+def digests(directory: Path) -> dict[str, str]:
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("e2e") / "run"
+    done = run(*pipeline(directory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"report   {directory}/report/index.html" in done.stdout
+    return directory
+
+
+def test_one_command_leaves_a_verified_dataset_and_a_report(finished: Path):
+    index = json.loads((finished / "dataset/index.json").read_text())
+    assert index["rows"] + len(index["rejects"]) == 48
+    assert (finished / "dataset/README.md").exists()
+    assert "<html" in (finished / "report/index.html").read_text()
+    checked = run("verify", str(finished), "--deep")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_same_command_again_finds_everything_done_and_changes_no_byte(finished: Path):
+    before = digests(finished)
+    again = run(*pipeline(finished))
+    assert again.returncode == 0, again.stderr
+    assert digests(finished) == before
+
+
+def test_another_configuration_is_refused_by_name_and_changes_no_byte(finished: Path):
+    before = digests(finished)
+    refused = run(*pipeline(finished, "packing.alpha=0.1"))
+    assert refused.returncode == 2
+    assert "packing.alpha: 0.5 -> 0.1" in refused.stderr
+    assert digests(finished) == before
+
+
+def test_a_driver_killed_at_any_moment_is_resumed_to_the_same_dataset(finished: Path, tmp_path: Path):
+    directory = tmp_path / "run"
+    markers = directory / "dataset" / "_done"
+    with subprocess.Popen(
+        command(*pipeline(directory)), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as job:
+        while job.poll() is None and not (markers.exists() and any(markers.glob("*.json"))):
+            pass
+        os.kill(job.pid, signal.SIGKILL)
+    resumed = run(*pipeline(directory))
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+
+    def dataset(root: Path) -> dict[str, str]:
+        shards = digests(root / "dataset")
+        return {name: digest for name, digest in shards.items() if name.endswith((".tar", ".parquet"))}
+
+    assert dataset(directory) == dataset(finished)
+    assert (directory / "dataset/index.json").read_bytes() == (finished / "dataset/index.json").read_bytes()
+
+
+def test_each_stage_is_a_job_of_its_own(finished: Path, tmp_path: Path):
+    directory = tmp_path / "run"
+    for job in ("embed", "pack", "synthesize", "report"):
+        done = run(job, *pipeline(directory)[1:])
+        assert done.returncode == 0, (job, done.stderr)
+    assert digests(directory)["packing/references.parquet"] == digests(finished)["packing/references.parquet"]
+    assert (directory / "report/index.html").exists()
+
+
+def test_verify_names_a_damaged_shard_and_only_repair_makes_it_again(finished: Path, tmp_path: Path):
+    done = run(*pipeline(tmp_path / "run"))
+    assert done.returncode == 0
+    shard = sorted((tmp_path / "run/dataset/webdataset").glob("*.tar"))[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-512])
+    found = run("verify", str(tmp_path / "run"))
+    assert found.returncode == 1
+    assert shard.name in found.stderr
+    refused = run(*pipeline(tmp_path / "run"))
+    assert refused.returncode == 1
+    assert shard.name in refused.stderr
+    assert "synthesis.repair=true" in refused.stderr
+    mended = run(*pipeline(tmp_path / "run", "synthesis.repair=true"))
+    assert mended.returncode == 0, mended.stderr
+    assert shard.read_bytes() == whole
+
+
+def test_an_unknown_key_exits_with_two_before_anything_is_written(tmp_path: Path):
+    refused = run("pipeline", "jobs/configs/toy.yaml", f"run.dir={tmp_path / 'run'}", "packing.num_identites=3")
+    assert refused.returncode == 2
+    assert "num_identities" in refused.stderr
+    assert not (tmp_path / "run").exists()
