@@ -1,7 +1,8 @@
 """Train the toy world's models from scratch: `python -m jobs.train_toy OUT_DIR [--fast]`.
 
 OUT_DIR receives the weights, the rendered faces and nothing else; stages whose file is there are skipped. The measured
-numbers go to standard output as JSON, with the SHA-256 of every file. --fast: seconds, two steps a stage, useless weights.
+numbers go to standard output as JSON, with the SHA-256 of every file. --fast: seconds, two steps a stage, useless
+weights.
 """
 
 import argparse

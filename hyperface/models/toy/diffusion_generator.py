@@ -1,10 +1,11 @@
 """The diffusion generator of the toy world: a small latent diffusion model run by diffusers' own classes.
 
-It is built as the full-size generator is (noise from the seed, identity as the condition, a few solver steps, a decoder),
-so the product's default run exercises the same path on a laptop. This file and models/arc2face.py are the only home of diffusers.
+It is built as the full-size generator is (noise from the seed, identity as the condition, a few solver steps, a
+decoder), so the product's default run exercises the same path on a laptop. This file and models/arc2face.py are the
+only home of diffusers.
 
-Shape legend: B images, D = 128 embedding dimensions, I = IDENTITY_DIM, K = D + I condition values, C = 8 latent channels,
-h = w = 16 latent rows and columns, H = W = 64 pixels.
+Shape legend: B images, D = 128 embedding dimensions, I = IDENTITY_DIM, K = D + I condition values, C = 8 latent
+channels, h = w = 16 latent rows and columns, H = W = 64 pixels.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ TRAINING_TIMESTEPS = 1000
 _CHUNK = 16
 
 
-def build_unet() -> UNet2DConditionModel:
-    """The denoiser: two levels (16 and 8 pixels), the condition added to the time embedding and attended in the middle."""
+def build_unet() -> nn.Module:
+    """The denoiser: levels of 16 and 8 pixels, the condition added to the time embedding."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -72,7 +73,7 @@ def make_condition(inverter: nn.Module, embeddings_BD: Tensor) -> Tensor:
     return torch.cat([embeddings_BD * EMBEDDING_DIM**0.5, inverter(embeddings_BD) * 3.0**0.5], 1)
 
 
-def predict(unet: UNet2DConditionModel, noisy_BChw: Tensor, timesteps_B: Tensor, condition_BK: Tensor) -> Tensor:
+def predict(unet: nn.Module, noisy_BChw: Tensor, timesteps_B: Tensor, condition_BK: Tensor) -> Tensor:
     """One evaluation of the denoiser: velocity [B, C, h, w]. An all-zero condition means none."""
     velocity: Tensor = unet(
         noisy_BChw, timesteps_B, encoder_hidden_states=condition_BK[:, None], class_labels=condition_BK
@@ -81,7 +82,7 @@ def predict(unet: UNet2DConditionModel, noisy_BChw: Tensor, timesteps_B: Tensor,
 
 
 def sample_latents(
-    unet: UNet2DConditionModel, condition_BK: Tensor, seeds_B: Sequence[int], steps: int, guidance: float
+    unet: nn.Module, condition_BK: Tensor, seeds_B: Sequence[int], steps: int, guidance: float
 ) -> Tensor:
     """Latents [B, C, h, w]: image i starts from the noise of seeds_B[i] alone.
 
@@ -128,7 +129,7 @@ class ToyDiffusionGenerator:
         self._inverter: Inverter = load_inverter(folder, check)[0]
         self._steps, self._guidance = steps, guidance
         for network in (self._unet, self._autoencoder):
-            network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            network.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:

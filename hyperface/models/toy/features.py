@@ -1,11 +1,12 @@
 """What is painted on a toy face: skin relief, nose, eyes, brows, mouth, beard, marks and hair.
 
-Every function takes the surface of a posed head and returns what it adds; none of them knows the camera. Edges are analytic:
-a signed distance in head units divided by the size of a pixel, clamped to [0, 1]. That is as smooth as fourfold
-supersampling at a quarter of its cost.
+Every function takes the surface of a posed head and returns what it adds; none of them knows the camera. Edges are
+analytic: a signed distance in head units divided by the size of a pixel, clamped to [0, 1]. That is as smooth as
+fourfold supersampling at a quarter of its cost.
 
 Shape legend: B images, 3 colour channels, H and W pixel rows and columns. A plane is [B, 1, H, W], a per-image scalar
-[B, 1, 1, 1], a colour [B, 3, 1, 1]. Head units: the face is about 1.1 wide and 1.4 high, v points up, u to the viewer's right.
+[B, 1, 1, 1], a colour [B, 3, 1, 1]. Head units: the face is about 1.1 wide and 1.4 high, v points up, u to the
+viewer's right.
 """
 
 from collections.abc import Mapping

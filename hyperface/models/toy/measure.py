@@ -23,8 +23,9 @@ def measure(folder: Path = SHIPPED, identities: int = 400, check: bool = True) -
     """Measure the models in `folder` on held-out identities.
 
     Returns numbers by name. Accuracies, cosines and ratios are fractions; `*_images_per_second` is this machine's speed
-    with torch's current number of threads. `render_generator_*` and `diffusion_generator_*` are conditioned on the mean of five
-    embeddings, `*_single_*` on the embedding of one image; every judge cosine compares with renders of the same identity.
+    with torch's current number of threads. `render_generator_*` and `diffusion_generator_*` are conditioned on the
+    mean of five embeddings, `*_single_*` on the embedding of one image; every judge cosine compares with renders of
+    the same identity.
     """
     numbers: dict[str, float] = {}
     began = time.perf_counter()
@@ -50,7 +51,7 @@ def measure(folder: Path = SHIPPED, identities: int = 400, check: bool = True) -
 
 
 def describe_recognizer(embeddings_PKD: NDArray[np.float32]) -> dict[str, float]:
-    """Verification accuracy (ten folds), cosines within and between identities, and the effective number of dimensions."""
+    """Ten-fold verification accuracy, cosines within and between identities, effective number of dimensions."""
     identities, images_each = embeddings_PKD.shape[:2]
     rng = np.random.default_rng(0)
     pairs = 10 * identities
@@ -96,7 +97,8 @@ def laplacian_variance(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = images_BHWC.astype(np.float32).mean(3)
     inner = grey[:, 1:-1, 1:-1]
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    return (around - 4.0 * inner).var(axis=(1, 2))
+    variance_B: NDArray[np.float32] = (around - 4.0 * inner).var(axis=(1, 2))
+    return variance_B
 
 
 def describe_generator(
@@ -114,8 +116,8 @@ def describe_generator(
     """
     conditions = {"": seen_PKD[:, :5].mean(1), "single_": seen_PKD[:, 0]}
     numbers: dict[str, float] = {}
-    for prefix, rows_PD in conditions.items():
-        rows_PD = rows_PD / np.linalg.norm(rows_PD, axis=1, keepdims=True)
+    for prefix, directions_PD in conditions.items():
+        rows_PD = directions_PD / np.linalg.norm(directions_PD, axis=1, keepdims=True)
         seeds = [10_000 + i for i in range(len(rows_PD))]
         began = time.perf_counter()
         images_BHWC = generator.generate(rows_PD, seeds)

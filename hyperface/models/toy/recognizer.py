@@ -68,7 +68,7 @@ class ResidualNet(nn.Module):
 
 
 class PlainNet(nn.Module):
-    """The judge: strided 5 x 5 stem and a plain stack without shortcuts, with leaky units. About 50 million multiply-adds."""
+    """The judge: strided 5 x 5 stem and a plain stack of leaky units. About 50 million multiply-adds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,8 @@ class ToyRecognizer:
     """Images to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols).
 
     Built by `load_recognizer` or `load_judge`. The embedding of an image does not depend on its batch (to 1e-5).
-    `network` maps float32 [B, 3, 64, 64] in [-1, 1] to unnormalised [B, 128]; it is frozen, but gradients pass through it.
+    `network` maps float32 [B, 3, 64, 64] in [-1, 1] to unnormalised [B, 128]; it is frozen, but gradients pass
+    through it.
     """
 
     embedding_dim = EMBEDDING_DIM
@@ -106,7 +107,6 @@ class ToyRecognizer:
         for module in network.modules():
             if isinstance(module, _ConvNorm):
                 module.fuse()
-        self.network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -124,12 +124,12 @@ class ToyRecognizer:
 
 
 def load_recognizer(folder: Path = SHIPPED, check: bool = True) -> ToyRecognizer:
-    """The recogniser that guides generators. Raises ValueError when its file is not the shipped one and `check` is on."""
+    """The recogniser that guides generators. Raises ValueError when `check` is on and its file is another."""
     return _load("recognizer", ResidualNet(), folder, check)
 
 
 def load_judge(folder: Path = SHIPPED, check: bool = True) -> ToyRecognizer:
-    """The independent judge. Raises ValueError when its file is not the shipped one and `check` is on."""
+    """The independent judge. Raises ValueError when `check` is on and its file is another."""
     return _load("judge", PlainNet(), folder, check)
 
 

@@ -38,7 +38,7 @@ class Inverter(nn.Module):
 
 
 def load_inverter(folder: Path = SHIPPED, check: bool = True) -> tuple[Inverter, str]:
-    """The shipped inverter, in evaluation mode, and the SHA-256 of its file. Raises ValueError when the file is another."""
+    """The inverter, in evaluation mode, and the SHA-256 of its file. Raises ValueError when the file is another."""
     tensors, fingerprint = read_weights("inverter", folder, check)
     inverter = Inverter()
     inverter.load_state_dict(tensors)

@@ -1,8 +1,9 @@
 """Procedural faces: identity traits x nuisance -> 64 x 64 RGB. The ground truth of the toy world.
 
-A head is a rounded cylinder of elliptical sections, posed by yaw, pitch and roll and hit by parallel rays in closed form;
-features are painted on its surface (features.py), lit by one lamp, and set before hair, neck, clothes and a backdrop.
-Identity never changes with nuisance and nuisance says nothing about identity, which no photographed set can promise.
+A head is a rounded cylinder of elliptical sections, posed by yaw, pitch and roll and hit by parallel rays in closed
+form; features are painted on its surface (features.py), lit by one lamp, and set before hair, neck, clothes and a
+backdrop. Identity never changes with nuisance and nuisance says nothing about identity, which no photographed set can
+promise.
 
 Shape legend: B images, I = IDENTITY_DIM, N = NUISANCE_DIM, H = W = IMAGE_SIZE. A plane is [B, 1, H, W].
 """
@@ -19,12 +20,12 @@ from hyperface.models.toy.features import Surface, Traits, edge, over, rgb
 IMAGE_SIZE = 64
 
 IDENTITY_TRAITS = (
-    "face_width", "face_height", "jaw_taper", "chin_square", "chin_cleft", "cheekbone", "skin_light", "skin_warm", "blush",
-    "folds", "freckles", "mole", "eye_spacing", "eye_height", "eye_width", "eye_open", "eye_tilt", "lid",
-    "iris_hue", "iris_light", "brow_thick", "brow_height", "brow_slope", "brow_arch", "brow_dark", "nose_length",
-    "nose_width", "nose_relief", "nose_tip_up", "mouth_height", "mouth_width", "upper_lip", "lower_lip", "lip_red",
-    "hair_light", "hair_red", "hairline", "hair_peak", "hair_part", "hair_volume", "hair_length", "curl", "beard",
-    "moustache", "ear_size",
+    "face_width", "face_height", "jaw_taper", "chin_square", "chin_cleft", "cheekbone", "skin_light",
+    "skin_warm", "blush", "folds", "freckles", "mole", "eye_spacing", "eye_height", "eye_width", "eye_open",
+    "eye_tilt", "lid", "iris_hue", "iris_light", "brow_thick", "brow_height", "brow_slope", "brow_arch",
+    "brow_dark", "nose_length", "nose_width", "nose_relief", "nose_tip_up", "mouth_height", "mouth_width",
+    "upper_lip", "lower_lip", "lip_red", "hair_light", "hair_red", "hairline", "hair_peak", "hair_part",
+    "hair_volume", "hair_length", "curl", "beard", "moustache", "ear_size",
 )  # fmt: skip
 NUISANCE_TRAITS = (
     "yaw", "pitch", "roll", "zoom", "shift_x", "shift_y", "smile", "mouth_open", "blink", "gaze", "brow_raise",
@@ -34,7 +35,7 @@ NUISANCE_TRAITS = (
 IDENTITY_DIM = len(IDENTITY_TRAITS)
 NUISANCE_DIM = len(NUISANCE_TRAITS)
 
-# Eight images keep a canvas (3 planes of 64 x 64 float32 each) and its temporaries inside one core's second-level cache.
+# Eight images keep a canvas (3 planes of 64 x 64 float32 each) and its temporaries inside a core's second-level cache.
 _CHUNK = 8
 _DEPTH = 0.62
 
@@ -62,8 +63,8 @@ def sample_nuisance(seeds_B: Sequence[int], strength: float = 1.0) -> np.ndarray
 def render(identities_BI: np.ndarray, nuisance_BN: np.ndarray, seeds_B: Sequence[int]) -> np.ndarray:
     """Render faces.
 
-    identities_BI: float32 [B, IDENTITY_DIM] in [-1, 1]; nuisance_BN: float32 [B, NUISANCE_DIM]; seeds_B: B integers >= 0
-    that choose the sensor noise. Returns uint8 [B, 64, 64, 3] RGB. Image i depends on row i of its inputs only.
+    identities_BI: float32 [B, IDENTITY_DIM] in [-1, 1]; nuisance_BN: float32 [B, NUISANCE_DIM]; seeds_B: B integers
+    >= 0 that choose the sensor noise. Returns uint8 [B, 64, 64, 3] RGB. Image i depends on row i of its inputs only.
     Raises ValueError when the inputs disagree in length or width.
     """
     count = len(identities_BI)
@@ -74,7 +75,8 @@ def render(identities_BI: np.ndarray, nuisance_BN: np.ndarray, seeds_B: Sequence
     ):
         raise ValueError(
             f"render: expected identities [B, {IDENTITY_DIM}], nuisance [B, {NUISANCE_DIM}] and B seeds, got "
-            f"{identities_BI.shape}, {nuisance_BN.shape} and {len(seeds_B)} seeds; draw them with sample_identities and sample_nuisance"
+            f"{identities_BI.shape}, {nuisance_BN.shape} and {len(seeds_B)} seeds; draw them with sample_identities "
+            "and sample_nuisance"
         )
     images_BHWC = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     for start in range(0, count, _CHUNK):
@@ -126,7 +128,7 @@ def _turn(pose: Traits) -> tuple[Tensor, Tensor]:
 
 
 def _outline(v: Tensor, face: Traits) -> tuple[Tensor, Tensor, Tensor]:
-    """Half width of the skull at height v, the profile that ends it (1 at crown and chin) and the slope of the profile."""
+    """Half width of the skull at height v, the profile that ends it (1 at crown and chin) and its slope."""
     crown, chin = 0.745, 0.700 + 0.055 * face["face_height"]
     power = 2.35 + 0.75 * face["chin_square"]
     up, down = (v / crown).clamp(min=1e-3), (-v / chin).clamp(min=1e-3)

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def difference_loss(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute error of the horizontal and vertical differences: punishes blur, which absolute error alone allows."""
+    """Mean absolute error of the horizontal and vertical differences: it punishes blur."""
     error = first - second
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
     return across.abs().mean() + down.abs().mean()
@@ -80,7 +80,6 @@ def _descend(
     """One cosine cycle of Adam; returns the running average of the network."""
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network)
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.98))
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """Training of the two generators: the inverter under both, and the denoiser of the diffusion generator.
 
-Shape legend: P training identities, K renders of each, B rows of a batch, D = 128 embedding dimensions, I = IDENTITY_DIM,
-C = 8 latent channels, h = w = 16.
+Shape legend: P training identities, K renders of each, B rows of a batch, D = 128 embedding dimensions, I =
+IDENTITY_DIM, C = 8 latent channels, h = w = 16.
 """
 
 import copy
@@ -9,10 +9,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
@@ -96,7 +96,7 @@ def refine_inverter(
     batch: int = 24,
     rate: float = 2e-4,
 ) -> Inverter:
-    """Train on through the renderer: the drawn face shall embed where it was asked to; the traits stay near the truth."""
+    """Train on through the renderer: the drawn face shall embed where it was asked to; traits stay near the truth."""
     rng = np.random.default_rng(seed)
     inverter = copy.deepcopy(inverter).train()
     optimizer = torch.optim.Adam(inverter.parameters(), lr=rate)
@@ -118,74 +118,88 @@ def refine_inverter(
     return inverter.eval()
 
 
-def train_diffusion(
-    latents: NDArray[np.float16],
-    embeddings_PKD: NDArray[np.float32],
-    inverter: Inverter,
-    autoencoder: Autoencoder,
-    critic: nn.Module,
-    steps: int,
-    seed: int,
-    batch: int = 64,
-    rate: float = 1e-3,
-    dropout: float = 0.1,
-    identity_weight: float = 0.1,
-    checkpoint: Callable[[int, UNet2DConditionModel], None] | None = None,
-) -> UNet2DConditionModel:
-    """Train the denoiser on latents of renders, conditioned on mixtures of their identity's embeddings.
+@dataclass(frozen=True, slots=True)
+class DiffusionTask:
+    """What the denoiser learns from, and its loss.
 
-    Velocity prediction (Salimans and Ho, arXiv 2202.00512); `dropout` of the conditions are zero, for guidance. A quarter
-    of each batch is decoded and seen by `critic`: `identity_weight` times one minus the cosine to the condition, faded
-    out with the noise. Adam, one cosine cycle, bfloat16 convolutions, averaged weights. `checkpoint(step, averaged
-    network)` is called every 500 steps.
+    latents: standardised, [P * K, C, h, w]; embeddings_PKD: of the same renders. `inverter` makes the conditions,
+    `autoencoder` decodes, `critic` (a recogniser network) looks at the result; all three are frozen.
+    Velocity prediction (Salimans and Ho, arXiv 2202.00512); `dropout` of the conditions are zero, for guidance. An
+    eighth of each batch is decoded and seen by the critic: `identity_weight` times one minus the cosine to the
+    condition, faded out with the noise.
     """
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    unet = build_unet().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(unet)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
-    signal_share = build_solver().alphas_cumprod.float()
-    known_PKD = torch.from_numpy(embeddings_PKD)
-    began = time.monotonic()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                rate * min(1.0, (step + 1) / 200.0) * (0.01 + 0.495 * (1.0 + math.cos(math.pi * step / steps)))
-            )
-        rows_B = np.sort(rng.integers(0, len(latents), batch))
-        rng.shuffle(rows_B)
-        clean = torch.from_numpy(latents[rows_B]).float().contiguous(memory_format=torch.channels_last)
-        wanted_BD = mix_embeddings(known_PKD[torch.from_numpy(rows_B // known_PKD.shape[1])], rng)
+
+    latents: NDArray[np.float16]
+    embeddings_PKD: NDArray[np.float32]
+    inverter: Inverter
+    autoencoder: Autoencoder
+    critic: nn.Module
+    dropout: float = 0.1
+    identity_weight: float = 0.1
+
+    def loss(
+        self, unet: nn.Module, batch: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, velocity error and mean identity cosine of one random batch."""
+        rows_B = rng.integers(0, len(self.latents), batch)
+        clean = torch.from_numpy(self.latents[rows_B]).float().contiguous(memory_format=torch.channels_last)
+        known_BKD = torch.from_numpy(self.embeddings_PKD[rows_B // self.embeddings_PKD.shape[1]])
+        wanted_BD = mix_embeddings(known_BKD, rng)
         with torch.no_grad():
-            condition_BK = make_condition(inverter, wanted_BD)
-        seen = batch // 4
-        kept_B = torch.rand(batch, generator=generator) >= dropout
+            condition_BK = make_condition(self.inverter, wanted_BD)
+        seen = max(1, batch // 8)
+        kept_B = torch.rand(batch, generator=generator) >= self.dropout
         kept_B[:seen] = True
         timesteps_B = torch.randint(0, TRAINING_TIMESTEPS, (batch,), generator=generator)
-        share = signal_share[timesteps_B].view(-1, 1, 1, 1)
+        share = build_solver().alphas_cumprod.float()[timesteps_B].view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=generator)
         noisy = share.sqrt() * clean + (1.0 - share).sqrt() * noise
         velocity = share.sqrt() * noise - (1.0 - share).sqrt() * clean
         with torch.autocast("cpu", torch.bfloat16):
-            guess = predict(unet, noisy, timesteps_B, condition_BK * kept_B[:, None])
-        guess = guess.float()
+            guess = predict(unet, noisy, timesteps_B, condition_BK * kept_B[:, None]).float()
         error = (guess - velocity).square().mean()
         restored = (share.sqrt() * noisy - (1.0 - share).sqrt() * guess)[:seen]
         with torch.autocast("cpu", torch.bfloat16):
-            found_BD = critic(autoencoder.decode(restored))
+            found_BD = self.critic(self.autoencoder.decode(restored))
         cosine_B = cosine_similarity(found_BD.float(), wanted_BD[:seen])
         fade_B = share[:seen, 0, 0, 0]
-        loss = error + identity_weight * (fade_B * (1.0 - cosine_B)).mean()
+        loss = error + self.identity_weight * (fade_B * (1.0 - cosine_B)).mean()
+        return loss, error, (fade_B * cosine_B).sum() / fade_B.sum()
+
+
+def train_diffusion(
+    task: DiffusionTask,
+    steps: int,
+    seed: int,
+    checkpoint: Callable[[int, nn.Module], None],
+    batch: int = 64,
+    rate: float = 1e-3,
+) -> nn.Module:
+    """Train the denoiser: AdamW, one cosine cycle, bfloat16 convolutions; returns the running average of the weights.
+
+    `checkpoint(step, averaged network)` is called every 500 steps.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    unet = build_unet()
+    average = copy.deepcopy(unet)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
+    began = time.monotonic()
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / 200.0)
+        optimizer.param_groups[0]["lr"] = rate * warm * (0.01 + 0.495 * (1.0 + math.cos(math.pi * step / steps)))
+        loss, error, identity = task.loss(unet, batch, rng, generator)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         blend_weights(average, unet, min(0.998, step / (step + 10.0)))
         if step % 50 == 0 or step == steps - 1:
-            identity = ((fade_B * cosine_B).sum() / fade_B.sum()).item()
             speed = (step + 1) * batch / (time.monotonic() - began)
-            _LOG.info("diffusion step %d error %.4f cosine %.3f, %.0f images/s", step, error.item(), identity, speed)
-        if checkpoint is not None and step % 500 == 499:
+            _LOG.info(
+                "diffusion step %d error %.4f cosine %.3f, %.0f images/s", step, error.item(), identity.item(), speed
+            )
+        if step % 500 == 499:
             checkpoint(step + 1, average)
     return average.eval()

@@ -43,7 +43,7 @@ def margin_loss(embeddings_BD: Tensor, centres_PD: Tensor, labels_B: Tensor, sca
 
 
 def soften(signal: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur half of the images by up to one pixel: generated faces are softer than rendered ones and must still be read."""
+    """Blur half of the images by up to one pixel: generated faces are softer than rendered ones."""
     amount = torch.rand(len(signal), 1, 1, 1, generator=generator) * (
         torch.rand(len(signal), 1, 1, 1, generator=generator) < 0.5
     )
@@ -64,15 +64,15 @@ def train_recognizer(
 ) -> nn.Module:
     """Train `network` ([B, 3, 64, 64] in [-1, 1] -> [B, D]) to tell the identities of `faces` apart.
 
-    `pull` weighs 1 - cosine to the own centre next to the margin softmax: it raises the cosine between two images of one
-    identity, by which generators are measured. AdamW, one cycle (5 % warm-up, cosine to zero), bfloat16 convolutions.
-    Returns the network in evaluation mode. The result depends on the seed and the machine's arithmetic.
+    `pull` weighs 1 - cosine to the own centre next to the margin softmax: it raises the cosine between two images of
+    one identity, by which generators are measured. AdamW, one cycle (5 % warm-up, cosine to zero), bfloat16
+    convolutions. Returns the network in evaluation mode. The result depends on the seed and the machine's arithmetic.
     """
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     centres = TraitCentres()
     traits_PI = torch.from_numpy(faces.identities_PI)
-    network.train().to(memory_format=torch.channels_last)
+    network.train()
     optimizer = torch.optim.AdamW([*network.parameters(), *centres.parameters()], lr=rate, weight_decay=0.02)
     labels_all = faces.labels_B
     began = time.monotonic()

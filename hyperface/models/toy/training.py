@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from hyperface.models.toy.autoencoder import Autoencoder
@@ -18,6 +17,7 @@ from hyperface.models.toy.recognizer import PlainNet, ResidualNet, load_recogniz
 from hyperface.models.toy.render_generator import load_inverter
 from hyperface.models.toy.train_autoencoder import sharpen_decoder, train_autoencoder
 from hyperface.models.toy.train_generators import (
+    DiffusionTask,
     embed_faces,
     encode_faces,
     refine_inverter,
@@ -32,18 +32,18 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes of the training sets and numbers of steps. The defaults made the shipped weights (about two hours on two cores)."""
+    """Training sets (identities, renders of each) and numbers of steps. The defaults made the shipped weights."""
 
     recognizer_faces: tuple[int, int] = (6000, 12)
-    judge_faces: tuple[int, int] = (5000, 12)
+    judge_faces: tuple[int, int] = (4000, 12)
     generator_faces: tuple[int, int] = (10000, 5)
     recognizer_steps: int = 2000
-    judge_steps: int = 2000
+    judge_steps: int = 1500
     autoencoder_steps: int = 1600
-    sharpen_steps: int = 600
+    sharpen_steps: int = 300
     inverter_steps: int = 4000
     refine_steps: int = 400
-    diffusion_steps: int = 4500
+    diffusion_steps: int = 3600
 
 
 FAST_PLAN = Plan(
@@ -53,7 +53,7 @@ FAST_PLAN = Plan(
 
 
 def train_all(folder: Path, plan: Plan) -> None:
-    """Make every weights file in `folder` that is not there yet. A stopped run continues at the stage that was cut off."""
+    """Make every weights file in `folder` that is not there yet. A stopped run continues at its last stage."""
     make_recognizer(folder, plan)
     make_judge(folder, plan)
     make_autoencoder(folder, plan)
@@ -66,7 +66,7 @@ def recognizer_faces(folder: Path, plan: Plan) -> FaceSet:
 
 
 def generator_faces(folder: Path, plan: Plan) -> FaceSet:
-    """Faces of identities that no recogniser was trained on, in milder poses and light: what the generators learn from."""
+    """What the generators learn from: identities no recogniser was trained on, in milder poses and light."""
     return cached_faces(folder / "generator_faces.npy", *plan.generator_faces, GENERATOR_SEED, strength=0.7)
 
 
@@ -114,11 +114,11 @@ def make_diffusion(folder: Path, plan: Plan) -> None:
     latents = encode_faces(autoencoder, generator_faces(folder, plan))
     inverter, _ = load_inverter(folder, check=False)
 
-    def keep(step: int, average: UNet2DConditionModel) -> None:
+    def keep(step: int, average: nn.Module) -> None:
         _write_diffusion(average, sharp, folder / f"diffusion_at_{step}")
 
-    known_PKD = _embeddings(folder, plan)
-    unet = train_diffusion(latents, known_PKD, inverter, sharp, critic, plan.diffusion_steps, seed=51, checkpoint=keep)
+    task = DiffusionTask(latents, _embeddings(folder, plan), inverter, sharp, critic)
+    unet = train_diffusion(task, plan.diffusion_steps, seed=51, checkpoint=keep)
     _write_diffusion(unet, sharp, folder)
 
 

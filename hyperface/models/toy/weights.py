@@ -25,8 +25,8 @@ def read_weights(name: str, folder: Path = SHIPPED, check: bool = True) -> tuple
     found = hashlib.sha256(data).hexdigest()
     if check and found != SHA256.get(name):
         raise ValueError(
-            f"{path}: SHA-256 is {found}, expected {SHA256.get(name)}; the file is damaged or replaced: restore it from the "
-            "repository, or train anew with `python -m jobs.train_toy OUT_DIR` and update SHA256 in weights.py"
+            f"{path}: SHA-256 is {found}, expected {SHA256.get(name)}; the file is damaged or replaced: restore it "
+            "from the repository, or train anew with `python -m jobs.train_toy OUT_DIR` and update SHA256 in weights.py"
         )
     return {key: value.float() for key, value in load(data).items()}, found
 
