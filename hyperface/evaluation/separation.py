@@ -182,6 +182,15 @@ def to_centre(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> NDA
     return cosines_N
 
 
+def mean_pairwise(x_ND: NDArray[np.float32]) -> float | None:
+    """Mean cosine over all pairs of unit rows; None for fewer than two."""
+    count = len(x_ND)
+    if count < 2:
+        return None
+    total_D = x_ND.sum(axis=0, dtype=np.float64)
+    return float(total_D @ total_D - count) / (count * (count - 1))
+
+
 def _blocks(x_ND: NDArray[np.float32]) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
     """(rows, columns, cosines) of every block on or above the diagonal: together all pairs."""
     for first in range(0, len(x_ND), _BLOCK):

@@ -1,0 +1,24 @@
+"""The report of a finished run: measured records, and one self-contained HTML page made from them."""
+
+from hyperface.models.protocols import Recognizer
+from hyperface.report.measure import measured
+from hyperface.report.page import render
+from hyperface.report.records import load
+from hyperface.run import REPORT, Run
+
+__all__ = ["write_report"]
+
+
+def write_report(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> None:
+    """Measure the stored images, unless that is recorded already, and write `report/index.html`.
+
+    Args:
+        recognizer: the one whose hypersphere was packed.
+        judge: an independent one that only measures; None where there is none.
+
+    Raises:
+        RunError: the dataset is not finished.
+    """
+    measured(run, recognizer, judge)
+    run.store.put(REPORT, render(load(run)).encode())
+    print(f"report: {run.store.uri(REPORT)}", flush=True)

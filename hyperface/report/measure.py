@@ -1,0 +1,200 @@
+"""Measuring a finished run: its stored images are embedded again, by the recogniser and by an independent judge.
+
+Writes `report/faces.json` (the faces that the page shows), then `evaluation/separation.json` (the numbers).
+
+Shape legend: N images, D embedding dimension.
+"""
+
+import base64
+import io
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hyperface import embeddings
+from hyperface.dataset import ShardImages, jpeg, read_shards
+from hyperface.evaluation import separation
+from hyperface.models.protocols import Recognizer
+from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
+
+FACES = "report/faces.json"
+CLOSEST_PAIRS = 8
+BATCH = 64
+
+# Faces are shown at 96 CSS pixels: twice that for dense screens.
+_FACE_PIXELS = 192
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of whole identities, in the order of their keys."""
+
+    keys: list[str]
+    identities_N: NDArray[np.int64]
+    image_indices: list[int]
+    jpegs: list[bytes]
+    cosines_N: NDArray[np.float32]
+    """As recorded at synthesis: to the reference, by the recogniser."""
+
+
+def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[str, Any]:
+    """The record `evaluation/separation.json`; measured now unless it is there for these models and settings.
+
+    Raises:
+        RunError: the dataset is not finished, or holds none of the images that should be measured.
+    """
+    if not run.store.exists(INDEX):
+        raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run jobs.synthesize first")
+    asked = _asked(run, recognizer, judge)
+    if run.store.exists(SEPARATION):
+        recorded: dict[str, Any] = run.get_json(SEPARATION)
+        if recorded["asked"] == asked:
+            return recorded
+    began = time.monotonic()
+    images = collect(read_shards(run), sampled_identities(run), asked["images_per_identity"])
+    if not images.keys:
+        raise RunError(f"{run}: none of the images to measure is in the dataset; all of them were rejected")
+    found, faces = _measure(run, images, recognizer, judge)
+    run.put_json(FACES, faces)
+    run.put_json(SEPARATION, {"asked": asked, **found})
+    seconds = time.monotonic() - began
+    run.record("report", [{"event": "finished", "images": len(images.keys), "seconds": round(seconds, 2)}])
+    print(f"report: measured {len(images.keys)} images, {seconds:.0f} s -> {run.store.uri(SEPARATION)}", flush=True)
+    return {"asked": asked, **found}
+
+
+def sampled_identities(run: Run) -> list[int]:
+    """Whole identities, evenly spread over all, with about `report.max_images` images together."""
+    config = run.config
+    wanted = max(2, config.report.max_images // config.synthesis.images_per_identity)
+    return evenly(config.packing.num_identities, wanted)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
+    return [i * count // min(wanted, count) for i in range(min(wanted, count))]
+
+
+def start_rows(gallery_rows: int, num_identities: int, seed: int) -> NDArray[np.int64]:
+    """Which gallery rows the packing started from: the choice of hyperface.packing, which a test holds equal."""
+    chosen: NDArray[np.int64] = np.sort(np.random.default_rng([seed, 0]).permutation(gallery_rows)[:num_identities])
+    return chosen
+
+
+def collect(shards: Iterable[ShardImages], identities: Sequence[int], images_per_identity: int) -> StoredImages:
+    """Every image of the given identities; reads no shard after the last of them."""
+    wanted, found = set(identities), []
+    for shard in shards:
+        rows = zip(shard.keys, shard.identities, shard.image_indices, shard.jpegs, shard.cosines, strict=True)
+        found += [row for row in rows if row[1] in wanted]
+        if len(found) == len(wanted) * images_per_identity:
+            break
+    found.sort()
+    return StoredImages(
+        keys=[row[0] for row in found],
+        identities_N=np.array([row[1] for row in found], np.int64),
+        image_indices=[row[2] for row in found],
+        jpegs=[row[3] for row in found],
+        cosines_N=np.array([row[4] for row in found], np.float32),
+    )
+
+
+def embed(jpegs: Sequence[bytes], recognizer: Recognizer) -> NDArray[np.float32]:
+    """Embeddings of encoded images, float32 [N, D], decoded a batch at a time."""
+    rows_ND = np.empty((len(jpegs), recognizer.embedding_dim), np.float32)
+    for start in range(0, len(jpegs), BATCH):
+        batch_BHWC = np.stack([jpeg.decode(data) for data in jpegs[start : start + BATCH]])
+        rows_ND[start : start + BATCH] = recognizer.embed(batch_BHWC)
+    return rows_ND
+
+
+def face_rows(run: Run, images: StoredImages, judged_ND: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """The rows of the face grid: `report.grid_identities` of the measured identities, evenly spread."""
+    present, columns, rows = np.unique(images.identities_N), run.config.report.grid_images, []
+    for position in evenly(len(present), run.config.report.grid_identities):
+        at = np.flatnonzero(images.identities_N == present[position])
+        shown = [
+            {"key": images.keys[i], "cosine": _rounded(images.cosines_N[i]), "jpeg": thumbnail(images.jpegs[i])}
+            for i in at
+            if images.image_indices[i] < columns
+        ]
+        rows.append(
+            {
+                "identity": int(present[position]),
+                "mean_cosine": _rounded(images.cosines_N[at].mean()),
+                "same_identity": _rounded(separation.mean_pairwise(judged_ND[at])),
+                "images": shown,
+            }
+        )
+    return rows
+
+
+def thumbnail(data: bytes) -> str:
+    """Base64 JPEG of at most 192 pixels a side; smaller images are kept as they are stored."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        if max(image.size) > _FACE_PIXELS:
+            image.thumbnail((_FACE_PIXELS, _FACE_PIXELS))
+            sink = io.BytesIO()
+            image.convert("RGB").save(sink, format="JPEG", quality=90)
+            data = sink.getvalue()
+    return base64.b64encode(data).decode()
+
+
+def _asked(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[str, Any]:
+    """What decides the measurement; another one is measured anew."""
+    return {
+        "recognizer": recognizer.fingerprint,
+        "judge": judge.fingerprint if judge else None,
+        "images_per_identity": run.config.synthesis.images_per_identity,
+        **asdict(run.config.report),
+    }
+
+
+def _measure(
+    run: Run, images: StoredImages, recognizer: Recognizer, judge: Recognizer | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(numbers, faces)."""
+    gallery = embeddings.read(run.store, GALLERY, "key")
+    references = embeddings.read(run.store, REFERENCES, "identity")
+    rows_n = start_rows(len(gallery.names), len(references.names), run.config.run.seed)
+    own_ND = embed(images.jpegs, recognizer)
+    judged_ND = embed(images.jpegs, judge) if judge else own_ND
+    by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
+    by_judge = separation.of_images(judged_ND, images.identities_N, CLOSEST_PAIRS) if judge else None
+    to_reference_N = (own_ND * references.vectors_ND[images.identities_N]).sum(axis=1)
+    numbers = {
+        "references": {
+            "before": asdict(separation.of_references(gallery.vectors_ND[rows_n])),
+            "after": asdict(separation.of_references(references.vectors_ND)),
+        },
+        "images": {
+            "count": len(images.keys),
+            "to_reference": _plain(separation.distribution(to_reference_N)),
+            "by_recognizer": _plain(by_own),
+            "by_judge": _plain(by_judge),
+        },
+    }
+    closest = [
+        {
+            "cosine": _rounded(pair.cosine),
+            "images": [
+                {"key": images.keys[i], "cosine": _rounded(images.cosines_N[i]), "jpeg": thumbnail(images.jpegs[i])}
+                for i in (pair.first, pair.second)
+            ],
+        }
+        for pair in (by_judge or by_own).closest
+    ]
+    return numbers, {"grid": face_rows(run, images, judged_ND), "closest": closest}
+
+
+def _plain(result: Any) -> Any:
+    return None if result is None else asdict(result)
+
+
+def _rounded(value: Any) -> float | None:
+    return None if value is None else round(float(value), 4)

@@ -1,0 +1,374 @@
+"""Records to one self-contained HTML page: no script, no request; equal records give equal bytes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hyperface.report import elements as e
+from hyperface.report.measure import FACES
+from hyperface.report.plots import Curve, Histogram, Rule, bands, curves, histograms, occupied_range
+from hyperface.report.records import STAGES, Records
+from hyperface.report.style import STYLE
+from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, REFERENCES, SEPARATION, record_name
+
+# Nothing but what the page carries may be loaded, whatever a record contains.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def render(r: Records) -> str:
+    """The whole page."""
+    name = r.directory.rstrip("/").rsplit("/", 1)[-1]
+    body = "\n".join((_faces(r), _images(r), _packing(r), _counts(r), _provenance(r)))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{e.text(name)}: HyperFace run report</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+{_header(r, name)}
+</header>
+<main>
+{body}
+</main>
+<footer>
+<p>Written by HyperFace on Ray from the records of this run. The links lead to those records, beside this page.</p>
+</footer>
+</body>
+</html>
+"""
+
+
+def _header(r: Records, name: str) -> str:
+    images, identities = r.index["images"], r.index["identities"]
+    rejects = len(r.index["rejects"])
+    left_out = f"{e.count(rejects)} more did not pass the quality gate." if rejects else "None was rejected."
+    return f"""<p class="eyebrow">HyperFace run report</p>
+<h1>{e.text(name)}</h1>
+<p class="lead">{e.count(images)} synthetic face images of {e.count(identities)} identities. The identities were spread
+over the recogniser’s hypersphere by {e.count(r.packing_summary["steps"])} packing steps and drawn by
+<code>{e.text(r.config.synthesis.generator)}</code>. {left_out}</p>
+<p class="path">{e.text(r.directory)}</p>
+<dl class="tiles">
+{"".join(_tiles(r))}
+</dl>"""
+
+
+def _tiles(r: Records) -> Iterator[str]:
+    index, images = r.index, r.separation["images"]
+    before, after = (r.separation["references"][when]["pairs"]["most"] for when in ("before", "after"))
+    by, judged = _best_judge(r)
+    planned = f"of {e.count(index['planned_images'])} planned · {e.record(INDEX)}"
+    yield e.tile("Identities", e.count(index["identities"]), f"references packed · {e.record(REFERENCES)}")
+    yield e.tile("Images", e.count(index["images"]), planned)
+    draws = f"{e.count(index['redraws'])} images were drawn again · {e.record(INDEX)}"
+    yield e.tile("Rejected images", e.count(len(index["rejects"])), draws)
+    change = f'<span class="was">{e.cosine(before, 2)} →</span> {e.cosine(after, 2)}'
+    yield e.tile("Closest pair of references, cosine", change, f"before and after packing · {e.record(SEPARATION)}")
+    guide = f"mean, by the recogniser that guided the generator · {e.record(INDEX)}"
+    yield e.tile("Image to its reference, cosine", e.cosine(index["mean_cosine"], 2), guide)
+    intra, inter = (None if judged[kind] is None else judged[kind]["mean"] for kind in ("intra", "inter"))
+    apart = f"{e.cosine(intra, 2)} <small>and</small> {e.cosine(inter, 2)}"
+    source = f"mean, by {by}, {e.count(images['count'])} images · {e.record(SEPARATION)}"
+    yield e.tile("Same and different identity, cosine", apart, source)
+    synthesis = r.seconds("synthesis")
+    speed = f"{index['images'] / synthesis:,.1f} <small>per s</small>" if synthesis else "not recorded"
+    yield e.tile("Images drawn", speed, f"whole synthesis stage · {e.record(record_name('synthesis'))}")
+    spent = [s for stage in STAGES if (s := r.seconds(stage)) is not None]
+    yield e.tile("Time", e.duration(sum(spent) if spent else None), 'sum of the stages · <a href="#time">table</a>')
+
+
+def _best_judge(r: Records) -> tuple[str, dict[str, Any]]:
+    """(who measured, what it found): the independent judge where there is one."""
+    images = r.separation["images"]
+    if images["by_judge"]:
+        return "the independent judge", images["by_judge"]
+    return "the recogniser itself", images["by_recognizer"]
+
+
+def _faces(r: Records) -> str:
+    columns = r.config.report.grid_images
+    by, _ = _best_judge(r)
+    wanted = min(columns, r.config.synthesis.images_per_identity)
+    rows = "\n".join(_identity(row, wanted) for row in r.faces["grid"])
+    alike = "\n".join(_alike(pair) for pair in r.faces["closest"])
+    return f"""<section>
+<h2>Faces</h2>
+<p>Each row is one identity, each column one image of it, as stored. The identities are spread evenly over the dataset,
+not chosen. The cosine to the reference is the recogniser’s; the cosine between images of the identity is measured by
+{by}. Record: {e.record(FACES)}.</p>
+<div class="grid">
+{rows}
+</div>
+</section>
+<section>
+<h2>Most alike pairs of different identities</h2>
+<p>Out of all pairs of different identities among {e.count(r.separation["images"]["count"])} images, those with the
+highest cosine by {by}; no identity is shown twice. If these look like one person, identities have collapsed.</p>
+<div class="alike">
+{alike}
+</div>
+</section>"""
+
+
+def _identity(row: dict[str, Any], wanted: int) -> str:
+    by_number = {int(str(image["key"]).split("-")[1]): image for image in row["images"]}
+    cells = [
+        e.face(by_number[i]) if i in by_number else '<div class="face missing">rejected</div>' for i in range(wanted)
+    ]
+    return (
+        f'<figure class="identity"><figcaption><b>Identity {int(row["identity"])}</b> '
+        f"to reference {e.cosine(row['mean_cosine'], 2)},<br> between images {e.cosine(row['same_identity'], 2)}"
+        f'</figcaption><div class="faces">{"".join(cells)}</div></figure>'
+    )
+
+
+def _alike(pair: dict[str, Any]) -> str:
+    first, second = (int(str(image["key"]).split("-")[0]) for image in pair["images"])
+    faces = "".join(e.face(image) for image in pair["images"])
+    return (
+        f'<figure><div class="faces">{faces}</div>'
+        f"<figcaption><b>cosine {e.cosine(pair['cosine'], 2)}</b><br>identities {first} and {second}</figcaption>"
+        "</figure>"
+    )
+
+
+def _images(r: Records) -> str:
+    images = r.separation["images"]
+    judges = [(by, images[key]) for by, key in _judges() if images[key]]
+    counts = [found[kind]["histogram"] for _, found in judges for kind in ("intra", "inter") if found[kind]]
+    shared = occupied_range(counts)
+    plots = [_intra_inter(by, found, shared) for by, found in reversed(judges)]
+    plots.append(_to_reference(r))
+    if nearest := _nearest_other(judges):
+        plots.append(nearest)
+    independent = (
+        "The judge is another network, of another architecture and trained on other identities; nothing was ever "
+        "trained against it."
+        if images["by_judge"]
+        else "There is no independent judge for this recogniser, so read every number here as an upper bound."
+    )
+    return f"""<section>
+<h2>Do the images keep their identities?</h2>
+<p>{e.count(images["count"])} stored images of {e.count(images["by_recognizer"]["identities"])} identities were read
+back and embedded again. A cosine measured by the recogniser that guided the generator proves little. {independent}</p>
+<div class="plots">
+{"".join(plots)}
+</div>
+{_separation_table(r, judges)}
+</section>"""
+
+
+def _judges() -> tuple[tuple[str, str], ...]:
+    return (("recogniser", "by_recognizer"), ("independent judge", "by_judge"))
+
+
+def _intra_inter(by: str, found: dict[str, Any], shared: tuple[float, float]) -> str:
+    kinds = (("intra", "same identity", "tone-a"), ("inter", "different identities", "tone-b"))
+    series = [Histogram(label, tone, found[k]["histogram"], found[k]["mean"]) for k, label, tone in kinds if found[k]]
+    numbers = "; ".join(f"{s.label}: mean cosine {s.mean:.3f}" for s in series)
+    svg = histograms(f"Cosines between images by the {by}. {numbers}", series, "pairs", None, shared)
+    caption = f"{e.count(sum(sum(s.counts) for s in series))} pairs of images. "
+    if found["equal_error_rate"] is not None:
+        caption += (
+            f"At cosine {e.cosine(found['threshold'], 2)} as many same-identity pairs fall below as "
+            f"different-identity pairs above: {100 * found['equal_error_rate']:.1f} % of each. "
+        )
+    return e.figure(f"By the {by}", svg, caption + f"Record: {e.record(SEPARATION)}.")
+
+
+def _to_reference(r: Records) -> str:
+    found, gate = r.separation["images"]["to_reference"], r.config.synthesis.min_cosine
+    series = [Histogram("image to its reference", "tone-c", found["histogram"], found["mean"])]
+    low, high = occupied_range([found["histogram"]])
+    svg = histograms(
+        f"Cosine of each image to its reference by the recogniser, mean {found['mean']:.3f}",
+        series,
+        "images",
+        Rule("gate at", gate),
+        (min(low, gate - 0.05), high),
+    )
+    caption = (
+        f"By the recogniser, {e.count(found['count'])} images. Images below the gate, "
+        f"<code>synthesis.min_cosine</code>, were drawn again. "
+        f"The judge has no reference to compare with: references live in the recogniser’s space. "
+        f"Record: {e.record(SEPARATION)}."
+    )
+    return e.figure("To the reference", svg, caption)
+
+
+def _nearest_other(judges: list[tuple[str, dict[str, Any]]]) -> str:
+    tones = {"recogniser": "tone-muted", "independent judge": "tone-b"}
+    series = [
+        Histogram(f"by the {by}", tones[by], found["nearest_other"]["histogram"], found["nearest_other"]["mean"])
+        for by, found in judges
+        if found["nearest_other"]
+    ]
+    if not series:
+        return ""
+    numbers = "; ".join(f"{s.label}: mean {s.mean:.3f}" for s in series)
+    svg = histograms(f"Cosine of each image to the nearest image of another identity. {numbers}", series, "images")
+    caption = (
+        "For each image its highest cosine to an image of another identity, among the images measured. It grows with "
+        f"their number: compare runs at equal numbers. Record: {e.record(SEPARATION)}."
+    )
+    return e.figure("To the nearest other identity", svg, caption)
+
+
+def _separation_table(r: Records, judges: list[tuple[str, dict[str, Any]]]) -> str:
+    kinds = (
+        ("intra", "Two images of one identity"),
+        ("inter", "Two images of different identities"),
+        ("nearest_other", "Image to the nearest image of another identity"),
+        ("to_centre", "Image to the mean of its identity’s other images"),
+    )
+    measures = [("Image to its reference", "recogniser", r.separation["images"]["to_reference"])]
+    measures += [(label, by, found[key]) for key, label in kinds for by, found in judges if found[key]]
+    return _distribution_table("Cosines of stored images", measures)
+
+
+def _distribution_table(caption: str, measures: list[tuple[str, str, dict[str, Any]]]) -> str:
+    rows = [
+        [e.text(label), e.text(by), e.count(d["count"]), *(e.cosine(value) for value in _summary(d))]
+        for label, by, d in measures
+    ]
+    head = ["Cosine of", "By", "Counted", "Lowest", "1 %", "Mean", "Median", "99 %", "Highest"]
+    return e.table(caption, f"Quantiles to 0.0001. Record: {e.record(SEPARATION)}", head, rows, range(2, 9))
+
+
+def _summary(d: dict[str, Any]) -> list[float]:
+    q = d["quantiles"]
+    return [d["least"], q["0.01"], d["mean"], q["0.5"], q["0.99"], d["most"]]
+
+
+def _packing(r: Records) -> str:
+    references, summary = r.separation["references"], r.packing_summary
+    plots = [_convergence(r)] if r.packing_steps else []
+    for kind, title, of, caption in (
+        (
+            "nearest",
+            "References: to the nearest other",
+            "references",
+            "Each reference’s highest cosine to another one. ",
+        ),
+        ("pairs", "References: all pairs", "pairs", "Every pair of references, once. "),
+    ):
+        series = [
+            Histogram(when, tone, references[when][kind]["histogram"], references[when][kind]["mean"])
+            for when, tone in (("before", "tone-muted"), ("after", "tone-a"))
+        ]
+        label = "; ".join(f"{s.label} packing: mean cosine {s.mean:.3f}" for s in series)
+        svg = bands(f"{title}. {label}", series, of)
+        plots.append(e.figure(title, svg, caption + f"Record: {e.record(SEPARATION)}."))
+    measures = [
+        (label, f"embeddings, {when} packing", references[when][kind])
+        for kind, label in (("pairs", "Two references"), ("nearest", "Reference to its nearest other"))
+        for when in ("before", "after")
+    ]
+    return f"""<section>
+<h2>Packing the identities</h2>
+<p>Before packing, a reference is the embedding of a gallery face. Packing moves the references apart while keeping them
+near the gallery. These are embeddings only: whether images realise the distance is answered above. After packing the
+mean cosine to the nearest gallery face is {e.cosine(summary.get("mean_gallery_cosine"))}; no arrangement of so many
+points has a closest pair below cosine {e.cosine(summary["bound_cosine"])}. Record: {e.record(PACKING_SUMMARY)}.</p>
+<div class="plots">
+{"".join(plots)}
+</div>
+{_distribution_table("Cosines of references", measures)}
+</section>"""
+
+
+def _convergence(r: Records) -> str:
+    rows = r.packing_steps
+    lines = []
+    for key, label, tone in (
+        ("max_cosine", "closest pair", "tone-b"),
+        ("mean_nearest_cosine", "nearest", "tone-a"),
+        ("mean_gallery_cosine", "to gallery", "tone-c"),
+    ):
+        seen = [row for row in rows if row.get(key) is not None]
+        if seen:
+            lines.append(Curve(label, tone, [row["step"] for row in seen], [row[key] for row in seen]))
+    rule = Rule("bound", r.packing_summary["bound_cosine"])
+    ends = "; ".join(f"{line.label} from {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines)
+    svg = curves(
+        f"Convergence of the packing over {len(rows)} steps: {ends}", lines, "optimisation step", "cosine", rule
+    )
+    part = " of the mini-batch" if r.config.packing.batch_identities else ""
+    caption = (
+        f"Cosine of the closest pair{part}, mean cosine to the nearest other reference, mean cosine to the nearest "
+        f"gallery face, and the lower bound for the closest pair. Record: {e.record(record_name('packing'))}."
+    )
+    return e.figure("Convergence", svg, caption)
+
+
+def _counts(r: Records) -> str:
+    index = r.index
+    short = len(index["shortfall"])
+    files = sum(len(shard["files"]) for shard in index["shards"])
+    rows = [
+        ("Identities", e.count(index["identities"])),
+        ("Identities with rejected images", e.count(short)),
+        ("Images planned", e.count(index["planned_images"])),
+        ("Images stored", e.count(index["images"])),
+        ("Images rejected", e.count(len(index["rejects"]))),
+        ("Draws of the generator", e.count(index["draws"])),
+        ("Draws that gave no cosine", e.count(index["errors"])),
+        ("Shards", e.count(len(index["shards"]))),
+        ("Files", f"{e.count(files)} ({e.text(', '.join(index['formats']))})"),
+        ("Size", e.size(index["bytes"])),
+    ]
+    counts = e.table("Counts", f"Record: {e.record(INDEX)}", ["What", "Number"], rows, [1])
+    return f"""<section id="time">
+<h2>What was made, and how long it took</h2>
+<div class="pair">
+{counts}
+{_timings(r)}
+</div>
+</section>"""
+
+
+def _timings(r: Records) -> str:
+    steps = int(r.packing_summary["steps"])
+    amounts = {
+        "embed": (sum(row.get("faces", 0) for row in r.finished["embed"]), "faces"),
+        "packing": (steps, "steps"),
+        "synthesis": (r.index["images"], "images"),
+        "report": (sum(row.get("images", 0) for row in r.finished["report"]), "images"),
+    }
+    known = [s for stage in STAGES if (s := r.seconds(stage)) is not None]
+    longest = max(known, default=0.0) or 1.0
+    rows = []
+    for stage in STAGES:
+        seconds = r.seconds(stage)
+        bar = f'<span class="bar" style="width:{100 * (seconds or 0) / longest:.1f}%"></span>'
+        rows.append(
+            [
+                e.record(record_name(stage)),
+                bar,
+                e.duration(seconds),
+                e.rate(*amounts[stage][:1], seconds, amounts[stage][1]),
+            ]
+        )
+    rows.append(["Sum", "", e.duration(sum(known) if known else None), ""])
+    note = "Wall time that each stage recorded; start of the cluster not included"
+    return e.table("Time", note, ["Stage", "", "Time", "Rate"], rows, [2, 3])
+
+
+def _provenance(r: Records) -> str:
+    asked = r.separation["asked"]
+    rows = [(f"<code>{e.text(name)}</code>", f"<code>{e.text(value)}</code>") for name, value in e.flat(r.provenance)]
+    rows.append(("Recogniser, SHA-256", f"<code>{e.text(asked['recognizer'])}</code>"))
+    rows.append(("Judge, SHA-256", f"<code>{e.text(asked['judge'] or 'none')}</code>"))
+    note = f"Records: {e.record(PROVENANCE)}, {e.record(SEPARATION)}"
+    return f"""<section>
+<h2>Provenance</h2>
+{e.table("What made this run", note, ["What", "Value"], rows, [])}
+<details><summary>Configuration, {e.text(CONFIG)}</summary>
+<pre tabindex="0">{e.text(r.config_yaml)}</pre>
+</details>
+</section>"""

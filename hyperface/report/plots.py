@@ -1,0 +1,243 @@
+"""Plots as inline SVG: equal data give equal bytes. Colours and type sizes come from the page's style sheet.
+
+Units of the drawing are those of its viewBox, WIDTH x HEIGHT; the page scales it to the column.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 560, 320
+_LEFT, _BOTTOM = 62, 52
+_LABEL_ROW = 24
+# Widest letters of a label that the page may set at 17 units.
+_LETTER = 8.6
+_MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through (x, y), labelled at its end."""
+
+    label: str
+    tone: str
+    """Class of the style sheet: `tone-a`, `tone-b`, `tone-c` or `tone-muted`."""
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts in equal bins over [-1, 1], labelled at its mean."""
+
+    label: str
+    tone: str
+    counts: Sequence[int]
+    mean: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A labelled dashed line at one value: of the y axis in `curves`, of the x axis in `histograms`."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plotting area and the data range it shows."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+
+
+def curves(title: str, lines: Sequence[Curve], x_label: str, y_label: str, rule: Rule | None = None) -> str:
+    """Lines over a common x, each labelled at its end."""
+    values = [y for line in lines for y in line.y] + ([rule.value] if rule else [])
+    steps = [x for line in lines for x in line.x]
+    low, high = _padded(min(values), max(values))
+    frame = _Frame(_LEFT, 16, WIDTH - 172, HEIGHT - _BOTTOM, (min(steps), max(*steps, min(steps) + 1)), (low, high))
+    parts = [*_y_axis(frame, percent=False), *_x_axis(frame, x_label), _y_label(frame.top, y_label)]
+    ends: list[tuple[float, str, str]] = []
+    for line in lines:
+        keep = range(0, len(line.x), -(-len(line.x) // _MOST_POINTS))
+        kept = sorted({*keep, len(line.x) - 1})
+        points = " ".join(f"{frame.x(line.x[i]):.1f},{frame.y(line.y[i]):.1f}" for i in kept)
+        parts.append(f'<polyline class="line {line.tone}" points="{points}"/>')
+        ends.append((frame.y(line.y[-1]), line.tone, f"{line.label} {line.y[-1]:.3f}"))
+    if rule:
+        at = frame.y(rule.value)
+        parts.append(f'<path class="rule" d="M{frame.left:.1f} {at:.1f}H{frame.right:.1f}"/>')
+        ends.append((at, "tone-muted", f"{rule.label} {rule.value:.3f}"))
+    for at, tone, label in _apart(ends, 20, frame.bottom):
+        parts.append(f'<text class="label {tone}" x="{frame.right + 8:.1f}" y="{at + 5:.1f}">{escape(label)}</text>')
+    return _svg(title, parts)
+
+
+def histograms(
+    title: str,
+    series: Sequence[Histogram],
+    of: str,
+    rule: Rule | None = None,
+    x_range: tuple[float, float] | None = None,
+) -> str:
+    """Shares of `of` (pairs, images, ...) by cosine over each other, each normalised to 100 %, labelled at its mean."""
+    bins = len(series[0].counts)
+    shares = [[count / max(1, sum(s.counts)) for count in s.counts] for s in series]
+    low, high = x_range or occupied_range([s.counts for s in series])
+    rows = len(series) + (1 if rule else 0)
+    highest = max(max(share) for share in shares)
+    frame = _Frame(_LEFT, 10 + rows * _LABEL_ROW, WIDTH - 14, HEIGHT - _BOTTOM, (low, high), (0, highest * 1.04))
+    parts = [*_y_axis(frame, percent=True), *_x_axis(frame, "cosine")]
+    parts.append(_y_label(frame.top, f"share of {of} per {2 / bins:.2g}"))
+    parts += [
+        f'<path class="area {s.tone}" d="{_outline(frame, share)}"/>' for s, share in zip(series, shares, strict=True)
+    ]
+    for row, s in enumerate(series):
+        baseline = 18 + row * _LABEL_ROW
+        parts += _mark(frame, baseline, s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean")
+    if rule:
+        baseline = 18 + len(series) * _LABEL_ROW
+        parts += _mark(frame, baseline, rule.value, f"{rule.label} {_signed(rule.value, 2)}", "tone-muted", "rule")
+    return _svg(title, parts)
+
+
+def bands(title: str, series: Sequence[Histogram], of: str) -> str:
+    """Shares of `of` by cosine below each other, on one cosine axis but each on a scale of its own."""
+    low, high = occupied_range([s.counts for s in series])
+    height = (HEIGHT - _BOTTOM) / len(series)
+    parts = []
+    for i, s in enumerate(series):
+        share = [count / max(1, sum(s.counts)) for count in s.counts]
+        y_range = (0, max(share) * 1.04)
+        frame = _Frame(_LEFT, i * height + 30, WIDTH - 14, (i + 1) * height, (low, high), y_range)
+        parts += _y_axis(frame, percent=True, most=3)
+        parts.append(f'<path class="area {s.tone}" d="{_outline(frame, share)}"/>')
+        label = f"{s.label}, mean {_signed(s.mean, 2)}"
+        parts += _mark(frame, frame.top - 10, s.mean, label, s.tone, "mean")
+        parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
+    parts += _x_axis(frame, "cosine")
+    parts.append(_y_label(30, f"share of {of} per {2 / len(series[0].counts):.2g}"))
+    return _svg(title, parts)
+
+
+def occupied_range(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """The cosines between which all histograms lie, widened to tenths and to at least 0.2."""
+    bins = len(counts[0])
+    used = [i for i in range(bins) if any(c[i] for c in counts)]
+    low = math.floor(10 * (used[0] * 2 / bins - 1) + 1e-9) / 10
+    high = math.ceil(10 * ((used[-1] + 1) * 2 / bins - 1) - 1e-9) / 10
+    if high - low < 0.2:
+        low, high = (low - 0.1, high) if high >= 1 else (low, high + 0.1)
+    return low, high
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, at most `most` of them."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+def _y_axis(frame: _Frame, percent: bool, most: int = 5) -> list[str]:
+    parts, values = [], ticks(*frame.y_range, most=most)
+    for value in values:
+        at = frame.y(value)
+        shown = _percent(value, values) if percent else _number(value, values)
+        parts.append(f'<path class="gridline" d="M{frame.left:.1f} {at:.1f}H{frame.right:.1f}"/>')
+        parts.append(f'<text class="tick end" x="{frame.left - 8:.1f}" y="{at + 4.5:.1f}">{shown}</text>')
+    return parts
+
+
+def _x_axis(frame: _Frame, label: str) -> list[str]:
+    parts, values = [], ticks(*frame.x_range, most=6)
+    for value in values:
+        at = frame.x(value)
+        parts.append(f'<path class="axis" d="M{at:.1f} {frame.bottom:.1f}v5"/>')
+        shown = _number(value, values)
+        parts.append(f'<text class="tick middle" x="{at:.1f}" y="{frame.bottom + 21:.1f}">{shown}</text>')
+    parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
+    middle = (frame.left + frame.right) / 2
+    parts.append(f'<text class="tick middle" x="{middle:.1f}" y="{HEIGHT - 8}">{escape(label)}</text>')
+    return parts
+
+
+def _y_label(top: float, label: str) -> str:
+    middle = (top + HEIGHT - _BOTTOM) / 2
+    return f'<text class="tick middle" transform="translate(14 {middle:.1f}) rotate(-90)">{escape(label)}</text>'
+
+
+def _outline(frame: _Frame, share: Sequence[float]) -> str:
+    """The closed stepped outline of a histogram over [-1, 1], cut to the frame."""
+    width, (low, high) = 2 / len(share), frame.x_range
+    inside = [i for i in range(len(share)) if low - 1e-9 <= i * width - 1 and (i + 1) * width - 1 <= high + 1e-9]
+    path = [f"M{frame.x(inside[0] * width - 1):.1f} {frame.bottom:.1f}"]
+    path += [f"V{frame.y(share[i]):.1f}H{frame.x((i + 1) * width - 1):.1f}" for i in inside]
+    return "".join(path) + f"V{frame.bottom:.1f}Z"
+
+
+def _mark(frame: _Frame, baseline: float, value: float, label: str, tone: str, kind: str) -> list[str]:
+    """A vertical line at a value, under its label."""
+    at = frame.x(min(max(value, frame.x_range[0]), frame.x_range[1]))
+    half = len(label) * _LETTER / 2
+    anchor = min(max(at, frame.left - 40 + half), frame.right - half)
+    return [
+        f'<path class="{kind} {tone}" d="M{at:.1f} {baseline + 5:.1f}V{frame.bottom:.1f}"/>',
+        f'<text class="label middle {tone}" x="{anchor:.1f}" y="{baseline:.1f}">{escape(label)}</text>',
+    ]
+
+
+def _apart(ends: list[tuple[float, str, str]], gap: float, lowest: float) -> list[tuple[float, str, str]]:
+    """Labels in the order of their heights, moved so that each has `gap` to itself and none lies below `lowest`."""
+    ordered = sorted(ends)
+    at = [y for y, _, _ in ordered]
+    for i in range(1, len(at)):
+        at[i] = max(at[i], at[i - 1] + gap)
+    at[-1] = min(at[-1], lowest)
+    for i in range(len(at) - 2, -1, -1):
+        at[i] = min(at[i], at[i + 1] - gap)
+    return [(y, tone, label) for y, (_, tone, label) in zip(at, ordered, strict=True)]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = max(0.04 * (high - low), 0.01)
+    return low - pad, high + pad
+
+
+def _decimals(among: Sequence[float]) -> int:
+    """The fewest decimals that write every tick exactly."""
+    return next((d for d in range(6) if all(abs(round(t, d) - t) < 1e-9 for t in among)), 6)
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _number(value: float, among: Sequence[float]) -> str:
+    return f"{value:,.{_decimals(among)}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(value: float, among: Sequence[float]) -> str:
+    return f"{100 * value:.{_decimals([100 * t for t in among])}f} %"
+
+
+def _svg(title: str, parts: Sequence[str]) -> str:
+    body = "\n".join(parts)
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+    return f"{head}<title>{escape(title)}</title>\n{body}\n</svg>"
