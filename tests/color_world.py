@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import Config, RecognizerConfig, SynthesisConfig
+from hyperface.dataset import index
+from hyperface.dataset.survey import survey
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.run import DATASET, REFERENCES, Run, open_run
 from hyperface.storage import Store
+from hyperface.synthesis.shards import read_references, shard_maker
 
 DIM, SIZE, BLOCK = 12, 16, 8
 
@@ -90,3 +93,12 @@ def hashes(run: Run) -> dict[str, str]:
     """{name: SHA-256} of the dataset without the markers, which also tell the time that was spent."""
     names = [name for name in run.store.list(DATASET) if "/_done/" not in name]
     return {name: hashlib.sha256(run.store.read(name)).hexdigest() for name in names}
+
+
+def make_dataset(run: Run, generator: ColorGenerator | None = None) -> None:
+    """The whole dataset in this process, without Ray: the oracle of the distributed stage."""
+    maker = shard_maker(run, read_references(run), generator or make_generator(run.config.synthesis), ColorRecognizer())
+    for shard in range(maker.plan.num_shards):
+        maker.make(shard)
+    found = survey(run.store, maker.plan, maker.kinds, maker.fingerprint)
+    index.write(run, maker.plan, maker.kinds, found.markers)

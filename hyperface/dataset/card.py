@@ -64,11 +64,9 @@ not measured. Labels are right by construction only as far as the cosines say.
 
 
 def _front_matter(index: Mapping[str, Any]) -> str:
+    """The hub reads one format per folder: of two, the first."""
     size = next((name for limit, name in SIZES if index["images"] < limit), "n>1M")
-    configs = "\n".join(
-        f"- config_name: {kind}\n  data_files:\n  - split: train\n    path: {kind}/*.{SUFFIX[kind]}"
-        for kind in index["formats"]
-    )
+    kind = index["formats"][0]
     return f"""---
 pretty_name: Synthetic faces
 task_categories:
@@ -79,21 +77,28 @@ tags:
 size_categories:
 - {size}
 configs:
-{configs}
+- config_name: default
+  data_files:
+  - split: train
+    path: {kind}/*.{SUFFIX[kind]}
 ---"""
 
 
 def _loading(kinds: list[str], num_shards: int) -> str:
-    examples = {
-        "parquet": """import datasets
+    image, identity = ("image", "identity") if kinds[0] == "parquet" else ("jpg", "cls")
+    examples = [
+        f"""import datasets
 
-faces = datasets.load_dataset("PATH/TO/dataset", "parquet", split="train")
-faces[0]["image"], faces[0]["identity"]""",
-        "webdataset": """import webdataset
+faces = datasets.load_dataset("PATH/TO/dataset", split="train")
+faces[0]["{image}"], faces[0]["{identity}"]"""
+    ]
+    if "webdataset" in kinds:
+        examples += [
+            f"""import webdataset
 
-shards = "PATH/TO/dataset/webdataset/shard-{000000..LAST}.tar"
+shards = "PATH/TO/dataset/webdataset/shard-{{000000..{num_shards - 1:06d}}}.tar"
 faces = webdataset.WebDataset(shards, shardshuffle=False)
 for image, identity, described in faces.decode("pil").to_tuple("jpg", "cls", "json"):
-    ...""".replace("LAST", f"{num_shards - 1:06d}"),
-    }
-    return "\n\n".join(examples[kind] for kind in kinds)
+    ..."""
+        ]
+    return "\n\n".join(examples)

@@ -1,0 +1,137 @@
+"""One shard: what passes the gate, what is drawn again, what is rejected, and that none of it is lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from color_world import ColorGenerator, ColorRecognizer, references
+from numpy.typing import NDArray
+
+from hyperface.dataset import jpeg
+from hyperface.synthesis.plan import Plan, image_seed
+from hyperface.synthesis.render import Gate, RenderedShard, RenderError, render_shard
+
+PLAN = Plan(seed=1, num_identities=6, images_per_identity=10, images_per_shard=40)
+GATE = Gate(beta=0.01, batch_size=7, min_cosine=0.9, max_attempts=3, jpeg_quality=95)
+RECOGNIZER = ColorRecognizer()
+
+
+def rendered(generator: ColorGenerator, gate: Gate = GATE, shard: int = 0) -> RenderedShard:
+    return render_shard(PLAN, shard, references(6), generator, RECOGNIZER, gate)
+
+
+def test_a_shard_holds_its_planned_images_in_order():
+    shard = rendered(ColorGenerator())
+    assert [s.key for s in shard.samples] == PLAN.keys(0)
+    assert not shard.rejects
+    assert (shard.statistics.draws, shard.statistics.redraws, shard.statistics.errors) == (40, 0, 0)
+    assert {s.attempt for s in shard.samples} == {0}
+    assert all(s.seed == image_seed(1, s.identity, s.image_index, 0) for s in shard.samples)
+    assert len(rendered(ColorGenerator(), shard=1).samples) == 20
+
+
+def test_cosine_and_embedding_describe_the_stored_image():
+    for sample in rendered(ColorGenerator(), replace(GATE, jpeg_quality=30)).samples:
+        (embedded,) = RECOGNIZER.embed(jpeg.decode(sample.jpeg)[None])
+        assert (sample.embedding_d == embedded).all()
+        assert sample.cosine == pytest.approx(float(embedded @ references(6)[sample.identity]), abs=1e-6)
+
+
+def test_an_image_that_misses_the_gate_is_drawn_again_with_another_seed():
+    shard = rendered(ColorGenerator(miss_every=3), replace(GATE, max_attempts=30))
+    again = [s for s in shard.samples if s.attempt > 0]
+    assert len(shard.samples) == 40
+    assert len(again) > 5
+    for sample in again:
+        seeds = [image_seed(1, sample.identity, sample.image_index, a) for a in range(sample.attempt + 1)]
+        assert sample.seed == seeds[-1]
+        assert all(seed % 3 == 0 for seed in seeds[:-1])
+    assert shard.statistics.redraws == sum(s.attempt for s in shard.samples)
+
+
+def test_an_image_that_never_passes_is_a_reject_with_its_best_cosine():
+    shard = rendered(ColorGenerator(miss_every=2))
+    kept, rejected = {s.key for s in shard.samples}, {r.key for r in shard.rejects}
+    assert rejected
+    assert kept | rejected == set(PLAN.keys(0))
+    assert not kept & rejected
+    assert all(s.cosine >= 0.9 for s in shard.samples)
+    for reject in shard.rejects:
+        assert reject.attempts == 3
+        assert reject.error == ""
+        assert reject.best_cosine is not None
+        assert -1 <= reject.best_cosine < -0.9
+
+
+def test_a_generator_that_fails_for_some_images_loses_no_other():
+    fine, broken = rendered(ColorGenerator()), rendered(ColorGenerator(fail_every=4))
+    assert broken.statistics.errors > 0
+    assert len(broken.samples) + len(broken.rejects) == 40
+    first = {s.key: s for s in fine.samples}
+    for sample in broken.samples:
+        if sample.attempt == 0:
+            assert sample.jpeg == first[sample.key].jpeg
+    failing = [r for r in broken.rejects if r.error]
+    assert all("latents of seed" in r.error for r in failing)
+
+
+def test_an_image_that_only_raises_is_rejected_without_a_cosine():
+    poison = PLAN.keys(0)[5]
+    shard = rendered(_Poisoned(seeds=frozenset(_seeds(poison))))
+    (reject,) = shard.rejects
+    assert (reject.key, reject.best_cosine) == (poison, None)
+    assert "ValueError: poison" in reject.error
+    assert len(shard.samples) == 39
+
+
+def test_an_embedding_that_is_not_finite_is_a_failed_draw():
+    shard = render_shard(PLAN, 0, references(6), ColorGenerator(), _SometimesBlind(), GATE)
+    assert shard.statistics.errors > 0
+    assert len(shard.samples) + len(shard.rejects) == 40
+    assert all(np.isfinite(s.embedding_d).all() for s in shard.samples)
+
+
+def test_a_generator_that_fails_for_every_image_is_an_error_of_the_shard():
+    with pytest.raises(RenderError, match=r"shard 0: not one image could be drawn.*latents"):
+        rendered(ColorGenerator(fail_every=1))
+
+
+def test_an_error_that_is_not_the_images_goes_up():
+    with pytest.raises(RuntimeError, match="out of memory"):
+        rendered(_OutOfMemory())
+
+
+def test_a_second_rendering_gives_the_same_shard():
+    one, two = (rendered(ColorGenerator(miss_every=3)) for _ in range(2))
+    assert [(s.key, s.seed, s.cosine, s.jpeg) for s in one.samples] == [
+        (s.key, s.seed, s.cosine, s.jpeg) for s in two.samples
+    ]
+    assert (one.rejects, one.statistics) == (two.rejects, two.statistics)
+
+
+def _seeds(name: str) -> list[int]:
+    identity, image = map(int, name.split("-"))
+    return [image_seed(1, identity, image, attempt) for attempt in range(3)]
+
+
+@dataclass(frozen=True)
+class _Poisoned(ColorGenerator):
+    seeds: frozenset[int] = frozenset()
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        if self.seeds & set(seeds_B):
+            raise ValueError("poison")
+        return super().generate(embeddings_BD, seeds_B)
+
+
+class _OutOfMemory(ColorGenerator):
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        raise RuntimeError("out of memory")
+
+
+class _SometimesBlind(ColorRecognizer):
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        embedded = super().embed(images_BHWC)
+        embedded[images_BHWC[:, 0, 0, 0] % 4 == 0] = np.nan
+        return embedded
