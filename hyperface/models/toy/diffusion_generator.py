@@ -32,7 +32,7 @@ _CHUNK = 16
 
 def build_unet() -> nn.Module:
     """The denoiser: levels of 16 and 8 pixels, the condition added to the time embedding."""
-    return UNet2DConditionModel(
+    network: nn.Module = UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -50,6 +50,7 @@ def build_unet() -> nn.Module:
         projection_class_embeddings_input_dim=CONDITION_DIM,
         resnet_time_scale_shift="scale_shift",
     )
+    return network
 
 
 def build_solver() -> DPMSolverMultistepScheduler:
