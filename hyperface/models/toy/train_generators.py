@@ -172,8 +172,8 @@ def train_diffusion(
     steps: int,
     seed: int,
     checkpoint: Callable[[int, nn.Module], None],
-    batch: int = 64,
-    rate: float = 1e-3,
+    batch: int = 32,
+    rate: float = 8e-4,
 ) -> nn.Module:
     """Train the denoiser: AdamW, one cosine cycle, bfloat16 convolutions; returns the running average of the weights.
 

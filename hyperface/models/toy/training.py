@@ -1,6 +1,7 @@
 """All stages that make the toy weights, in order, each skipped when its file is there.
 
-Stage -> file: recognizer, judge, autoencoder (work file), inverter, diffusion. The rendered faces are kept beside them.
+Stage -> file: recognizer, judge, inverter and diffusion are shipped; autoencoder, decoder and denoiser are the parts of
+diffusion. The rendered faces are kept beside them.
 """
 
 import logging
@@ -36,14 +37,14 @@ class Plan:
 
     recognizer_faces: tuple[int, int] = (6000, 12)
     judge_faces: tuple[int, int] = (4000, 12)
-    generator_faces: tuple[int, int] = (10000, 5)
+    generator_faces: tuple[int, int] = (8000, 5)
     recognizer_steps: int = 2000
     judge_steps: int = 1500
     autoencoder_steps: int = 1600
     sharpen_steps: int = 300
     inverter_steps: int = 4000
-    refine_steps: int = 400
-    diffusion_steps: int = 3600
+    refine_steps: int = 150
+    diffusion_steps: int = 5000
 
 
 FAST_PLAN = Plan(
@@ -57,8 +58,10 @@ def train_all(folder: Path, plan: Plan) -> None:
     make_recognizer(folder, plan)
     make_judge(folder, plan)
     make_autoencoder(folder, plan)
+    make_decoder(folder, plan)
     make_inverter(folder, plan)
-    make_diffusion(folder, plan)
+    make_denoiser(folder, plan)
+    make_diffusion(folder)
 
 
 def recognizer_faces(folder: Path, plan: Plan) -> FaceSet:
@@ -99,40 +102,46 @@ def make_inverter(folder: Path, plan: Plan) -> None:
         _finish("inverter", inverter, folder)
 
 
-def make_diffusion(folder: Path, plan: Plan) -> None:
-    """The denoiser and the sharpened decoder, in one file."""
-    if not _missing(folder, "diffusion"):
-        return
-    critic = load_recognizer(folder, check=False).network
-    autoencoder = _read_autoencoder(folder)
+def make_decoder(folder: Path, plan: Plan) -> None:
     if _missing(folder, "decoder"):
-        decoder = sharpen_decoder(autoencoder, critic, recognizer_faces(folder, plan), plan.sharpen_steps, seed=32)
+        critic, faces = load_recognizer(folder, check=False), recognizer_faces(folder, plan)
+        decoder = sharpen_decoder(
+            _read_autoencoder(folder, "autoencoder"), critic.network, faces, plan.sharpen_steps, seed=32
+        )
         _finish("decoder", decoder, folder)
-    sharp = Autoencoder()
-    sharp.load_state_dict(read_weights("decoder", folder, check=False)[0])
-    sharp.eval().requires_grad_(False)
-    latents = encode_faces(autoencoder, generator_faces(folder, plan))
-    inverter, _ = load_inverter(folder, check=False)
+
+
+def make_denoiser(folder: Path, plan: Plan) -> None:
+    if not _missing(folder, "denoiser"):
+        return
+    autoencoder = _read_autoencoder(folder, "autoencoder").requires_grad_(False)
+    task = DiffusionTask(
+        latents=encode_faces(autoencoder, generator_faces(folder, plan)),
+        embeddings_PKD=_embeddings(folder, plan),
+        inverter=load_inverter(folder, check=False)[0],
+        autoencoder=autoencoder,
+        critic=load_recognizer(folder, check=False).network,
+    )
 
     def keep(step: int, average: nn.Module) -> None:
-        _write_diffusion(average, sharp, folder / f"diffusion_at_{step}")
+        write_weights(f"denoiser_at_{step:05d}", average.state_dict(), folder / "checkpoints")
 
-    task = DiffusionTask(latents, _embeddings(folder, plan), inverter, sharp, critic)
-    unet = train_diffusion(task, plan.diffusion_steps, seed=51, checkpoint=keep)
-    _write_diffusion(unet, sharp, folder)
+    _finish("denoiser", train_diffusion(task, plan.diffusion_steps, seed=51, checkpoint=keep), folder)
 
 
-def _write_diffusion(unet: nn.Module, autoencoder: Autoencoder, folder: Path) -> None:
-    tensors = {f"unet.{key}": value for key, value in unet.state_dict().items()}
-    # The encoder is needed for training only.
-    decoding = {key: value for key, value in autoencoder.state_dict().items() if not key.startswith("encoder.")}
-    tensors |= {f"autoencoder.{key}": value for key, value in decoding.items()}
-    _LOG.info("%s/diffusion.safetensors SHA-256 %s", folder.name, write_weights("diffusion", tensors, folder))
+def make_diffusion(folder: Path) -> None:
+    """Put denoiser and decoder into one file; the encoder was needed for training only."""
+    if _missing(folder, "diffusion"):
+        tensors = {f"unet.{key}": value for key, value in read_weights("denoiser", folder, check=False)[0].items()}
+        for key, value in read_weights("decoder", folder, check=False)[0].items():
+            if not key.startswith("encoder."):
+                tensors[f"autoencoder.{key}"] = value
+        _LOG.info("diffusion.safetensors SHA-256 %s", write_weights("diffusion", tensors, folder))
 
 
-def _read_autoencoder(folder: Path) -> Autoencoder:
+def _read_autoencoder(folder: Path, name: str) -> Autoencoder:
     network = Autoencoder()
-    network.load_state_dict(read_weights("autoencoder", folder, check=False)[0])
+    network.load_state_dict(read_weights(name, folder, check=False)[0])
     return network.eval()
 
 
