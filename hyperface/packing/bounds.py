@@ -1,8 +1,9 @@
 """Lower bounds on the maximal cosine of any N points on the sphere in D dimensions: how far a packing can still go."""
 
 import math
-from collections.abc import Callable
 from functools import cache
+
+import numpy as np
 
 
 def max_cosine_bound(n: int, dim: int) -> float:
@@ -41,13 +42,13 @@ def levenshtein(n: int, dim: int) -> float:
 
 def _largest_code(dim: int, cosine: float) -> float:
     """Levenshtein's upper bound on the number of points whose cosines do not exceed `cosine`, in [0, 1)."""
-    k = 1
-    while True:
-        if cosine <= _zero_10(k, dim):
-            return _odd(k, dim, cosine)
-        if cosine <= _zero_11(k, dim):
-            return _even(k, dim, cosine)
-        k += 1
+    too_small, k = 0, 1
+    while cosine > _zero_11(k, dim):
+        too_small, k = k, 2 * k
+    while k - too_small > 1:
+        middle = (too_small + k) // 2
+        too_small, k = (middle, k) if cosine > _zero_11(middle, dim) else (too_small, middle)
+    return _odd(k, dim, cosine) if cosine <= _zero_10(k, dim) else _even(k, dim, cosine)
 
 
 def _odd(k: int, dim: int, s: float) -> float:
@@ -77,30 +78,26 @@ def _gegenbauer(k: int, dim: int, s: float) -> float:
 
 @cache
 def _zero_11(k: int, dim: int) -> float:
-    """Largest zero of the adjacent polynomial (1,1) of degree k: the Gegenbauer polynomial of R^(dim+2)."""
-    return _largest_zero(lambda s: _gegenbauer(k, dim + 2, s))
+    """Largest zero of the adjacent polynomial (1,1) of degree k."""
+    return _largest_jacobi_zero(k, (dim - 1) / 2, (dim - 1) / 2)
 
 
 @cache
 def _zero_10(k: int, dim: int) -> float:
-    """Largest zero of the adjacent polynomial (1,0) of degree k, which is (P_k - P_{k+1}) / (1 - s) up to a factor."""
-    return _largest_zero(lambda s: (_gegenbauer(k, dim, s) - _gegenbauer(k + 1, dim, s)) / (1 - s))
+    """Largest zero of the adjacent polynomial (1,0) of degree k."""
+    return _largest_jacobi_zero(k, (dim - 1) / 2, (dim - 3) / 2)
 
 
-def _largest_zero(f: Callable[[float], float], grid: int = 4000) -> float:
-    """Largest zero of a function in (-1, 1), by a scan from above and bisection."""
-    high = 1.0 - 1e-7
-    for i in range(1, grid):
-        low = 1.0 - 2.0 * i / grid
-        if f(low) * f(high) <= 0:
-            return _bisect(f, low, high)
-        high = low
-    raise AssertionError("an orthogonal polynomial of degree at least 1 has a zero in (-1, 1)")
+def _largest_jacobi_zero(k: int, a: float, b: float) -> float:
+    """Largest zero of the Jacobi polynomial P_k^(a,b): the largest eigenvalue of its recurrence's tridiagonal matrix.
 
-
-def _bisect(f: Callable[[float], float], low: float, high: float) -> float:
-    sign = math.copysign(1.0, f(low))
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if f(middle) * sign > 0 else (low, middle)
-    return (low + high) / 2
+    G. H. Golub and J. H. Welsch, Calculation of Gauss quadrature rules, Math. Comp. 23 (1969).
+    """
+    i = np.arange(1, k)
+    s = 2 * i + a + b
+    first, second = (b - a) / (a + b + 2), 4 * (1 + a) * (1 + b) / ((2 + a + b) ** 2 * (3 + a + b))
+    diagonal = np.concatenate([[first], (b - a) * (b + a) / (s * (s + 2))])
+    i, s = i[1:], s[1:]
+    beside = np.concatenate([[second], 4 * i * (i + a) * (i + b) * (i + a + b) / (s**2 * (s**2 - 1))])[: k - 1]
+    matrix = np.diag(diagonal) + np.diag(np.sqrt(beside), 1) + np.diag(np.sqrt(beside), -1)
+    return float(np.linalg.eigvalsh(matrix)[-1])

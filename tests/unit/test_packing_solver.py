@@ -1,0 +1,183 @@
+"""The one-process solver: what it reaches, what it refuses, and that ranks as threads agree with it."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from threaded_ranks import on_ranks
+
+from hyperface.config import ConfigError, PackingConfig
+from hyperface.packing import pack, solver, sphere
+from hyperface.packing.shard import even_sizes
+
+SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
+
+
+def clustered(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    """Unit rows with a common direction and a decaying spectrum, as faces have."""
+    x_ND = np.random.default_rng(seed).standard_normal((n, dim)) * np.arange(1, dim + 1) ** -0.75
+    x_ND[:, 0] += 0.5
+    return (x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)).astype(np.float32)
+
+
+def max_cosine(x_ND: np.ndarray) -> float:
+    return float((x_ND.astype(np.float64) @ x_ND.T.astype(np.float64) - 3 * np.eye(len(x_ND))).max())
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+def test_identities_part_and_the_numbers_describe_the_references(separation):
+    gallery_GD = clustered(200, 32)
+    config = PackingConfig(num_identities=100, separation=separation, steps=100)
+    packing = pack(gallery_GD, config, seed=0, gallery_GD=gallery_GD)
+    references_ND = packing.references_ND
+    assert references_ND.shape == (100, 32)
+    assert references_ND.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(references_ND, axis=1), 1, atol=1e-6)
+    assert packing.max_cosine == pytest.approx(max_cosine(references_ND), abs=1e-6)
+    assert packing.max_cosine < packing.max_cosine_before - 0.2
+    assert packing.mean_nearest_cosine < packing.mean_nearest_cosine_before
+    assert packing.mean_nearest_cosine <= packing.max_cosine
+    assert packing.mean_gallery_cosine == pytest.approx((references_ND @ gallery_GD.T).max(1).mean(), abs=1e-6)
+    assert packing.bound_cosine < packing.max_cosine
+    assert packing.steps == 100
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+def test_more_alpha_brings_references_nearer_to_the_gallery(separation):
+    gallery_GD = clustered(120, 32)
+    reached = [
+        pack(gallery_GD, PackingConfig(60, separation, alpha, steps=150), seed=0, gallery_GD=gallery_GD)
+        for alpha in (0.0, 0.1, 0.5, 1.0, 3.0)
+    ]
+    closeness = [packing.mean_gallery_cosine for packing in reached]
+    assert closeness == sorted(closeness)
+    assert closeness[-1] > closeness[0] + 0.1
+
+
+def test_the_default_objective_packs_tighter_than_the_papers_in_as_many_steps():
+    gallery_GD = clustered(300, 64)
+    soft, nearest, pair = (
+        pack(gallery_GD, PackingConfig(150, separation, steps=200), seed=0, gallery_GD=gallery_GD)
+        for separation in ("logsumexp", "nearest", "closest_pair")
+    )
+    assert soft.max_cosine < nearest.max_cosine < pair.max_cosine
+
+
+@pytest.mark.parametrize("dim", [3, 8, 32])
+def test_the_simplex_is_found_from_random_points(dim):
+    start_ND = sphere.random_points(dim + 1, dim, seed=0)
+    packing = pack(start_ND, PackingConfig(dim + 1, alpha=0.0), seed=0)
+    assert packing.max_cosine == pytest.approx(-1 / dim, abs=2e-3)
+    assert packing.bound_cosine == pytest.approx(-1 / dim)
+    assert packing.mean_gallery_cosine is None
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+@pytest.mark.parametrize("batch_identities", [0, 17])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_follow_the_one_process_solver(separation, batch_identities, world_size):
+    gallery_GD = clustered(100, 16)
+    config = PackingConfig(50, separation, steps=50, batch_identities=batch_identities)
+    packing = pack(gallery_GD, config, seed=3, gallery_GD=gallery_GD)
+    start_ND, _ = solver.prepare(gallery_GD, gallery_GD, config, 3)
+    problem = solver.Problem(config, 3, torch.tensor(gallery_GD))
+
+    def work(shard):
+        state = solver.fresh_state(torch.tensor(start_ND)[shard.own])
+        before = solver.measure(state.x_LD, problem.gallery_GD, shard)
+        assert len(list(solver.iterate(state, problem, shard))) == 50
+        return solver.finished(state, problem, shard, before, 0)
+
+    for rank in on_ranks(even_sizes(50, world_size), work):
+        np.testing.assert_allclose(rank.references_ND, packing.references_ND, atol=1e-4)
+        assert rank.max_cosine == pytest.approx(packing.max_cosine, abs=1e-5)
+        assert rank.max_cosine_before == pytest.approx(packing.max_cosine_before, abs=1e-6)
+        assert rank.mean_gallery_cosine == pytest.approx(packing.mean_gallery_cosine, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_references_and_another_seed_others():
+    gallery_GD = clustered(60, 16)
+    config = PackingConfig(30, steps=20, batch_identities=10)
+    first, again, other = (pack(gallery_GD, config, seed=seed, gallery_GD=gallery_GD) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.references_ND, again.references_ND)
+    assert not np.allclose(first.references_ND, other.references_ND)
+
+
+def test_a_mini_batch_depends_on_seed_and_step_and_the_rows_outside_it_rest():
+    batches = [solver.batch(40, 8, seed, step).tolist() for seed in (0, 1) for step in (0, 1, 2)]
+    assert batches[0] == solver.batch(40, 8, 0, 0).tolist()
+    assert len({tuple(batch) for batch in batches}) == 6
+    assert all(batch == sorted(set(batch)) and len(batch) == 8 for batch in batches)
+    gallery_GD = clustered(40, 8)
+    packing = pack(gallery_GD, PackingConfig(40, steps=1, batch_identities=8), seed=0, gallery_GD=gallery_GD)
+    moved = np.flatnonzero(np.abs(packing.references_ND - gallery_GD).max(1) > 1e-6)
+    assert moved.tolist() == batches[0]
+
+
+def test_every_identity_is_drawn_as_often_as_another():
+    counts = np.bincount(np.concatenate([solver.batch(20, 5, 7, step) for step in range(2000)]), minlength=20)
+    assert np.abs(counts - 500).max() < 5 * math.sqrt(500)
+
+
+def test_no_steps_give_the_start_as_it_is():
+    gallery_GD = np.concatenate([clustered(10, 8), clustered(10, 8)])
+    packing = pack(gallery_GD, PackingConfig(20, steps=0), seed=0, gallery_GD=gallery_GD)
+    np.testing.assert_allclose(packing.references_ND, gallery_GD, atol=1e-7)
+    assert packing.max_cosine == packing.max_cosine_before == pytest.approx(1)
+    assert packing.mean_gallery_cosine == pytest.approx(1)
+    assert packing.duplicates_separated == packing.steps == 0
+
+
+def test_a_start_of_more_rows_is_a_seeded_choice_in_their_order():
+    rows_ND = clustered(50, 8)
+    config = PackingConfig(20, steps=0)
+    chosen = [pack(rows_ND, config, seed=seed).references_ND for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(chosen[0], chosen[1])
+    assert not np.array_equal(chosen[0], chosen[2])
+    origin = (chosen[0] @ rows_ND.T).argmax(1)
+    assert (np.diff(origin) > 0).all()
+
+
+def test_duplicates_are_counted_and_end_apart():
+    start_ND = clustered(12, 16)
+    start_ND[[3, 7]] = start_ND[1]
+    packing = pack(start_ND, PackingConfig(12, alpha=0.0, steps=200), seed=0)
+    assert packing.duplicates_separated == 2
+    assert packing.max_cosine_before > 0.999
+    assert packing.max_cosine < 0.1
+
+
+def test_on_step_sees_every_step_from_the_start():
+    gallery_GD, seen = clustered(40, 8), []
+    packing = pack(
+        gallery_GD, PackingConfig(20, "nearest", steps=5), seed=0, gallery_GD=gallery_GD, on_step=seen.append
+    )
+    assert [progress.step for progress in seen] == [0, 1, 2, 3, 4]
+    assert seen[0].max_cosine == pytest.approx(packing.max_cosine_before)
+    assert seen[0].mean_gallery_cosine == pytest.approx(1)
+    assert seen[0].loss == pytest.approx(seen[0].mean_nearest_cosine, abs=1e-6)
+    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(seen))
+
+
+def test_rows_that_are_not_unit_vectors_are_refused_by_number():
+    for bad in (math.nan, math.inf, 0.0):
+        start_ND = clustered(10, 8)
+        start_ND[4] = bad
+        with pytest.raises(ValueError, match=r"norm 1; 1 are not: row 4"):
+            pack(start_ND, PackingConfig(10), seed=0)
+        with pytest.raises(ValueError, match=r"gallery.*row 4"):
+            pack(clustered(10, 8), PackingConfig(10), seed=0, gallery_GD=start_ND)
+
+
+def test_an_impossible_problem_is_refused_with_the_fix():
+    rows_ND = clustered(10, 8)
+    with pytest.raises(ConfigError, match=r"num_identities must not exceed the 10 rows.*num_faces.*it is 11"):
+        pack(rows_ND, PackingConfig(11), seed=0)
+    with pytest.raises(ConfigError, match="num_identities must be at least 2"):
+        pack(rows_ND, PackingConfig(1), seed=0)
+    with pytest.raises(ConfigError, match=r"same dimension.*\(5, 9\).*\(10, 8\)"):
+        pack(rows_ND, PackingConfig(10), seed=0, gallery_GD=clustered(5, 9))
+    with pytest.raises(ConfigError, match="at least 2 numbers"):
+        pack(np.ones((10, 1), np.float32), PackingConfig(10), seed=0)
