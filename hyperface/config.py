@@ -205,8 +205,6 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "synthesis.guidance", c.synthesis.guidance >= 1, "must be at least 1 (1: no guidance)"
     yield "synthesis.min_cosine", -1 <= c.synthesis.min_cosine <= 1, "must be between -1 and 1"
     yield "synthesis.max_attempts", c.synthesis.max_attempts >= 1, "must be at least 1"
-    toy_generator = c.synthesis.generator in ("toy_render", "toy_diffusion")
-    yield "synthesis.generator", not (toy_generator and onnx), "toy generators draw for recognizer.kind=toy only"
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():
         if isinstance(value, float):
