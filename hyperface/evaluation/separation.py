@@ -9,7 +9,7 @@ What is counted:
 Pairs are not weighted: an identity with twice the images has four times the intra pairs. Nearest cosines grow with
 the number of rows, so compare them at equal numbers only.
 
-Shape legend: N rows, D embedding dimension, R and C rows of two blocks of the N.
+Shape legend: N rows, G rows of another set, D embedding dimension, R and C rows of two blocks of the N.
 """
 
 from collections.abc import Iterator
@@ -180,6 +180,17 @@ def to_centre(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> NDA
     norm_N = np.maximum(np.linalg.norm(others_ND, axis=1), 1e-12)
     cosines_N: NDArray[np.float32] = ((others_ND * x_ND[kept]).sum(axis=1) / norm_N).astype(np.float32)
     return cosines_N
+
+
+def nearest_of(x_ND: NDArray[np.float32], others_GD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Highest cosine of each row to any row of another set; all of them unit rows."""
+    nearest_N = np.full(len(x_ND), -1, np.float32)
+    for row in range(0, len(x_ND), _BLOCK):
+        own = slice(row, row + _BLOCK)
+        for column in range(0, len(others_GD), _BLOCK):
+            best = (x_ND[own] @ others_GD[column : column + _BLOCK].T).max(axis=1)
+            np.maximum(nearest_N[own], best, out=nearest_N[own])
+    return nearest_N
 
 
 def mean_pairwise(x_ND: NDArray[np.float32]) -> float | None:

@@ -50,8 +50,8 @@ def rate(amount: float, seconds: float | None, unit: str) -> str:
 
 
 def record(name: str) -> str:
-    """A link to a record of the run, from report/index.html."""
-    return f'<a href="../{text(name)}"><code>{text(name)}</code></a>'
+    """A link to a record of the run, from report/index.html; its name may break after a slash."""
+    return f'<a href="../{text(name)}"><code>{text(name).replace("/", "/<wbr>")}</code></a>'
 
 
 def tile(label: str, value: str, source: str) -> str:

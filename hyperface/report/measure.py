@@ -167,10 +167,12 @@ def _measure(
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
     by_judge = separation.of_images(judged_ND, images.identities_N, CLOSEST_PAIRS) if judge else None
     to_reference_N = (own_ND * references.vectors_ND[images.identities_N]).sum(axis=1)
+    to_gallery_N = separation.nearest_of(references.vectors_ND, gallery.vectors_ND)
     numbers = {
         "references": {
             "before": asdict(separation.of_references(gallery.vectors_ND[rows_n])),
             "after": asdict(separation.of_references(references.vectors_ND)),
+            "to_gallery": _plain(separation.distribution(to_gallery_N)),
         },
         "images": {
             "count": len(images.keys),

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperface.report import elements as e
+from hyperface.report import figures
 from hyperface.report.measure import FACES
-from hyperface.report.plots import Curve, Histogram, Rule, bands, curves, histograms, occupied_range
+from hyperface.report.plots import occupied_range
 from hyperface.report.records import STAGES, Records
 from hyperface.report.style import STYLE
-from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, REFERENCES, SEPARATION, record_name
+from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
 
 # Nothing but what the page carries may be loaded, whatever a record contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -44,18 +45,28 @@ def render(r: Records) -> str:
 
 
 def _header(r: Records, name: str) -> str:
-    images, identities = r.index["images"], r.index["identities"]
-    rejects = len(r.index["rejects"])
+    rejects, steps = len(r.index["rejects"]), int(r.packing_summary["steps"])
     left_out = f"{e.count(rejects)} more did not pass the quality gate." if rejects else "None was rejected."
+    where = (
+        f"were spread over the recogniser’s hypersphere by {e.count(steps)} packing steps"
+        if steps
+        else "are those of gallery faces, not spread by any packing step,"
+    )
     return f"""<p class="eyebrow">HyperFace run report</p>
 <h1>{e.text(name)}</h1>
-<p class="lead">{e.count(images)} synthetic face images of {e.count(identities)} identities. The identities were spread
-over the recogniser’s hypersphere by {e.count(r.packing_summary["steps"])} packing steps and drawn by
-<code>{e.text(r.config.synthesis.generator)}</code>. {left_out}</p>
+<p class="lead">{e.count(r.index["images"])} synthetic face images of {e.count(_pictured(r))} identities. The identities
+{where} and drawn by <code>{e.text(r.config.synthesis.generator)}</code>. {left_out}</p>
 <p class="path">{e.text(r.directory)}</p>
 <dl class="tiles">
 {"".join(_tiles(r))}
 </dl>"""
+
+
+def _pictured(r: Records) -> int:
+    """Identities with at least one image."""
+    without: int = sum(rejects == r.index["images_per_identity"] for rejects in r.index["shortfall"].values())
+    identities: int = r.index["identities"]
+    return identities - without
 
 
 def _tiles(r: Records) -> Iterator[str]:
@@ -63,9 +74,10 @@ def _tiles(r: Records) -> Iterator[str]:
     before, after = (r.separation["references"][when]["pairs"]["most"] for when in ("before", "after"))
     by, judged = _best_judge(r)
     planned = f"of {e.count(index['planned_images'])} planned · {e.record(INDEX)}"
-    yield e.tile("Identities", e.count(index["identities"]), f"references packed · {e.record(REFERENCES)}")
+    packed = f"of {e.count(index['identities'])} references packed · {e.record(INDEX)}"
+    yield e.tile("Identities with images", e.count(_pictured(r)), packed)
     yield e.tile("Images", e.count(index["images"]), planned)
-    draws = f"{e.count(index['redraws'])} images were drawn again · {e.record(INDEX)}"
+    draws = f"after {e.count(index['redraws'])} redraws · {e.record(INDEX)}"
     yield e.tile("Rejected images", e.count(len(index["rejects"])), draws)
     change = f'<span class="was">{e.cosine(before, 2)} →</span> {e.cosine(after, 2)}'
     yield e.tile("Closest pair of references, cosine", change, f"before and after packing · {e.record(SEPARATION)}")
@@ -141,11 +153,9 @@ def _images(r: Records) -> str:
     images = r.separation["images"]
     judges = [(by, images[key]) for by, key in _judges() if images[key]]
     counts = [found[kind]["histogram"] for _, found in judges for kind in ("intra", "inter") if found[kind]]
-    shared = occupied_range(counts)
-    plots = [_intra_inter(by, found, shared) for by, found in reversed(judges)]
-    plots.append(_to_reference(r))
-    if nearest := _nearest_other(judges):
-        plots.append(nearest)
+    shared = occupied_range(counts) if counts else (-1.0, 1.0)
+    plots = [figures.intra_inter(by, found, shared) for by, found in reversed(judges)]
+    plots += [figures.to_reference(r), figures.nearest_other(judges)]
     independent = (
         "The judge is another network, of another architecture and trained on other identities; nothing was ever "
         "trained against it."
@@ -165,58 +175,6 @@ back and embedded again. A cosine measured by the recogniser that guided the gen
 
 def _judges() -> tuple[tuple[str, str], ...]:
     return (("recogniser", "by_recognizer"), ("independent judge", "by_judge"))
-
-
-def _intra_inter(by: str, found: dict[str, Any], shared: tuple[float, float]) -> str:
-    kinds = (("intra", "same identity", "tone-a"), ("inter", "different identities", "tone-b"))
-    series = [Histogram(label, tone, found[k]["histogram"], found[k]["mean"]) for k, label, tone in kinds if found[k]]
-    numbers = "; ".join(f"{s.label}: mean cosine {s.mean:.3f}" for s in series)
-    svg = histograms(f"Cosines between images by the {by}. {numbers}", series, "pairs", None, shared)
-    caption = f"{e.count(sum(sum(s.counts) for s in series))} pairs of images. "
-    if found["equal_error_rate"] is not None:
-        caption += (
-            f"At cosine {e.cosine(found['threshold'], 2)} as many same-identity pairs fall below as "
-            f"different-identity pairs above: {100 * found['equal_error_rate']:.1f} % of each. "
-        )
-    return e.figure(f"By the {by}", svg, caption + f"Record: {e.record(SEPARATION)}.")
-
-
-def _to_reference(r: Records) -> str:
-    found, gate = r.separation["images"]["to_reference"], r.config.synthesis.min_cosine
-    series = [Histogram("image to its reference", "tone-c", found["histogram"], found["mean"])]
-    low, high = occupied_range([found["histogram"]])
-    svg = histograms(
-        f"Cosine of each image to its reference by the recogniser, mean {found['mean']:.3f}",
-        series,
-        "images",
-        Rule("gate at", gate),
-        (min(low, gate - 0.05), high),
-    )
-    caption = (
-        f"By the recogniser, {e.count(found['count'])} images. Images below the gate, "
-        f"<code>synthesis.min_cosine</code>, were drawn again. "
-        f"The judge has no reference to compare with: references live in the recogniser’s space. "
-        f"Record: {e.record(SEPARATION)}."
-    )
-    return e.figure("To the reference", svg, caption)
-
-
-def _nearest_other(judges: list[tuple[str, dict[str, Any]]]) -> str:
-    tones = {"recogniser": "tone-muted", "independent judge": "tone-b"}
-    series = [
-        Histogram(f"by the {by}", tones[by], found["nearest_other"]["histogram"], found["nearest_other"]["mean"])
-        for by, found in judges
-        if found["nearest_other"]
-    ]
-    if not series:
-        return ""
-    numbers = "; ".join(f"{s.label}: mean {s.mean:.3f}" for s in series)
-    svg = histograms(f"Cosine of each image to the nearest image of another identity. {numbers}", series, "images")
-    caption = (
-        "For each image its highest cosine to an image of another identity, among the images measured. It grows with "
-        f"their number: compare runs at equal numbers. Record: {e.record(SEPARATION)}."
-    )
-    return e.figure("To the nearest other identity", svg, caption)
 
 
 def _separation_table(r: Records, judges: list[tuple[str, dict[str, Any]]]) -> str:
@@ -247,28 +205,15 @@ def _summary(d: dict[str, Any]) -> list[float]:
 
 def _packing(r: Records) -> str:
     references, summary = r.separation["references"], r.packing_summary
-    plots = [_convergence(r)] if r.packing_steps else []
-    for kind, title, of, caption in (
-        (
-            "nearest",
-            "References: to the nearest other",
-            "references",
-            "Each reference’s highest cosine to another one. ",
-        ),
-        ("pairs", "References: all pairs", "pairs", "Every pair of references, once. "),
-    ):
-        series = [
-            Histogram(when, tone, references[when][kind]["histogram"], references[when][kind]["mean"])
-            for when, tone in (("before", "tone-muted"), ("after", "tone-a"))
-        ]
-        label = "; ".join(f"{s.label} packing: mean cosine {s.mean:.3f}" for s in series)
-        svg = bands(f"{title}. {label}", series, of)
-        plots.append(e.figure(title, svg, caption + f"Record: {e.record(SEPARATION)}."))
+    plots = [figures.convergence(r)] if r.packing_steps else []
+    plots += [figures.before_and_after(references, kind) for kind in ("nearest", "pairs")]
+    plots.append(figures.to_gallery(references["to_gallery"]))
     measures = [
         (label, f"embeddings, {when} packing", references[when][kind])
         for kind, label in (("pairs", "Two references"), ("nearest", "Reference to its nearest other"))
         for when in ("before", "after")
     ]
+    measures.append(("Reference to the nearest gallery face", "embeddings, after packing", references["to_gallery"]))
     return f"""<section>
 <h2>Packing the identities</h2>
 <p>Before packing, a reference is the embedding of a gallery face. Packing moves the references apart while keeping them
@@ -280,30 +225,6 @@ points has a closest pair below cosine {e.cosine(summary["bound_cosine"])}. Reco
 </div>
 {_distribution_table("Cosines of references", measures)}
 </section>"""
-
-
-def _convergence(r: Records) -> str:
-    rows = r.packing_steps
-    lines = []
-    for key, label, tone in (
-        ("max_cosine", "closest pair", "tone-b"),
-        ("mean_nearest_cosine", "nearest", "tone-a"),
-        ("mean_gallery_cosine", "to gallery", "tone-c"),
-    ):
-        seen = [row for row in rows if row.get(key) is not None]
-        if seen:
-            lines.append(Curve(label, tone, [row["step"] for row in seen], [row[key] for row in seen]))
-    rule = Rule("bound", r.packing_summary["bound_cosine"])
-    ends = "; ".join(f"{line.label} from {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines)
-    svg = curves(
-        f"Convergence of the packing over {len(rows)} steps: {ends}", lines, "optimisation step", "cosine", rule
-    )
-    part = " of the mini-batch" if r.config.packing.batch_identities else ""
-    caption = (
-        f"Cosine of the closest pair{part}, mean cosine to the nearest other reference, mean cosine to the nearest "
-        f"gallery face, and the lower bound for the closest pair. Record: {e.record(record_name('packing'))}."
-    )
-    return e.figure("Convergence", svg, caption)
 
 
 def _counts(r: Records) -> str:
@@ -344,18 +265,11 @@ def _timings(r: Records) -> str:
     longest = max(known, default=0.0) or 1.0
     rows = []
     for stage in STAGES:
-        seconds = r.seconds(stage)
+        seconds, (amount, unit) = r.seconds(stage), amounts[stage]
         bar = f'<span class="bar" style="width:{100 * (seconds or 0) / longest:.1f}%"></span>'
-        rows.append(
-            [
-                e.record(record_name(stage)),
-                bar,
-                e.duration(seconds),
-                e.rate(*amounts[stage][:1], seconds, amounts[stage][1]),
-            ]
-        )
+        rows.append([e.record(record_name(stage)), bar, e.duration(seconds), e.rate(amount, seconds, unit)])
     rows.append(["Sum", "", e.duration(sum(known) if known else None), ""])
-    note = "Wall time that each stage recorded; start of the cluster not included"
+    note = "Wall time that each stage recorded; packing: of its steps. The start of the cluster is not included."
     return e.table("Time", note, ["Stage", "", "Time", "Rate"], rows, [2, 3])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 320
-_LEFT, _BOTTOM = 62, 52
+_LEFT, _BOTTOM = 74, 52
 _LABEL_ROW = 24
 # Widest letters of a label that the page may set at 17 units.
 _LETTER = 8.6
@@ -102,17 +102,19 @@ def histograms(
     rows = len(series) + (1 if rule else 0)
     highest = max(max(share) for share in shares)
     frame = _Frame(_LEFT, 10 + rows * _LABEL_ROW, WIDTH - 14, HEIGHT - _BOTTOM, (low, high), (0, highest * 1.04))
-    parts = [*_y_axis(frame, percent=True), *_x_axis(frame, "cosine")]
+    parts = _y_axis(frame, percent=True)
     parts.append(_y_label(frame.top, f"share of {of} per {2 / bins:.2g}"))
     parts += [
         f'<path class="area {s.tone}" d="{_outline(frame, share)}"/>' for s, share in zip(series, shares, strict=True)
     ]
-    for row, s in enumerate(series):
-        baseline = 18 + row * _LABEL_ROW
-        parts += _mark(frame, baseline, s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean")
+    parts += _x_axis(frame, "cosine")
+    marks = [(s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean") for s in series]
     if rule:
-        baseline = 18 + len(series) * _LABEL_ROW
-        parts += _mark(frame, baseline, rule.value, f"{rule.label} {_signed(rule.value, 2)}", "tone-muted", "rule")
+        marks.append((rule.value, f"{rule.label} {_signed(rule.value, 2)}", "tone-muted", "rule"))
+    baselines = [18 + row * _LABEL_ROW for row in range(rows)]
+    # Every line before every label: a label's halo keeps it readable where a line crosses it.
+    parts += [_mark_line(frame, at, *mark) for at, mark in zip(baselines, marks, strict=True)]
+    parts += [_mark_label(frame, at, *mark) for at, mark in zip(baselines, marks, strict=True)]
     return _svg(title, parts)
 
 
@@ -127,9 +129,9 @@ def bands(title: str, series: Sequence[Histogram], of: str) -> str:
         frame = _Frame(_LEFT, i * height + 30, WIDTH - 14, (i + 1) * height, (low, high), y_range)
         parts += _y_axis(frame, percent=True, most=3)
         parts.append(f'<path class="area {s.tone}" d="{_outline(frame, share)}"/>')
-        label = f"{s.label}, mean {_signed(s.mean, 2)}"
-        parts += _mark(frame, frame.top - 10, s.mean, label, s.tone, "mean")
         parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
+        mark = (s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean")
+        parts += [_mark_line(frame, frame.top - 10, *mark), _mark_label(frame, frame.top - 10, *mark)]
     parts += _x_axis(frame, "cosine")
     parts.append(_y_label(30, f"share of {of} per {2 / len(series[0].counts):.2g}"))
     return _svg(title, parts)
@@ -155,7 +157,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 
-def _y_axis(frame: _Frame, percent: bool, most: int = 5) -> list[str]:
+def _y_axis(frame: _Frame, percent: bool, most: int = 6) -> list[str]:
     parts, values = [], ticks(*frame.y_range, most=most)
     for value in values:
         at = frame.y(value)
@@ -192,15 +194,19 @@ def _outline(frame: _Frame, share: Sequence[float]) -> str:
     return "".join(path) + f"V{frame.bottom:.1f}Z"
 
 
-def _mark(frame: _Frame, baseline: float, value: float, label: str, tone: str, kind: str) -> list[str]:
-    """A vertical line at a value, under its label."""
-    at = frame.x(min(max(value, frame.x_range[0]), frame.x_range[1]))
+def _mark_line(frame: _Frame, baseline: float, value: float, label: str, tone: str, kind: str) -> str:
+    """A vertical line at a value, from under its label down to the axis."""
+    return f'<path class="{kind} {tone}" d="M{_inside(frame, value):.1f} {baseline + 5:.1f}V{frame.bottom:.1f}"/>'
+
+
+def _mark_label(frame: _Frame, baseline: float, value: float, label: str, tone: str, kind: str) -> str:
     half = len(label) * _LETTER / 2
-    anchor = min(max(at, frame.left - 40 + half), frame.right - half)
-    return [
-        f'<path class="{kind} {tone}" d="M{at:.1f} {baseline + 5:.1f}V{frame.bottom:.1f}"/>',
-        f'<text class="label middle {tone}" x="{anchor:.1f}" y="{baseline:.1f}">{escape(label)}</text>',
-    ]
+    at = min(max(_inside(frame, value), half + 26), WIDTH - half - 4)  # clear of the label of the y axis
+    return f'<text class="label middle {tone}" x="{at:.1f}" y="{baseline:.1f}">{escape(label)}</text>'
+
+
+def _inside(frame: _Frame, value: float) -> float:
+    return frame.x(min(max(value, frame.x_range[0]), frame.x_range[1]))
 
 
 def _apart(ends: list[tuple[float, str, str]], gap: float, lowest: float) -> list[tuple[float, str, str]]:
@@ -226,7 +232,8 @@ def _decimals(among: Sequence[float]) -> int:
 
 
 def _signed(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    # Adding zero turns the -0.0 of a rounded small number into 0.0.
+    return f"{round(value, decimals) + 0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _number(value: float, among: Sequence[float]) -> str:

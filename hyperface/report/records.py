@@ -5,14 +5,7 @@ from typing import Any
 
 from hyperface.config import Config
 from hyperface.report.measure import FACES
-from hyperface.run import (
-    CONFIG,
-    INDEX,
-    PACKING_SUMMARY,
-    PROVENANCE,
-    SEPARATION,
-    Run,
-)
+from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, Run
 
 STAGES = ("embed", "packing", "synthesis", "report")
 
@@ -34,7 +27,12 @@ class Records:
     faces: dict[str, Any]
 
     def seconds(self, stage: str) -> float | None:
-        """Time that the stage recorded, over all its finished parts; None when it recorded none."""
+        """Wall time that the stage recorded, over all its finished parts; None when it recorded none.
+
+        The packing records the time of its steps in its summary.
+        """
+        if stage == "packing":
+            return float(self.packing_summary["seconds"])
         rows = self.finished[stage]
         return sum(float(row["seconds"]) for row in rows) if rows else None
 

@@ -48,12 +48,12 @@ code, .path { font-size: 0.875em; overflow-wrap: anywhere; }
 .tiles .was { color: var(--muted); font-weight: 400; }
 .tiles .source { line-height: 1.4; }
 
-.identity { display: grid; grid-template-columns: 168px 1fr; gap: 0 20px; align-items: center; }
+.identity { display: grid; grid-template-columns: 184px 1fr; gap: 0 20px; align-items: center; }
 .identity { margin: 0; padding: 8px 0; }
 .identity + .identity { border-top: 1px solid var(--grid); }
 .identity figcaption { font-size: 13px; line-height: 1.45; color: var(--soft); }
 .identity figcaption b { display: block; font-size: 16px; color: var(--ink); }
-.faces { display: flex; flex-wrap: wrap; gap: 6px; }
+.faces { display: flex; flex-wrap: wrap; gap: 12px; }
 .face { width: 96px; height: 96px; border-radius: 5px; display: block; object-fit: cover; background: var(--grid); }
 .missing {
   border: 1px dashed var(--muted); background: none; color: var(--soft);
@@ -84,7 +84,7 @@ svg .tone-a { stroke: var(--a); } svg .area.tone-a, svg .label.tone-a { fill: va
 svg .tone-b { stroke: var(--b); } svg .area.tone-b, svg .label.tone-b { fill: var(--b); }
 svg .tone-c { stroke: var(--c); } svg .area.tone-c, svg .label.tone-c { fill: var(--c); }
 svg .tone-muted { stroke: var(--muted); } svg .area.tone-muted, svg .label.tone-muted { fill: var(--muted); }
-svg text.label { stroke: none; }
+svg text.label { stroke: var(--paper); stroke-width: 5px; stroke-linejoin: round; paint-order: stroke; }
 
 .table { overflow-x: auto; margin-top: 28px; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }
@@ -92,11 +92,11 @@ caption { text-align: left; font-weight: 600; padding-bottom: 8px; }
 caption span { display: block; font-weight: 400; font-size: 14px; color: var(--soft); }
 th, td { text-align: left; vertical-align: baseline; padding: 7px 16px 7px 0; border-top: 1px solid var(--line); }
 thead th { font-size: 13px; font-weight: 600; color: var(--soft); border-top: 0; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; min-width: 10rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 tr > :last-child { padding-right: 0; }
 td .bar { display: block; height: 9px; min-width: 2px; background: var(--a); border-radius: 2px; }
-td.wide { width: 38%; }
+td:has(.bar) { width: 34%; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 48px; align-items: start; }
 .pair > * { min-width: 0; }
 
@@ -110,6 +110,7 @@ footer { margin-top: 64px; padding-bottom: 56px; color: var(--soft); font-size: 
   .tiles { grid-template-columns: 1fr 1fr; }
   .identity { grid-template-columns: 1fr; gap: 8px; }
   .identity figcaption b { display: inline; margin-right: 10px; }
+  .identity figcaption br { display: none; }
   .alike { grid-template-columns: repeat(3, 1fr); }
 }
 @media (max-width: 720px) {
@@ -122,13 +123,13 @@ footer { margin-top: 64px; padding-bottom: 56px; color: var(--soft); font-size: 
   .tiles > div { padding: 14px 14px 12px; }
   .tiles .value { font-size: 25px; }
   .plots, .pair { grid-template-columns: 1fr; }
-  .faces { display: grid; grid-template-columns: repeat(4, 1fr); }
+  .faces { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; }
   .face { width: 100%; height: auto; aspect-ratio: 1; }
   .alike { grid-template-columns: 1fr 1fr; }
   .alike .faces { grid-template-columns: 1fr 1fr; }
   svg text { font-size: 17px; }
   table { font-size: 14px; }
-  td.wide { width: 25%; }
+  td:has(.bar) { width: 20%; }
 }
 @media print {
   :root {
