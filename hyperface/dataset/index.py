@@ -50,6 +50,6 @@ def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, M
         raise RunError(f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or choose another run.dir")
     index = build(plan, kinds, markers, fingerprint.digest(parts))
     for name, data in ((DATA_CARD, card.text(run.config, index, parts).encode()), (INDEX, to_json(index))):
-        if not run.store.put_new(name, data) and run.store.read(name) != data:
+        if not run.store.exists(name) or run.store.read(name) != data:
             run.store.put(name, data)
     return index

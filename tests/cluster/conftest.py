@@ -1,0 +1,24 @@
+"""One Ray for all cluster tests: four CPUs on loopback with a token of its own, stopped with the session."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+# Ray reads these when it is first imported. Without a token of our own it would write one into the home directory.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_endpoint: str) -> Iterator[str]:
+    """The address of a local Ray whose workers hold the S3 emulator's credentials."""
+    import ray
+
+    from cluster.session import connect
+    from hyperface.config import ClusterConfig
+
+    connect(ClusterConfig(num_cpus=4))
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()

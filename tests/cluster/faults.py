@@ -1,0 +1,92 @@
+"""Stores and generators that fail once, at a point that a test names."""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from color_world import ColorGenerator
+from numpy.typing import NDArray
+
+from hyperface.storage import LocalStore, StorageError
+
+
+def first(flag: str) -> bool:
+    """Whether nobody has been here before, in any process."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def die(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class LedgerStore(LocalStore):
+    """A disk that notes every `put_new` in a file, and kills its process once before or after a marker."""
+
+    ledger: str = ""
+    flag: str = ""
+    dies: str = ""
+    """`before` or `after` the first marker; empty: never."""
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        marker = "_done" in name
+        if marker and self.dies == "before" and first(self.flag):
+            die(os.getpid())
+        won = super().put_new(name, data)
+        with Path(self.ledger).open("a") as file:
+            file.write(f"{'new' if won else 'adopted'} {name}\n")
+        if marker and self.dies == "after" and first(self.flag):
+            die(os.getpid())
+        return won
+
+    def noted(self, kind: str) -> list[str]:
+        """Names of the shards' files that were written (`new`) or found with the same bytes (`adopted`)."""
+        lines = [line.split() for line in Path(self.ledger).read_text().splitlines()]
+        return [name for how, name in lines if how == kind and "/shard-" in name]
+
+
+@dataclass(frozen=True)
+class FullStore(LocalStore):
+    """A disk without room for more shards, until the flag is there."""
+
+    flag: str = ""
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        if "/shard-" in name and not os.path.exists(self.flag):
+            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device; free space")
+        return super().put_new(name, data)
+
+
+@dataclass(frozen=True)
+class KillingGenerator(ColorGenerator):
+    """Kills a process once, when it is asked for a given seed."""
+
+    seed: int = 0
+    flag: str = ""
+    """Made by the kill that was the last; empty: every request for the seed kills."""
+    victim: str = ""
+    """File with the number of the process; empty: its own."""
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        if self.seed in seeds_B and (not self.flag or first(self.flag)):
+            die(int(Path(self.victim).read_text()) if self.victim else os.getpid())
+        return super().generate(embeddings_BD, seeds_B)
+
+
+@dataclass(frozen=True)
+class BrokenGenerator(ColorGenerator):
+    """Fails for every batch with a given seed, and not as an image may fail."""
+
+    seed: int = 0
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        if self.seed in seeds_B:
+            raise RuntimeError("the device is lost")
+        return super().generate(embeddings_BD, seeds_B)
