@@ -1,0 +1,206 @@
+"""The packing of a run: what it leaves, how it goes on after an interruption, and checkpoints across world sizes."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from threaded_ranks import on_ranks
+
+from hyperface import embeddings
+from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
+from hyperface.embeddings import Embeddings
+from hyperface.packing import checkpoint, pack, solver, sphere, stage
+from hyperface.packing.checkpoint import History
+from hyperface.packing.shard import Shard, even_sizes, one_process
+from hyperface.packing.solver import Measures, Progress, State
+from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
+from hyperface.storage import LocalStore, StorageError, Store, open_store
+
+CPU = torch.device("cpu")
+N, DIM = 30, 8
+PACKING = PackingConfig(N, steps=50, checkpoint_every=20)
+
+
+def run_in(store: Store, config: PackingConfig = PACKING) -> Run:
+    """A run with a gallery of 60 rows."""
+    gallery_GD = sphere.random_points(60, DIM, seed=5)
+    store.put(GALLERY, embeddings.to_parquet("key", Embeddings([f"face-{i}" for i in range(60)], gallery_GD)))
+    return Run(store, Config(run=RunConfig(dir=store.url, seed=3), packing=config))
+
+
+def references(run: Run) -> np.ndarray:
+    return embeddings.read(run.store, REFERENCES, "identity").vectors_ND
+
+
+@dataclass(frozen=True)
+class FullDisk(LocalStore):
+    """A disk on which there is no room for the object `refused`."""
+
+    refused: str = ""
+
+    def put(self, name: str, data: bytes) -> None:
+        if name == self.refused:
+            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
+        super().put(name, data)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        if name == self.refused:
+            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
+        return super().put_new(name, data)
+
+
+def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path, capsys):
+    run = run_in(LocalStore(str(tmp_path)))
+    stage.pack_rows(run, one_process(N), CPU)
+    gallery_GD = embeddings.read(run.store, GALLERY, "key").vectors_ND
+    packing = pack(gallery_GD, PACKING, seed=3, gallery_GD=gallery_GD)
+    table = embeddings.read(run.store, REFERENCES, "identity")
+    assert table.names == list(range(N))
+    np.testing.assert_array_equal(table.vectors_ND, packing.references_ND)
+    summary = run.get_json(PACKING_SUMMARY)
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "max_cosine": packing.max_cosine,
+        "mean_nearest_cosine": packing.mean_nearest_cosine,
+        "mean_gallery_cosine": packing.mean_gallery_cosine,
+        "bound_cosine": packing.bound_cosine,
+        "max_cosine_before": packing.max_cosine_before,
+        "mean_nearest_cosine_before": packing.mean_nearest_cosine_before,
+        "steps": 50,
+        "num_identities": N,
+        "dim": DIM,
+        "separation": "logsumexp",
+        "alpha": 0.5,
+        "duplicates_separated": 0,
+    }
+    rows = run.records("packing")
+    assert [row["step"] for row in rows] == list(range(50))
+    assert set(rows[0]) == {
+        "step", "max_cosine", "mean_nearest_cosine", "mean_gallery_cosine", "loss", "seconds"
+    }  # fmt: skip
+    assert not run.store.list(CHECKPOINTS)
+    assert stage.is_done(run)
+    assert "packing: max cosine" in capsys.readouterr().out
+
+
+def test_a_long_run_records_about_eighty_steps_with_the_first_and_the_last(tmp_path):
+    run = run_in(LocalStore(str(tmp_path)), replace(PACKING, steps=500, alpha=0.0))
+    stage.pack_rows(run, one_process(N), CPU)
+    steps = [row["step"] for row in run.records("packing")]
+    assert steps[0] == 0
+    assert steps[-1] == 499
+    assert 60 <= len(steps) <= 100
+    assert run.records("packing")[0]["mean_gallery_cosine"] is None
+
+
+@pytest.mark.parametrize("refused", [f"{checkpoint.folder(40)}/marker.json", REFERENCES, PACKING_SUMMARY])
+def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_bytes(tmp_path, refused, capsys):
+    undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
+    stage.pack_rows(undisturbed, one_process(N), CPU)
+    disk = str(tmp_path / "full")
+    interrupted = run_in(FullDisk(disk, refused))
+    with pytest.raises(StorageError, match="No space left"):
+        stage.pack_rows(interrupted, one_process(N), CPU)
+    assert not stage.is_done(interrupted)
+    capsys.readouterr()
+    resumed = run_in(LocalStore(disk))
+    stage.pack_rows(resumed, one_process(N), CPU)
+    assert f"from step {20 if 'marker' in refused else 50} of 50" in capsys.readouterr().out
+    assert resumed.store.read(REFERENCES) == undisturbed.store.read(REFERENCES)
+    times = {"seconds": 0}
+    assert resumed.get_json(PACKING_SUMMARY) | times == undisturbed.get_json(PACKING_SUMMARY) | times
+    assert [row | times for row in resumed.records("packing")] == [
+        row | times for row in undisturbed.records("packing")
+    ]
+    assert not resumed.store.list(CHECKPOINTS)
+
+
+def test_a_checkpoint_of_one_world_size_is_gone_on_with_by_another(tmp_path):
+    undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
+    stage.pack_rows(undisturbed, one_process(N), CPU)
+    disk = str(tmp_path / "full")
+    interrupted = run_in(FullDisk(disk, f"{checkpoint.folder(40)}/marker.json"))
+    with pytest.raises(StorageError):
+        on_ranks(even_sizes(N, 3), lambda shard: stage.pack_rows(interrupted, shard, CPU))
+    resumed = run_in(LocalStore(disk))
+    on_ranks(even_sizes(N, 2), lambda shard: stage.pack_rows(resumed, shard, CPU))
+    np.testing.assert_allclose(references(resumed), references(undisturbed), atol=1e-4)
+    maxima = [run.get_json(PACKING_SUMMARY)["max_cosine"] for run in (resumed, undisturbed)]
+    assert maxima[0] == pytest.approx(maxima[1], abs=1e-4)
+
+
+def a_state(step: int, rows: slice) -> State:
+    """A state whose every number tells its row."""
+    row_N = torch.arange(N, dtype=torch.float32)[rows]
+    x_LD = row_N[:, None] + torch.arange(DIM) / 10
+    return State(x_LD, x_LD + 1000, x_LD + 2000, row_N.long() + step, step, seconds=1.5)
+
+
+@pytest.mark.parametrize("written_by", [1, 2, 3, 7])
+@pytest.mark.parametrize("read_by", [1, 3, 4])
+def test_any_world_size_reads_its_rows_of_any_others_checkpoint(tmp_path, written_by, read_by):
+    store = LocalStore(str(tmp_path))
+    history = History(Measures(0.9, 0.8, None), [Progress(0, 0.9, 0.8, None, 0.95, 0.1)])
+    on_ranks(even_sizes(N, written_by), lambda shard: checkpoint.save(store, a_state(4, shard.own), history, shard))
+
+    def check(shard: Shard) -> None:
+        loaded = checkpoint.load(store, shard, CPU)
+        assert loaded is not None
+        state, told = loaded
+        expected = a_state(4, shard.own)
+        for name in ("x_LD", "mean_LD", "square_LD", "count_L"):
+            torch.testing.assert_close(getattr(state, name), getattr(expected, name), rtol=0, atol=0)
+        assert (state.step, state.seconds, told) == (4, 1.5, history)
+
+    on_ranks(even_sizes(N, read_by), check)
+
+
+def test_only_checkpoints_with_a_marker_count_and_the_newest_two_stay(s3_endpoint, s3_bucket):
+    store = open_store(f"s3://{s3_bucket}/run", replace(Config().storage, endpoint_url=s3_endpoint))
+    shard, history = one_process(N), History(Measures(0.9, 0.8, None))
+    assert checkpoint.load(store, shard, CPU) is None
+    for step in (20, 40, 60):
+        checkpoint.save(store, a_state(step, slice(None)), history, shard)
+    assert {name.split("/")[2] for name in store.list(CHECKPOINTS)} == {"step-000000040", "step-000000060"}
+    store.put(f"{checkpoint.folder(80)}/rows-0000000000-0000000015.safetensors", b"half a checkpoint")
+    loaded = checkpoint.load(store, shard, CPU)
+    assert loaded is not None
+    assert loaded[0].step == 60
+    checkpoint.clear(store)
+    assert not store.list(CHECKPOINTS)
+
+
+def test_objects_of_an_earlier_attempt_at_a_checkpoint_are_not_mixed_in(tmp_path):
+    store, history = LocalStore(str(tmp_path)), History(Measures(0.9, 0.8, None))
+    store.put(f"{checkpoint.folder(4)}/rows-0000000000-0000000010.safetensors", b"of three ranks that died")
+    checkpoint.save(store, a_state(4, slice(None)), history, one_process(N))
+    assert checkpoint.load(store, one_process(N), CPU) is not None
+
+
+def test_references_of_another_packing_are_not_touched(tmp_path):
+    run = run_in(LocalStore(str(tmp_path)))
+    run.store.put(REFERENCES, b"something else")
+    with pytest.raises(RunError, match=r"references\.parquet: holds other references.*delete it"):
+        stage.pack_rows(run, one_process(N), CPU)
+    assert run.store.read(REFERENCES) == b"something else"
+    assert not run.store.exists(PACKING_SUMMARY)
+
+
+def test_a_gallery_that_is_too_small_is_refused_before_anything_is_written(tmp_path):
+    run = run_in(LocalStore(str(tmp_path)), replace(PACKING, num_identities=61))
+    with pytest.raises(ConfigError, match="must not exceed the 60 rows"):
+        stage.pack_rows(run, one_process(61), CPU)
+    assert list(run.store.list()) == [GALLERY]
+
+
+def test_no_steps_leave_the_galleries_own_rows_as_references(tmp_path):
+    run = run_in(LocalStore(str(tmp_path)), replace(PACKING, steps=0))
+    stage.pack_rows(run, one_process(N), CPU)
+    problem, start, _ = stage.load_problem(run, CPU)
+    np.testing.assert_array_equal(references(run), start.x_LD.numpy())
+    assert problem.gallery_GD is not None
+    assert solver.measure(start.x_LD, problem.gallery_GD, one_process(N)).mean_gallery_cosine == pytest.approx(1)
+    assert run.records("packing") == []
+    assert json.loads(run.store.read(PACKING_SUMMARY))["steps"] == 0
