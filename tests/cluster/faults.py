@@ -28,21 +28,22 @@ def die(pid: int) -> None:
 
 @dataclass(frozen=True)
 class LedgerStore(LocalStore):
-    """A disk that notes every `put_new` in a file, and kills its process once before or after a marker."""
+    """A disk that notes every `put_new` in a file, and can kill its process at a marker."""
 
     ledger: str = ""
-    flag: str = ""
-    dies: str = ""
-    """`before` or `after` the first marker; empty: never."""
+    before: str = ""
+    """Flag of a kill before a marker is written; empty: none."""
+    after: str = ""
+    """Flag of a kill after a marker was written; empty: none."""
 
     def put_new(self, name: str, data: bytes) -> bool:
         marker = "_done" in name
-        if marker and self.dies == "before" and first(self.flag):
+        if marker and self.before and first(self.before):
             die(os.getpid())
         won = super().put_new(name, data)
         with Path(self.ledger).open("a") as file:
             file.write(f"{'new' if won else 'adopted'} {name}\n")
-        if marker and self.dies == "after" and first(self.flag):
+        if marker and self.after and first(self.after):
             die(os.getpid())
         return won
 

@@ -1,0 +1,95 @@
+"""A worker's share: models, references and dataset must belong together before a shard is made."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset
+
+from hyperface.config import ConfigError
+from hyperface.dataset import verify
+from hyperface.dataset.commit import ShardError
+from hyperface.embeddings import EmbeddingError
+from hyperface.run import Run, RunError
+from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
+
+PARQUET = "dataset/parquet/shard-000001.parquet"
+
+
+def maker(run: Run, generator: ColorGenerator | None = None, recognizer: ColorRecognizer | None = None) -> ShardMaker:
+    return shard_maker(run, read_references(run), generator or ColorGenerator(), recognizer or ColorRecognizer())
+
+
+@pytest.mark.parametrize(
+    ("generator", "recognizer", "rule"),
+    [
+        (ColorGenerator(embedding_dim=128), ColorRecognizer(), r"has dimension 12; the generator works in 128"),
+        (ColorGenerator(), ColorRecognizer(embedding_dim=512), r"has dimension 12; the recogniser works in 512"),
+    ],
+)
+def test_models_of_another_dimension_are_refused_with_the_references_name(
+    tmp_path: Path, generator: ColorGenerator, recognizer: ColorRecognizer, rule: str
+):
+    run = color_run(tmp_path / "run")
+    with pytest.raises(EmbeddingError, match=rf"packing/references.parquet: {rule}"):
+        maker(run, generator, recognizer)
+    assert run.store.list("dataset") == {}
+
+
+def test_models_of_different_image_sizes_are_refused(tmp_path: Path):
+    with pytest.raises(RunError, match=r"draws 512 pixels; the recogniser must take the same, it takes 16"):
+        maker(color_run(tmp_path / "run"), ColorGenerator(image_size=512))
+
+
+def test_a_dataset_begun_with_other_models_is_refused_naming_each(tmp_path: Path):
+    run = color_run(tmp_path / "run")
+    maker(run)
+    with pytest.raises(ConfigError, match=r"'0e0e.*' -> 'cdcd") as refused:
+        maker(run, ColorGenerator(fingerprint="ab" * 32), ColorRecognizer(fingerprint="cd" * 32))
+    named = [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]]
+    assert named == ["generator", "recognizer"]
+
+
+def test_a_shard_whose_name_is_taken_is_refused_and_kept(tmp_path: Path):
+    run = color_run(tmp_path / "run")
+    run.store.put(PARQUET, b"something else")
+    with pytest.raises(ShardError, match=r"shard-000001.parquet: holds other bytes"):
+        maker(run).make(1)
+    assert run.store.read(PARQUET) == b"something else"
+    assert maker(replace(run, config=color_run(tmp_path / "run", "synthesis.repair=true").config)).make(1)["rows"] == 8
+
+
+def test_the_order_of_shards_and_the_number_of_makers_change_no_byte(tmp_path: Path):
+    one, other = color_run(tmp_path / "one"), color_run(tmp_path / "other")
+    make_dataset(one, ColorGenerator())
+    for shard in (3, 1, 0, 2):
+        maker(other).make(shard)
+    make_dataset(other, ColorGenerator())
+    assert hashes(one) == hashes(other)
+
+
+def test_every_setting_that_changes_bytes_is_in_the_fingerprint(tmp_path: Path):
+    digests = {maker(color_run(tmp_path / "plain")).fingerprint}
+    changes = ["run.seed=1", "synthesis.beta=0.02", "synthesis.batch_size=4", "dataset.jpeg_quality=90"]
+    changes += ["synthesis.min_cosine=0.8", "synthesis.max_attempts=9", "dataset.format=parquet"]
+    for change in changes:
+        digests.add(maker(color_run(tmp_path / change, change)).fingerprint)
+    assert len(digests) == 1 + len(changes)
+    knobs = color_run(tmp_path / "knobs", "synthesis.num_actors=9", "synthesis.repair=true")
+    assert maker(knobs).fingerprint in digests
+
+
+def test_a_dataset_of_one_format_is_whole_without_the_other(tmp_path: Path):
+    for kind, folder in (("parquet", "webdataset"), ("webdataset", "parquet")):
+        run = color_run(tmp_path / kind, f"dataset.format={kind}")
+        make_dataset(run)
+        assert verify(run, deep=True) == []
+        assert run.store.list(f"dataset/{folder}") == {}
+
+
+def test_statistics_of_a_shard_are_plain_numbers(tmp_path: Path):
+    row = maker(color_run(tmp_path / "run"), ColorGenerator(miss_every=3)).make(0)
+    assert row["rows"] + row["rejects"] == 8
+    assert row["draws"] == 8 + row["redraws"]
+    assert all(isinstance(value, int | float) and not isinstance(value, np.generic) for value in row.values())
