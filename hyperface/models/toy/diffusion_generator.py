@@ -17,13 +17,12 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyperface.models.toy.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Autoencoder
+from hyperface.models.toy.autoencoder import CONDITION_DIM, LATENT_CHANNELS, LATENT_SIZE, Autoencoder
 from hyperface.models.toy.recognizer import EMBEDDING_DIM
 from hyperface.models.toy.render_generator import Inverter, check_conditions, load_inverter
-from hyperface.models.toy.renderer import IDENTITY_DIM, IMAGE_SIZE
+from hyperface.models.toy.renderer import IMAGE_SIZE
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
-CONDITION_DIM = EMBEDDING_DIM + IDENTITY_DIM
 TRAINING_TIMESTEPS = 1000
 
 # Batches above this size leave the processor's cache and gain nothing.
@@ -31,21 +30,17 @@ _CHUNK = 16
 
 
 def build_unet() -> nn.Module:
-    """The denoiser: levels of 16 and 8 pixels, the condition added to the time embedding."""
+    """The denoiser: levels of 16 and 8 pixels, the condition added to the time embedding that scales every block."""
     network: nn.Module = UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128),
+        block_out_channels=(64, 112),
         layers_per_block=2,
         down_block_types=("DownBlock2D", "DownBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
+        mid_block_type=None,
         up_block_types=("UpBlock2D", "UpBlock2D"),
         norm_num_groups=8,
-        attention_head_dim=4,
-        cross_attention_dim=64,
-        encoder_hid_dim=CONDITION_DIM,
-        encoder_hid_dim_type="text_proj",
         class_embed_type="projection",
         projection_class_embeddings_input_dim=CONDITION_DIM,
         resnet_time_scale_shift="scale_shift",
@@ -76,9 +71,7 @@ def make_condition(inverter: nn.Module, embeddings_BD: Tensor) -> Tensor:
 
 def predict(unet: nn.Module, noisy_BChw: Tensor, timesteps_B: Tensor, condition_BK: Tensor) -> Tensor:
     """One evaluation of the denoiser: velocity [B, C, h, w]. An all-zero condition means none."""
-    velocity: Tensor = unet(
-        noisy_BChw, timesteps_B, encoder_hidden_states=condition_BK[:, None], class_labels=condition_BK
-    ).sample
+    velocity: Tensor = unet(noisy_BChw, timesteps_B, encoder_hidden_states=None, class_labels=condition_BK).sample
     return velocity
 
 
@@ -142,7 +135,7 @@ class ToyDiffusionGenerator:
             rows_BD = torch.from_numpy(np.ascontiguousarray(embeddings_BD[part], dtype=np.float32))
             condition_BK = make_condition(self._inverter, rows_BD)
             latents = sample_latents(self._unet, condition_BK, seeds_B[part], self._steps, self._guidance)
-            signal = self._autoencoder.decode(latents)
+            signal = self._autoencoder.decode(latents, condition_BK)
             pixels = (signal * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
             images_BHWC[part] = pixels.permute(0, 2, 3, 1).numpy()
         return images_BHWC

@@ -1,4 +1,4 @@
-"""Training of the autoencoder: absolute error of pixels, of their differences, and of the recogniser's view.
+"""Training of the autoencoder: absolute error of pixels and of their differences.
 
 Shape legend: B images of a batch, 3 colours, H = W = 64.
 """
@@ -7,7 +7,6 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,13 +26,6 @@ def difference_loss(first: Tensor, second: Tensor) -> Tensor:
     return across.abs().mean() + down.abs().mean()
 
 
-def identity_loss(critic: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-    """One minus the mean cosine of the embeddings that `critic` gives the two batches."""
-    with torch.autocast("cpu", torch.bfloat16):
-        first_BD, second_BD = critic(first), critic(second)
-    return (1.0 - nn.functional.cosine_similarity(first_BD.float(), second_BD.float())).mean()
-
-
 def train_autoencoder(faces: FaceSet, steps: int, seed: int, batch: int = 48, rate: float = 2e-3) -> Autoencoder:
     """Train encoder and decoder on renders.
 
@@ -41,51 +33,15 @@ def train_autoencoder(faces: FaceSet, steps: int, seed: int, batch: int = 48, ra
     bfloat16 convolutions, averaged weights. Returns the network in evaluation mode with its latent statistics set.
     """
     torch.manual_seed(seed)
-    network = Autoencoder()
-    average = _descend(network, network.parameters(), faces, steps, seed, batch, rate, critic=None)
-    average.standardise(to_signal(faces.images_BHWC[:: max(1, len(faces.images_BHWC) // 1024)]))
-    return average.eval()
-
-
-def sharpen_decoder(
-    network: Autoencoder,
-    critic: nn.Module,
-    faces: FaceSet,
-    steps: int,
-    seed: int,
-    batch: int = 48,
-    rate: float = 1e-3,
-    weight: float = 0.3,
-) -> Autoencoder:
-    """Train the decoder further, with `weight` times the identity loss of a frozen recogniser network.
-
-    The encoder stays as it is, so latents computed before remain valid. Returns a new network in evaluation mode.
-    """
-    network = copy.deepcopy(network).train()
-    network.encoder.requires_grad_(False)
-    return _descend(network, network.decoder.parameters(), faces, steps, seed, batch, rate, critic, weight).eval()
-
-
-def _descend(
-    network: Autoencoder,
-    parameters: Iterator[nn.Parameter],
-    faces: FaceSet,
-    steps: int,
-    seed: int,
-    batch: int,
-    rate: float,
-    critic: nn.Module | None,
-    weight: float = 0.0,
-) -> Autoencoder:
-    """One cosine cycle of Adam; returns the running average of the network."""
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
+    network = Autoencoder()
     average = copy.deepcopy(network)
-    optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98))
     began = time.monotonic()
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100.0) * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
+        warm = min(1.0, (step + 1) / 100.0)
+        optimizer.param_groups[0]["lr"] = rate * warm * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
         signal = to_signal(faces.images_BHWC[np.sort(rng.integers(0, len(faces.images_BHWC), batch))])
         with torch.autocast("cpu", torch.bfloat16):
             latents = network.encoder(signal)
@@ -93,10 +49,8 @@ def _descend(
             decoded = network.decoder(latents + noise).float()
         loss = (decoded - signal).abs().mean() + difference_loss(decoded, signal)
         loss = loss + 0.002 * latents.float().square().mean()
-        if critic is not None:
-            loss = loss + weight * identity_loss(critic, decoded, signal)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         blend_weights(average, network, min(0.995, step / (step + 10.0)))
@@ -104,7 +58,8 @@ def _descend(
             error = (decoded - signal).abs().mean().item() / 2.0
             speed = (step + 1) * batch / (time.monotonic() - began)
             _LOG.info("autoencoder step %d loss %.4f error %.4f, %.0f images/s", step, loss.item(), error, speed)
-    return average
+    average.standardise(to_signal(faces.images_BHWC[:: max(1, len(faces.images_BHWC) // 1024)]))
+    return average.eval()
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ def train_inverter(
         rows_B = torch.from_numpy(rng.integers(0, len(identities_PI), 512))
         loss = (inverter(mix_embeddings(known_PKD[rows_B], rng)) - traits_PI[rows_B]).square().mean()
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if step % 500 == 0 or step == steps - 1:
             _LOG.info("inverter step %d squared error %.4f", step, loss.item())
@@ -111,7 +111,7 @@ def refine_inverter(
         cosine = cosine_similarity(critic(signal), wanted_BD).mean()
         loss = 1.0 - cosine + 0.2 * (traits_BI - truth_PI[rows_B]).square().mean()
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
             _LOG.info("inverter refinement step %d cosine %.3f", step, cosine.item())

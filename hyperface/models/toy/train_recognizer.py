@@ -88,7 +88,7 @@ def train_recognizer(
         own_B = (embeddings_BD * centres_PD[labels_B]).sum(1)
         loss = margin_loss(embeddings_BD, centres_PD, labels_B, scale, margin) + pull * (1.0 - own_B).mean()
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
             speed = (step + 1) * batch / (time.monotonic() - began)

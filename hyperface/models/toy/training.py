@@ -16,7 +16,8 @@ from hyperface.models.toy.autoencoder import Autoencoder
 from hyperface.models.toy.faces import GENERATOR_SEED, JUDGE_SEED, RECOGNIZER_SEED, FaceSet, cached_faces
 from hyperface.models.toy.recognizer import PlainNet, ResidualNet, load_recognizer
 from hyperface.models.toy.render_generator import load_inverter
-from hyperface.models.toy.train_autoencoder import sharpen_decoder, train_autoencoder
+from hyperface.models.toy.train_autoencoder import train_autoencoder
+from hyperface.models.toy.train_decoder import sharpen_decoder
 from hyperface.models.toy.train_generators import (
     DiffusionTask,
     embed_faces,
@@ -41,10 +42,10 @@ class Plan:
     recognizer_steps: int = 2000
     judge_steps: int = 1500
     autoencoder_steps: int = 1600
-    sharpen_steps: int = 300
-    inverter_steps: int = 4000
-    refine_steps: int = 150
-    diffusion_steps: int = 5000
+    sharpen_steps: int = 900
+    inverter_steps: int = 2500
+    refine_steps: int = 120
+    diffusion_steps: int = 6000
 
 
 FAST_PLAN = Plan(
@@ -58,8 +59,8 @@ def train_all(folder: Path, plan: Plan) -> None:
     make_recognizer(folder, plan)
     make_judge(folder, plan)
     make_autoencoder(folder, plan)
-    make_decoder(folder, plan)
     make_inverter(folder, plan)
+    make_decoder(folder, plan)
     make_denoiser(folder, plan)
     make_diffusion(folder)
 
@@ -104,9 +105,14 @@ def make_inverter(folder: Path, plan: Plan) -> None:
 
 def make_decoder(folder: Path, plan: Plan) -> None:
     if _missing(folder, "decoder"):
-        critic, faces = load_recognizer(folder, check=False), recognizer_faces(folder, plan)
         decoder = sharpen_decoder(
-            _read_autoencoder(folder, "autoencoder"), critic.network, faces, plan.sharpen_steps, seed=32
+            _read_autoencoder(folder),
+            load_inverter(folder, check=False)[0],
+            load_recognizer(folder, check=False).network,
+            generator_faces(folder, plan),
+            _embeddings(folder, plan),
+            plan.sharpen_steps,
+            seed=32,
         )
         _finish("decoder", decoder, folder)
 
@@ -114,7 +120,7 @@ def make_decoder(folder: Path, plan: Plan) -> None:
 def make_denoiser(folder: Path, plan: Plan) -> None:
     if not _missing(folder, "denoiser"):
         return
-    autoencoder = _read_autoencoder(folder, "autoencoder").requires_grad_(False)
+    autoencoder = _read_autoencoder(folder).requires_grad_(False)
     task = DiffusionTask(
         latents=encode_faces(autoencoder, generator_faces(folder, plan)),
         embeddings_PKD=_embeddings(folder, plan),
@@ -139,9 +145,9 @@ def make_diffusion(folder: Path) -> None:
         _LOG.info("diffusion.safetensors SHA-256 %s", write_weights("diffusion", tensors, folder))
 
 
-def _read_autoencoder(folder: Path, name: str) -> Autoencoder:
+def _read_autoencoder(folder: Path) -> Autoencoder:
     network = Autoencoder()
-    network.load_state_dict(read_weights(name, folder, check=False)[0])
+    network.load_state_dict(read_weights("autoencoder", folder, check=False)[0])
     return network.eval()
 
 
