@@ -247,9 +247,12 @@ def test_a_histogram_shows_the_range_in_which_something_was_counted() -> None:
     assert "&lt;label&gt;, mean 0.31" in svg
 
 
-def test_labels_at_the_ends_of_curves_keep_their_distance() -> None:
-    lines = [plots.Curve(name, "tone-a", [0, 1], [1, 0.1]) for name in "abc"]
-    svg = plots.curves("title", lines, "step", "cosine", plots.Rule("bound", 0.09))
+@pytest.mark.parametrize("end", [0.1, 1.0])
+def test_labels_at_the_ends_of_curves_keep_their_distance_inside_the_plot(end: float) -> None:
+    lines = [plots.Curve(name, "tone-a", [0, 1], [1.1 - end, end]) for name in "abc"]
+    svg = plots.curves("title", lines, "step", "cosine", plots.Rule("bound", end))
     heights = sorted(float(y) for y in re.findall(r'class="label [^"]*" x="[^"]*" y="([^"]*)"', svg))
     assert len(heights) == 4
     assert min(np.diff(heights)) >= 20
+    assert heights[0] >= 14
+    assert heights[-1] <= plots.HEIGHT
