@@ -93,7 +93,8 @@ class PackingConfig:
     steps: int = 500
     """Optimisation steps; 0: the references are the gallery embeddings themselves."""
     learning_rate: float = 0.01
-    """Step size of Adam on the embeddings. 0.01 is recalled from the paper, not verified."""
+    """Step size of Adam on the embeddings; `logsumexp` scales it with its falling temperature. 0.01 is recalled from
+    the paper, not verified."""
     batch_identities: int = 0
     """Identities per step (Algorithm 2 of the paper); 0: all of them."""
     checkpoint_every: int = knob(200)
@@ -197,6 +198,8 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
     yield "packing.checkpoint_every", c.packing.checkpoint_every >= 1, "must be at least 1"
     yield "packing.num_workers", 1 <= c.packing.num_workers <= n, "must be between 1 and packing.num_identities"
+    shared = c.packing.num_workers > 1 and 0 < c.packing.gpus_per_worker < 1
+    yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers: NCCL wants a GPU for each"
     yield "synthesis.images_per_identity", 1 <= c.synthesis.images_per_identity <= 10_000, "must be between 1 and 10000"
     yield "synthesis.images_per_shard", c.synthesis.images_per_shard >= 1, "must be at least 1"
     yield "synthesis.beta", c.synthesis.beta >= 0, "must be at least 0"
