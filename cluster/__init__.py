@@ -1,1 +1,9 @@
 """The Ray layer: the only home of ray. One file per stage; the mathematics lives in hyperface."""
+
+import os
+import secrets
+
+# Ray reads these when it is imported, which every module of this package does. A Ray started in this process gets a
+# token of its own: without one, ray.init() writes a token to the home directory that later clusters of this user demand.
+if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

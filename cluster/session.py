@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,9 +42,6 @@ def connect(config: ClusterConfig) -> None:
 
 
 def _start_local(num_cpus: int) -> None:
-    # Without an explicit token ray.init() writes one to the home directory and later clusters of this user demand it.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Ray's sockets live in this directory, and a socket's path may have 107 characters at most.
     scratch = tempfile.mkdtemp(prefix="hyperface-", dir="/tmp")
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)

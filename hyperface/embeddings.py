@@ -49,10 +49,11 @@ def read(store: Store, name: str, column: str) -> Embeddings:
     """Read and check a table written by `to_parquet`.
 
     Raises:
-        EmbeddingError: not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
-        FileNotFoundError: no such file.
+        EmbeddingError: no such file, not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
     """
     uri = store.uri(name)
+    if not store.exists(name):
+        raise EmbeddingError(f"{uri}: does not exist; run the stage that writes it first, or jobs.pipeline")
     with store.open(name) as file:
         try:
             table = pq.read_table(file, columns=[column, "embedding"])
