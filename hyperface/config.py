@@ -199,7 +199,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "packing.checkpoint_every", c.packing.checkpoint_every >= 1, "must be at least 1"
     yield "packing.num_workers", 1 <= c.packing.num_workers <= n, "must be between 1 and packing.num_identities"
     shared = c.packing.num_workers > 1 and 0 < c.packing.gpus_per_worker < 1
-    yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers: NCCL wants a GPU for each"
+    yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
     yield "synthesis.images_per_identity", 1 <= c.synthesis.images_per_identity <= 10_000, "must be between 1 and 10000"
     yield "synthesis.images_per_shard", c.synthesis.images_per_shard >= 1, "must be at least 1"
     yield "synthesis.beta", c.synthesis.beta >= 0, "must be at least 0"
