@@ -92,7 +92,7 @@ def render(identities_BI: np.ndarray, nuisance_BN: np.ndarray, seeds_B: Sequence
 
 
 def draw(identities_BI: Tensor, nuisance_BN: Tensor) -> Tensor:
-    """Render without sensor noise and quantisation: float32 [B, 3, 64, 64] in [0, 1], differentiable in both inputs."""
+    """Render without sensor noise and quantisation: float32 [B, 3, 64, 64] in [0, 1]."""
     face = _named(identities_BI, IDENTITY_TRAITS)
     pose = _named(nuisance_BN, NUISANCE_TRAITS)
     x, y = _camera(pose)

@@ -28,12 +28,11 @@ from hyperface.models.toy.diffusion_generator import (
 from hyperface.models.toy.faces import FaceSet
 from hyperface.models.toy.recognizer import EMBEDDING_DIM, ToyRecognizer, to_signal
 from hyperface.models.toy.render_generator import Inverter
-from hyperface.models.toy.renderer import draw, sample_nuisance
 from hyperface.models.toy.train_autoencoder import blend_weights
 
 _LOG = logging.getLogger(__name__)
 
-_BLOCK = 512
+_BLOCK = 64
 
 
 def embed_faces(recognizer: ToyRecognizer, faces: FaceSet) -> NDArray[np.float32]:
@@ -82,39 +81,6 @@ def train_inverter(
         optimizer.step()
         if step % 500 == 0 or step == steps - 1:
             _LOG.info("inverter step %d squared error %.4f", step, loss.item())
-    return inverter.eval()
-
-
-def refine_inverter(
-    inverter: Inverter,
-    critic: nn.Module,
-    embeddings_PKD: NDArray[np.float32],
-    identities_PI: NDArray[np.float32],
-    steps: int,
-    seed: int,
-    strength: float = 0.7,
-    batch: int = 24,
-    rate: float = 2e-4,
-) -> Inverter:
-    """Train on through the renderer: the drawn face shall embed where it was asked to; traits stay near the truth."""
-    rng = np.random.default_rng(seed)
-    inverter = copy.deepcopy(inverter).train()
-    optimizer = torch.optim.Adam(inverter.parameters(), lr=rate)
-    known_PKD, truth_PI = torch.from_numpy(embeddings_PKD), torch.from_numpy(identities_PI)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (0.02 + 0.49 * (1.0 + math.cos(math.pi * step / steps)))
-        rows_B = torch.from_numpy(rng.integers(0, len(identities_PI), batch))
-        wanted_BD = mix_embeddings(known_PKD[rows_B], rng)
-        traits_BI = inverter(wanted_BD)
-        views = torch.from_numpy(sample_nuisance([int(s) for s in rng.integers(0, 2**40, batch)], strength))
-        signal = draw(traits_BI, views) * 2.0 - 1.0
-        cosine = cosine_similarity(critic(signal), wanted_BD).mean()
-        loss = 1.0 - cosine + 0.2 * (traits_BI - truth_PI[rows_B]).square().mean()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if step % 50 == 0 or step == steps - 1:
-            _LOG.info("inverter refinement step %d cosine %.3f", step, cosine.item())
     return inverter.eval()
 
 

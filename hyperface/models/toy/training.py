@@ -22,7 +22,6 @@ from hyperface.models.toy.train_generators import (
     DiffusionTask,
     embed_faces,
     encode_faces,
-    refine_inverter,
     train_diffusion,
     train_inverter,
 )
@@ -43,14 +42,13 @@ class Plan:
     judge_steps: int = 1500
     autoencoder_steps: int = 1600
     sharpen_steps: int = 900
-    inverter_steps: int = 2500
-    refine_steps: int = 120
+    inverter_steps: int = 3000
     diffusion_steps: int = 6000
 
 
 FAST_PLAN = Plan(
     recognizer_faces=(16, 4), judge_faces=(16, 4), generator_faces=(16, 4), recognizer_steps=2, judge_steps=2,
-    autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, refine_steps=2, diffusion_steps=2,
+    autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, diffusion_steps=2,
 )  # fmt: skip
 
 
@@ -96,10 +94,8 @@ def make_autoencoder(folder: Path, plan: Plan) -> None:
 
 def make_inverter(folder: Path, plan: Plan) -> None:
     if _missing(folder, "inverter"):
-        faces, critic = generator_faces(folder, plan), load_recognizer(folder, check=False)
-        known_PKD = _embeddings(folder, plan)
-        inverter = train_inverter(known_PKD, faces.identities_PI, plan.inverter_steps, seed=41)
-        inverter = refine_inverter(inverter, critic.network, known_PKD, faces.identities_PI, plan.refine_steps, seed=42)
+        identities_PI = generator_faces(folder, plan).identities_PI
+        inverter = train_inverter(_embeddings(folder, plan), identities_PI, plan.inverter_steps, seed=41)
         _finish("inverter", inverter, folder)
 
 
