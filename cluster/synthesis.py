@@ -19,19 +19,24 @@ from ray.util.annotations import RayDeprecationWarning
 from cluster.session import connect
 from hyperface.config import Config, ConfigError, RecognizerConfig, SynthesisConfig
 from hyperface.dataset import fingerprint, index
+from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import marker_file
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
+from hyperface.embeddings import EmbeddingError
 from hyperface.models.loading import load_generator, load_recognizer
-from hyperface.models.protocols import Generator, Recognizer
+from hyperface.models.protocols import Generator, ModelError, Recognizer
 from hyperface.run import DATASET, INDEX, Run, RunError
 from hyperface.storage import StorageError
 from hyperface.synthesis.plan import Plan
+from hyperface.synthesis.render import RenderError
 from hyperface.synthesis.shards import References, ShardMaker, read_references, shard_maker
 
 PROGRESS_SECONDS = 2.0
 SHOWN = 20
 """Failed or damaged shards that a message names."""
+
+OWN_ERRORS = (ConfigError, EmbeddingError, ModelError, RenderError, RunError, ShardError, StorageError)
 
 MakeGenerator = Callable[[SynthesisConfig], Generator]
 MakeRecognizer = Callable[[RecognizerConfig], Recognizer]
@@ -73,9 +78,8 @@ class _Renderer:
 
 
 def _one_line(error: Exception) -> str:
-    """User errors speak for themselves; others with their type."""
-    known = isinstance(error, ConfigError | RunError | StorageError | ValueError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
+    """The product's own errors speak for themselves; others with their type."""
+    return str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
 
 
 def synthesize_stage(
@@ -93,9 +97,10 @@ def synthesize_stage(
     references = read_references(run)
     found = survey(run.store, plan, kinds, _agreed(run, references))
     todo = _todo(run, found)
+    drawn = 0
     if todo:
         run.store.delete(INDEX)
-        _render(run, plan, todo, (make_generator, make_recognizer))
+        drawn = _render(run, plan, todo, (make_generator, make_recognizer))
         found = survey(run.store, plan, kinds, _agreed(run, references))
         _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
     made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
@@ -104,7 +109,8 @@ def synthesize_stage(
         return
     totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "errors", "mean_cosine")}
     rejects = len(made["rejects"])
-    run.record("synthesis", [{"event": "finished", **totals, "rejects": rejects, "seconds": round(seconds, 2)}])
+    finished = {"event": "finished", **totals, "rejects": rejects, "drawn_now": drawn, "seconds": round(seconds, 2)}
+    run.record("synthesis", [finished])
     print(f"synthesize: {made['images']} images, {rejects} rejects, {seconds:.0f} s -> {run.store.uri(DATASET)}")
 
 
@@ -141,8 +147,13 @@ def _refuse(run: Run, problems: list[str]) -> None:
         raise RunError(_listed(f"{run}: the dataset is damaged ({advice}):", problems))
 
 
-def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> None:
-    """Make the shards on the cluster; raises RunError naming those that failed, after the others are done."""
+def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
+    """Make the shards on the cluster; the number of images in them.
+
+    Raises:
+        RunError: some failed, named here after the others are done; or nothing can go on, with the reason.
+        ConfigError: the dataset was begun with other models.
+    """
     began, said, images, rejects = time.monotonic(), time.monotonic(), 0, 0
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -170,6 +181,7 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> None:
         lines = [f"shard {row['shard']}: {row['failed']}" for row in failed]
         advice = "the others are done; the same command tries these again"
         raise RunError(_listed(f"{run}: {len(failed)} of {len(todo)} shards failed, {advice}", lines))
+    return images
 
 
 def _results(run: Run, todo: list[int], models: Models) -> Iterator[dict[str, Any]]:
