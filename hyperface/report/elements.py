@@ -49,8 +49,10 @@ def rate(amount: float, seconds: float | None, unit: str) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 1 else 3}f} {text(unit)}/s"
 
 
-def record(name: str) -> str:
-    """A link to a record of the run, from report/index.html; its name may break after a slash."""
+def record(name: str, label: str = "") -> str:
+    """A link to a record of the run, from report/index.html: the label, or its name, which may break after a slash."""
+    if label:
+        return f'<a href="../{text(name)}">{text(label)}</a>'
     return f'<a href="../{text(name)}"><code>{text(name).replace("/", "/<wbr>")}</code></a>'
 
 

@@ -267,9 +267,10 @@ def _timings(r: Records) -> str:
     for stage in STAGES:
         seconds, (amount, unit) = r.seconds(stage), amounts[stage]
         bar = f'<span class="bar" style="width:{100 * (seconds or 0) / longest:.1f}%"></span>'
-        rows.append([e.record(record_name(stage)), bar, e.duration(seconds), e.rate(amount, seconds, unit)])
+        source = PACKING_SUMMARY if stage == "packing" else record_name(stage)
+        rows.append([e.record(source, stage), bar, e.duration(seconds), e.rate(amount, seconds, unit)])
     rows.append(["Sum", "", e.duration(sum(known) if known else None), ""])
-    note = "Wall time that each stage recorded; packing: of its steps. The start of the cluster is not included."
+    note = "Wall time by the record behind each name; packing: of its steps. The start of the cluster is not included."
     return e.table("Time", note, ["Stage", "", "Time", "Rate"], rows, [2, 3])
 
 

@@ -141,6 +141,8 @@ footer { margin-top: 64px; padding-bottom: 56px; color: var(--soft); font-size: 
   section { margin-top: 28pt; }
   figure, tr, .tiles > div { break-inside: avoid; }
   h2, h3, caption { break-after: avoid; }
-  .tiles, .face { print-color-adjust: exact; }
+  .face { width: 66px; height: 66px; }
+  .faces { gap: 6px; }
+  .tiles, .face, .bar { print-color-adjust: exact; }
 }
 """
