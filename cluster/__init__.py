@@ -4,6 +4,8 @@ import os
 import secrets
 
 # Ray reads these when it is imported, which every module of this package does. A Ray started in this process gets a
-# token of its own: without one, ray.init() writes a token to the home directory that later clusters of this user demand.
+# token of its own: without one, ray.init() writes a token to the home directory, and later clusters demand it.
 if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+# Its core would print warnings for Ray's developers between the progress lines; failures arrive as exceptions.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

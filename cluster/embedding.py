@@ -4,11 +4,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import ray
-import ray.data
 from numpy.typing import NDArray
 
-from cluster.session import connect
+from cluster.actor_pool import fan_out
 from hyperface import gallery
 from hyperface.config import Config
 from hyperface.embeddings import to_parquet
@@ -30,8 +28,8 @@ class _Embedder:
         self.recognizer = load_recognizer(config.recognizer)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        (index,) = batch["chunk"]
-        faces = gallery.embed_chunk(self.chunks[index], self.config, self.recognizer)
+        (piece,) = batch["piece"]
+        faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
         return {
             "key": [face.key for face in faces],
             "embedding": [face.embedding_D for face in faces],
@@ -64,19 +62,14 @@ def embed_stage(run: Run) -> None:
 def _embedded(config: Config) -> Iterator[EmbeddedFace]:
     """Every face of the source, in no particular order, with progress on standard output."""
     chunks = gallery.plan_chunks(config.embed, config.storage)
-    connect(config.cluster)
-    gpus = config.embed.gpus_per_actor
-    available = ray.cluster_resources().get("GPU", 0) / gpus if gpus else ray.cluster_resources().get("CPU", 1)
-    actors = min(config.embed.num_actors or max(1, int(available)), len(chunks))
-    rows = ray.data.from_items([{"chunk": i} for i in range(len(chunks))], override_num_blocks=len(chunks)).map_batches(
+    rows = fan_out(
+        range(len(chunks)),
         _Embedder,
-        fn_constructor_args=(chunks, config),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=1,
-        num_gpus=gpus,
-        max_restarts=2,
-        max_task_retries=2,
+        (chunks, config),
+        cluster=config.cluster,
+        actors=config.embed.num_actors,
+        gpus=config.embed.gpus_per_actor,
+        failures=config.embed.max_failures,
     )
     said = time.monotonic()
     for done, batch in enumerate(rows.iter_batches(batch_size=None, batch_format="numpy"), start=1):

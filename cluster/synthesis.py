@@ -6,18 +6,14 @@ Only statistics come back to the driver, so nothing is lost with it: what is don
 import json
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ray
-import ray.data
 from numpy.typing import NDArray
 from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
 
-from cluster.session import connect
-from hyperface.config import Config, ConfigError, RecognizerConfig, SynthesisConfig
+from cluster.actor_pool import fan_out
+from hyperface.config import ConfigError, RecognizerConfig, SynthesisConfig
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import marker_file
@@ -54,7 +50,7 @@ class _Renderer:
         self.maker: ShardMaker | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        (shard,) = batch["shard"]
+        (shard,) = batch["piece"]
         return {"result": [json.dumps(self._result(int(shard)))]}
 
     def _result(self, shard: int) -> dict[str, Any]:
@@ -186,31 +182,18 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
 
 def _results(run: Run, todo: list[int], models: Models) -> Iterator[dict[str, Any]]:
     """What the workers say of each shard, in the order in which they finish."""
-    connect(run.config.cluster)
-    failures, gpus = run.config.synthesis.max_failures, run.config.synthesis.gpus_per_actor
-    shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
-    with warnings.catch_warnings():
-        # Ray Data 2.60 bounds restarts (by default endless) through deprecated arguments only.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        rows = shards.map_batches(
-            _Renderer,
-            fn_constructor_args=(run, models),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=_actors(run.config, len(todo)), max_tasks_in_flight_per_actor=2),
-            num_cpus=0 if gpus else 1,
-            num_gpus=gpus,
-            max_restarts=failures,
-            max_task_retries=failures,
-        )
+    synthesis = run.config.synthesis
+    rows = fan_out(
+        todo,
+        _Renderer,
+        (run, models),
+        cluster=run.config.cluster,
+        actors=synthesis.num_actors,
+        gpus=synthesis.gpus_per_actor,
+        failures=synthesis.max_failures,
+    )
     for row in rows.iter_rows():
         yield json.loads(row["result"])
-
-
-def _actors(config: Config, shards: int) -> int:
-    """synthesis.num_actors, or as many as the cluster's CPUs or GPUs hold; never more than there are shards."""
-    gpus, there = config.synthesis.gpus_per_actor, ray.cluster_resources()
-    room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)
-    return min(config.synthesis.num_actors or max(1, int(room)), shards)
 
 
 def _progress(before: int, plan: Plan, made: int, failed: int, images: int, rejects: int, seconds: float) -> str:

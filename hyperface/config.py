@@ -80,6 +80,8 @@ class EmbedConfig:
     """Recogniser actors; 0: one per available CPU (or GPU)."""
     gpus_per_actor: float = knob(0.0)
     """GPUs that each recogniser actor reserves."""
+    max_failures: int = knob(3)
+    """Times a chunk of faces is tried again after its actor died, before the job fails."""
 
 
 @dataclass(frozen=True)

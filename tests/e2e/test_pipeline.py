@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_command_leaves_a_verified_dataset_and_a_report(finished: Path):
     index = json.loads((finished / "dataset/index.json").read_text())
-    assert index["rows"] + len(index["rejects"]) == 48
+    assert index["images"] + len(index["rejects"]) == 48
     assert (finished / "dataset/README.md").exists()
     assert "<html" in (finished / "report/index.html").read_text()
     checked = run("verify", str(finished), "--deep")
