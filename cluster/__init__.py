@@ -7,5 +7,3 @@ import secrets
 # token of its own: without one, ray.init() writes a token to the home directory, and later clusters demand it.
 if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-# Its core would print warnings for Ray's developers between the progress lines; failures arrive as exceptions.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

@@ -12,6 +12,7 @@ from hyperface.config import Config
 from hyperface.embeddings import to_parquet
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
+from hyperface.models.protocols import Recognizer
 from hyperface.run import GALLERY, Run
 
 PROGRESS_SECONDS = 2.0
@@ -25,10 +26,11 @@ class _Embedder:
 
         torch.set_num_threads(1)
         self.chunks, self.config = chunks, config
-        self.recognizer = load_recognizer(config.recognizer)
+        self.recognizer: Recognizer | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
         (piece,) = batch["piece"]
+        self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
         faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
         return {
             "key": [face.key for face in faces],

@@ -87,7 +87,7 @@ def all_gather(own_LD: Tensor, sizes: tuple[int, ...]) -> Tensor:
     padded = own_LD.new_zeros(longest, *own_LD.shape[1:])
     padded[: len(own_LD)] = own_LD
     gathered = own_LD.new_empty(longest * len(sizes), *own_LD.shape[1:])
-    torch.distributed.all_gather_into_tensor(gathered, padded)
+    torch.distributed.all_gather_single(gathered, padded)
     if min(sizes) == longest:
         return gathered
     return torch.cat([gathered[rank * longest : rank * longest + size] for rank, size in enumerate(sizes)])

@@ -35,4 +35,6 @@ for _ in $(seq 120); do
   sleep 0.5
 done
 
-ray job submit --working-dir . -- python -m jobs.pipeline jobs/configs/toy.yaml "run.dir=$run" "$@"
+# Ray's core warns its own developers about every actor that may restart; between progress lines that reads as a failure.
+ray job submit --working-dir . -- python -m jobs.pipeline jobs/configs/toy.yaml "run.dir=$run" "$@" \
+  2> >(grep --line-buffered -v 'core_worker.cc' >&2) | grep --line-buffered -v 'core_worker.cc'
