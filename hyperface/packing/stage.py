@@ -3,6 +3,7 @@
 N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
+import sys
 import time
 from dataclasses import asdict
 
@@ -104,7 +105,8 @@ def _line(progress: Progress, steps: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
+    sys.stdout.flush()
 
 
 def _be_silent(line: str) -> None:
