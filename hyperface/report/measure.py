@@ -20,6 +20,7 @@ from hyperface import embeddings
 from hyperface.dataset import ShardImages, jpeg, read_shards
 from hyperface.evaluation import separation
 from hyperface.models.protocols import Recognizer
+from hyperface.packing.sphere import choose_start
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
 FACES = "report/faces.json"
@@ -78,12 +79,6 @@ def sampled_identities(run: Run) -> list[int]:
 def evenly(count: int, wanted: int) -> list[int]:
     """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
     return [i * count // min(wanted, count) for i in range(min(wanted, count))]
-
-
-def start_rows(gallery_rows: int, num_identities: int, seed: int) -> NDArray[np.int64]:
-    """Which gallery rows the packing started from: the choice of hyperface.packing, which a test holds equal."""
-    chosen: NDArray[np.int64] = np.sort(np.random.default_rng([seed, 0]).permutation(gallery_rows)[:num_identities])
-    return chosen
 
 
 def collect(shards: Iterable[ShardImages], identities: Sequence[int], images_per_identity: int) -> StoredImages:
@@ -161,7 +156,7 @@ def _measure(
     """(numbers, faces)."""
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
-    rows_n = start_rows(len(gallery.names), len(references.names), run.config.run.seed)
+    start_ND = choose_start(gallery.vectors_ND, len(references.names), run.config.run.seed)
     own_ND = embed(images.jpegs, recognizer)
     judged_ND = embed(images.jpegs, judge) if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
@@ -170,7 +165,7 @@ def _measure(
     to_gallery_N = separation.nearest_of(references.vectors_ND, gallery.vectors_ND)
     numbers = {
         "references": {
-            "before": asdict(separation.of_references(gallery.vectors_ND[rows_n])),
+            "before": asdict(separation.of_references(start_ND)),
             "after": asdict(separation.of_references(references.vectors_ND)),
             "to_gallery": _plain(separation.distribution(to_gallery_N)),
         },
