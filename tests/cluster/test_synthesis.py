@@ -39,7 +39,7 @@ OPTIONS = ("synthesis.num_actors=1", "synthesis.max_failures=3")
 PLAN = Plan(seed=0, num_identities=6, images_per_identity=5, images_per_shard=8)
 FILES = 3 * PLAN.num_shards
 """Parquet, tar and marker of every shard."""
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
 
 
 def start(path: Path, *overrides: str) -> Run:
@@ -83,7 +83,7 @@ def test_ray_makes_the_bytes_of_one_process_and_a_second_run_changes_nothing(
 def test_killed_actors_cost_no_image_and_remake_at_most_their_shard(tmp_path: Path, undisturbed: dict[str, str]):
     """Killed in mid-shard, between data and marker, and after the marker."""
     flags = [str(tmp_path / moment) for moment in ("amid", "before", "after")]
-    run = start(tmp_path / "run")
+    run = start(tmp_path / "run", "synthesis.max_failures=9")
     store = LedgerStore(run.store.url, str(tmp_path / "ledger"), before=flags[1], after=flags[2])
     run = replace(run, store=store)
     synthesize(run, KillingGenerator(miss_every=5, seed=seed_of(2), flag=flags[0]))
