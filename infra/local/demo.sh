@@ -16,7 +16,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+read -r port client_port agent_port < <(python - <<'PY'
+import socket
+
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+print(*(s.getsockname()[1] for s in held))
+PY
+)
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
 export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port RAY_USAGE_STATS_ENABLED=0
 # The job runs in a copy of this folder, without .git: relative paths and the commit travel in the environment.
@@ -25,8 +31,8 @@ HYPERFACE_GIT_SHA=$(git rev-parse HEAD 2>/dev/null || true)
 export HYPERFACE_GIT_SHA
 
 echo "demo: starting a Ray head on loopback (log: removed at the end)"
-ray start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port=0 \
-  --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0 \
+ray start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port="$client_port" \
+  --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port="$agent_port" \
   --temp-dir="$scratch" >"$scratch/head.log" 2>&1 &
 head=$!
 for _ in $(seq 120); do
