@@ -17,6 +17,7 @@ from hyperface.config import ConfigError, RecognizerConfig, SynthesisConfig
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import marker_file
+from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.embeddings import EmbeddingError
@@ -24,7 +25,6 @@ from hyperface.models.loading import load_generator, load_recognizer
 from hyperface.models.protocols import Generator, ModelError, Recognizer
 from hyperface.run import DATASET, INDEX, Run, RunError
 from hyperface.storage import StorageError
-from hyperface.synthesis.plan import Plan
 from hyperface.synthesis.render import RenderError
 from hyperface.synthesis.shards import References, ShardMaker, read_references, shard_maker
 

@@ -8,8 +8,8 @@ from typing import Any
 from hyperface.dataset import card, fingerprint
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import Plan
 from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
-from hyperface.synthesis.plan import Plan
 
 
 def build(plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], digest: str) -> dict[str, Any]:

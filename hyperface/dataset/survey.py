@@ -9,9 +9,9 @@ from hyperface.dataset import marker as markers
 from hyperface.dataset.fingerprint import FINGERPRINT
 from hyperface.dataset.layout import Format, formats, marker_file, shard_file
 from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import Plan
 from hyperface.run import DATA_CARD, DATASET, INDEX
 from hyperface.storage import Store
-from hyperface.synthesis.plan import Plan
 
 READERS = 16
 """Small objects read at a time; a marker is a few kilobytes."""

@@ -7,11 +7,11 @@ from hyperface.config import Config
 from hyperface.dataset import fingerprint, index, jpeg, reading
 from hyperface.dataset.layout import marker_file
 from hyperface.dataset.marker import FileRecord, Marker
+from hyperface.dataset.plan import Plan, image_seed
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
 from hyperface.storage import Store
-from hyperface.synthesis.plan import Plan, image_seed
 
 
 def verify(run: Run, *, deep: bool) -> list[str]:

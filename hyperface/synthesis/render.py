@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
 from hyperface.dataset.marker import Reject, Statistics
+from hyperface.dataset.plan import Plan, image_seed, key
 from hyperface.dataset.schema import Sample
 from hyperface.models.protocols import Generator, Recognizer
-from hyperface.synthesis.plan import Plan, image_seed, key
 from hyperface.synthesis.variation import vary
 
 IMAGE_FAILURES = (ValueError, ArithmeticError)

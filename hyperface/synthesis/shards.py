@@ -16,12 +16,12 @@ from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import commit, record
 from hyperface.dataset.layout import Format, shard_file
 from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import Generator, Recognizer
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
-from hyperface.synthesis.plan import Plan
 from hyperface.synthesis.render import Gate, RenderedShard, render_shard
 
 

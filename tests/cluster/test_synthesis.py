@@ -27,9 +27,9 @@ from faults import BrokenGenerator, FullStore, KillingGenerator, LedgerStore
 from cluster.synthesis import synthesize_stage
 from hyperface.config import ConfigError
 from hyperface.dataset import verify
+from hyperface.dataset.plan import Plan, image_seed
 from hyperface.embeddings import EmbeddingError
 from hyperface.run import REFERENCES, Run, RunError
-from hyperface.synthesis.plan import Plan, image_seed
 
 # The workers have no path to the tests.
 ray.cloudpickle.register_pickle_by_value(color_world)

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from hyperface.synthesis.plan import Plan, image_seed, key, permute, unpermute
+from hyperface.dataset.plan import Plan, image_seed, key, permute, unpermute
 
 PLAN = Plan(seed=3, num_identities=50, images_per_identity=7, images_per_shard=32)
 

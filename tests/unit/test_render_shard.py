@@ -9,7 +9,7 @@ from color_world import ColorGenerator, ColorRecognizer, references
 from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
-from hyperface.synthesis.plan import Plan, image_seed
+from hyperface.dataset.plan import Plan, image_seed
 from hyperface.synthesis.render import Gate, RenderedShard, RenderError, render_shard
 
 PLAN = Plan(seed=1, num_identities=6, images_per_identity=10, images_per_shard=40)
