@@ -149,6 +149,32 @@ def test_duplicates_are_counted_and_end_apart():
     assert packing.max_cosine < 0.1
 
 
+def test_repeated_rows_are_moved_a_thousandth_and_no_others():
+    x_ND = clustered(12, 16)
+    x_ND[[3, 7]] = x_ND[1]
+    parted_ND, moved = sphere.separate_duplicates(x_ND, seed=0)
+    distance_N = np.linalg.norm(parted_ND - x_ND, axis=1)
+    assert moved == np.count_nonzero(distance_N) == 2
+    np.testing.assert_allclose(distance_N[[3, 7]], 1e-3, rtol=0.1)
+    np.testing.assert_array_equal(parted_ND, sphere.separate_duplicates(x_ND, seed=0)[0])
+
+
+def test_the_papers_steps_are_those_of_torchs_adam_on_the_sphere():
+    start_ND = clustered(30, 16)
+    x_ND = torch.tensor(start_ND).requires_grad_()
+    adam = torch.optim.Adam([x_ND], lr=0.01, eps=solver.EPSILON)
+    for _ in range(10):
+        unit_ND = torch.nn.functional.normalize(x_ND)
+        loss = (unit_ND @ unit_ND.T - 3 * torch.eye(30)).amax(1).sum()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            x_ND.copy_(torch.nn.functional.normalize(x_ND))
+    packing = pack(start_ND, PackingConfig(30, "nearest", alpha=0.0, steps=10), seed=0)
+    np.testing.assert_allclose(packing.references_ND, x_ND.detach().numpy(), atol=1e-5)
+
+
 def test_on_step_sees_every_step_from_the_start():
     gallery_GD, seen = clustered(40, 8), []
     packing = pack(
