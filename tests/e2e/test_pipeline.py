@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,19 +104,18 @@ def test_each_stage_is_a_job_of_its_own(finished: Path, tmp_path: Path):
 
 
 def test_verify_names_a_damaged_shard_and_only_repair_makes_it_again(finished: Path, tmp_path: Path):
-    done = run(*pipeline(tmp_path / "run"))
-    assert done.returncode == 0
-    shard = sorted((tmp_path / "run/dataset/webdataset").glob("*.tar"))[0]
+    directory = Path(shutil.copytree(finished, tmp_path / "run"))
+    shard = sorted((directory / "dataset/webdataset").glob("*.tar"))[0]
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-512])
-    found = run("verify", str(tmp_path / "run"))
+    found = run("verify", str(directory))
     assert found.returncode == 1
     assert shard.name in found.stderr
-    refused = run(*pipeline(tmp_path / "run"))
+    refused = run(*pipeline(directory))
     assert refused.returncode == 1
     assert shard.name in refused.stderr
     assert "synthesis.repair=true" in refused.stderr
-    mended = run(*pipeline(tmp_path / "run", "synthesis.repair=true"))
+    mended = run(*pipeline(directory, "synthesis.repair=true"))
     assert mended.returncode == 0, mended.stderr
     assert shard.read_bytes() == whole
 
