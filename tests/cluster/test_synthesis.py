@@ -93,7 +93,8 @@ def test_killed_actors_cost_no_image_and_remake_at_most_their_shard(tmp_path: Pa
     assert len(set(store.noted("new"))) == len(store.noted("new")) == FILES
     # The shard without marker has two files already when it is made again, the one with marker three.
     assert len(store.noted("adopted")) == 2 + 3
-    assert len({name.rpartition("/")[2].partition(".")[0] for name in store.noted("adopted")}) == 1
+    # Each of the two kills left one shard behind; which, and whether the same, is up to the scheduler.
+    assert len({name.rpartition("/")[2].partition(".")[0] for name in store.noted("adopted")}) <= 2
 
 
 DRIVER = """
