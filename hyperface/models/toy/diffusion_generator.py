@@ -100,18 +100,18 @@ def sample_latents(
 class ToyDiffusionGenerator:
     """Embeddings and seeds to faces by latent diffusion; a `Generator` (hyperface.models.protocols).
 
-    steps: solver steps, 2 (rough, for tests) to about 12; guidance: 1 (none) to about 2.
+    steps: solver steps, 2 (rough, for tests) to about 12; guidance: 1 (none, half the cost) to about 2.
     Raises ValueError for settings out of range.
     """
 
     embedding_dim = EMBEDDING_DIM
     image_size = IMAGE_SIZE
 
-    def __init__(self, steps: int = 8, guidance: float = 1.0, folder: Path = SHIPPED, check: bool = True) -> None:
+    def __init__(self, steps: int = 8, guidance: float = 1.5, folder: Path = SHIPPED, check: bool = True) -> None:
         if not 1 <= steps <= TRAINING_TIMESTEPS or guidance < 0.0:
             raise ValueError(
                 f"ToyDiffusionGenerator: steps must be 1 to {TRAINING_TIMESTEPS} and guidance >= 0, got steps={steps}, "
-                f"guidance={guidance}; 8 steps without guidance (1.0) are the default"
+                f"guidance={guidance}; 8 steps with guidance 1.5 are the default"
             )
         tensors, self.fingerprint = read_weights("diffusion", folder, check)
         self._unet = build_unet()
