@@ -6,7 +6,9 @@ Only statistics come back to the driver, so nothing is lost with it: what is don
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Generator as Results
+from contextlib import closing
 from typing import Any
 
 from numpy.typing import NDArray
@@ -156,14 +158,16 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
     before = plan.num_shards - len(todo)
     print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done", flush=True)
     try:
-        for result in _results(run, todo, models):
-            if "stop" in result:
-                raise (ConfigError if result["refused"] else RunError)(result["stop"])
-            (failed if "failed" in result else rows).append(result)
-            images, rejects = images + result.get("rows", 0), rejects + result.get("rejects", 0)
-            if time.monotonic() - said > PROGRESS_SECONDS:
-                said = time.monotonic()
-                print(_progress(before, plan, len(rows), len(failed), images, rejects, said - began), flush=True)
+        # Closed also when it is left early: the workers stop before Ray does.
+        with closing(_results(run, todo, models)) as results:
+            for result in results:
+                if "stop" in result:
+                    raise (ConfigError if result["refused"] else RunError)(result["stop"])
+                (failed if "failed" in result else rows).append(result)
+                images, rejects = images + result.get("rows", 0), rejects + result.get("rejects", 0)
+                if time.monotonic() - said > PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    print(_progress(before, plan, len(rows), len(failed), images, rejects, said - began), flush=True)
     except RayError as error:
         what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         raise RunError(
@@ -180,7 +184,7 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
     return images
 
 
-def _results(run: Run, todo: list[int], models: Models) -> Iterator[dict[str, Any]]:
+def _results(run: Run, todo: list[int], models: Models) -> Results[dict[str, Any], None, None]:
     """What the workers say of each shard, in the order in which they finish."""
     synthesis = run.config.synthesis
     rows = fan_out(
@@ -192,8 +196,9 @@ def _results(run: Run, todo: list[int], models: Models) -> Iterator[dict[str, An
         gpus=synthesis.gpus_per_actor,
         failures=synthesis.max_failures,
     )
-    for row in rows.iter_rows():
-        yield json.loads(row["result"])
+    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
+    for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield from map(json.loads, batch["result"])
 
 
 def _progress(before: int, plan: Plan, made: int, failed: int, images: int, rejects: int, seconds: float) -> str:

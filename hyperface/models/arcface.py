@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.models.protocols import ModelError
+
 # Images per forward pass of a model that takes any number.
 _BATCH = 64
 
@@ -32,8 +34,7 @@ class ArcFaceRecognizer:
                 CPU. On the CPU one thread is used: workers scale by processes.
 
         Raises:
-            ValueError: another SHA-256, not an ONNX model, or not one of faces to embeddings.
-            OSError: the file cannot be read.
+            ModelError: the file cannot be read, has another SHA-256, or is no ONNX model of faces to embeddings.
         """
         data = _checked(path, sha256)
         self.fingerprint = sha256.lower()
@@ -43,7 +44,7 @@ class ArcFaceRecognizer:
         blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
         tried: NDArray[np.float32] = self._run(blank)
         if tried.ndim != 2 or len(tried) != len(blank):
-            raise ValueError(
+            raise ModelError(
                 f"{path}: the first output must be [batch, dimension]; for {len(blank)} image(s) it is "
                 f"{list(tried.shape)}; give a recognition model, not a detector or a classifier of patches"
             )
@@ -88,10 +89,13 @@ def to_signal(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _checked(path: str, sha256: str) -> bytes:
     """All bytes of the file, which are the bytes that were hashed."""
-    data = Path(path).read_bytes()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}; give a local file as recognizer.path") from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256.lower():
-        raise ValueError(
+        raise ModelError(
             f"{path}: expected SHA-256 {sha256.lower()}, found {found}; fetch the file again, or set recognizer.sha256 "
             f"if this is the model you mean"
         )
@@ -111,7 +115,7 @@ def _session(path: str, data: bytes, providers: Sequence[str] | None) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors share no public base class
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
+        raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
 
 
 def _input_shape(path: str, session: Any) -> tuple[int, int]:
@@ -121,7 +125,7 @@ def _input_shape(path: str, session: Any) -> tuple[int, int]:
     square = len(shape) == 4 and shape[1] == 3 and isinstance(shape[2], int) and shape[2] == shape[3]
     if len(inputs) != 1 or not square:
         shown = ", ".join(f"{i.name} {i.shape}" for i in inputs)
-        raise ValueError(
+        raise ModelError(
             f"{path}: must take one input [batch, 3, S, S] with a fixed image size S; it takes {shown}; "
             f"export the model with its image size fixed"
         )

@@ -5,7 +5,7 @@ from hyperface.models.protocols import Generator, Recognizer
 
 
 def load_recognizer(config: RecognizerConfig) -> Recognizer:
-    """The recogniser whose hypersphere is packed. Raises ValueError for a wrong SHA-256, OSError for a missing file."""
+    """The recogniser whose hypersphere is packed. Raises ModelError for a file that is missing or another."""
     match config.kind:
         case "toy":
             from hyperface.models.toy import recognizer as toy

@@ -120,6 +120,17 @@ def test_verify_names_a_damaged_shard_and_only_repair_makes_it_again(finished: P
     assert shard.read_bytes() == whole
 
 
+def test_a_job_whose_workers_cannot_go_on_says_why(finished: Path, tmp_path: Path):
+    directory = Path(shutil.copytree(finished, tmp_path / "run"))
+    fingerprint = directory / "dataset/fingerprint.json"
+    fingerprint.write_text(json.dumps({**json.loads(fingerprint.read_text()), "generator": "another"}))
+    for marker in (directory / "dataset/_done").glob("*.json"):
+        marker.unlink()
+    refused = run("synthesize", *pipeline(directory)[1:])
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "generator: 'another' -> " in refused.stderr
+
+
 def test_an_unknown_key_exits_with_two_before_anything_is_written(tmp_path: Path):
     refused = run("pipeline", "jobs/configs/toy.yaml", f"run.dir={tmp_path / 'run'}", "packing.num_identites=3")
     assert refused.returncode == 2

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hyperface.models.arcface import ArcFaceRecognizer
+from hyperface.models.protocols import ModelError
 
 SIZE, DIM = 16, 6
 
@@ -94,7 +95,7 @@ def test_another_sha256_is_refused_naming_file_expected_and_found(tmp_path: Path
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"absent\.onnx"):
+    with pytest.raises(ModelError, match=r"absent\.onnx: cannot be read"):
         ArcFaceRecognizer(str(tmp_path / "absent.onnx"), "0" * 64)
 
 
