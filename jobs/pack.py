@@ -6,7 +6,6 @@ from jobs.start import start
 
 def main(config: Config) -> None:
     from cluster.packing import pack_stage
-
     from cluster.session import session
     from hyperface.run import open_run
 

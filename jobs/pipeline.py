@@ -5,11 +5,10 @@ from jobs.start import start
 
 
 def main(config: Config) -> None:
-    from cluster.packing import pack_stage
-    from cluster.synthesis import synthesize_stage
-
     from cluster.embedding import embed_stage
+    from cluster.packing import pack_stage
     from cluster.session import session
+    from cluster.synthesis import synthesize_stage
     from hyperface.run import DATASET, REPORT, open_run
     from jobs import report
 

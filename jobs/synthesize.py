@@ -5,9 +5,8 @@ from jobs.start import start
 
 
 def main(config: Config) -> None:
-    from cluster.synthesis import synthesize_stage
-
     from cluster.session import session
+    from cluster.synthesis import synthesize_stage
     from hyperface.run import open_run
 
     with session():
