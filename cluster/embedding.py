@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
 from hyperface import gallery
-from hyperface.config import Config
+from hyperface.config import Config, ConfigError
 from hyperface.embeddings import to_parquet
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
-from hyperface.models.protocols import Recognizer
-from hyperface.run import GALLERY, Run
+from hyperface.models.protocols import ModelError, Recognizer
+from hyperface.run import GALLERY, Run, RunError
+from hyperface.storage import StorageError
 
 PROGRESS_SECONDS = 2.0
 
@@ -30,8 +31,11 @@ class _Embedder:
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
         (piece,) = batch["piece"]
-        self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
-        faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
+        try:
+            self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
+            faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
+        except (ConfigError, ModelError, RunError, StorageError) as error:  # as an exception it would lose its type
+            return {"stop": [str(error)]}
         return {
             "key": [face.key for face in faces],
             "embedding": [face.embedding_D for face in faces],
@@ -73,10 +77,17 @@ def _embedded(config: Config) -> Iterator[EmbeddedFace]:
         gpus=config.embed.gpus_per_actor,
         failures=config.embed.max_failures,
     )
-    said = time.monotonic()
-    for done, batch in enumerate(rows.iter_batches(batch_size=None, batch_format="numpy"), start=1):
+    said, stop = time.monotonic(), ""
+    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
+    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+    for done, batch in enumerate(batches, start=1):
+        if "stop" in batch:
+            stop = str(batch["stop"][0])
+            break
         for values in zip(batch["key"], batch["embedding"], batch["digest"], batch["problem"], strict=True):
             yield EmbeddedFace(*values)
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"embed: {done}/{len(chunks)} chunks", flush=True)
+    if stop:
+        raise RunError(stop)

@@ -27,6 +27,7 @@ from hyperface.storage import Store, open_store
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
+_REPLACE = "copy it again, or take it out of embed.source"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,11 @@ def source_store(config: EmbedConfig, storage: StorageConfig) -> Store:
 
 
 def embed_chunk(chunk: Chunk, config: Config, recognizer: Recognizer) -> list[EmbeddedFace]:
-    """Read, check and embed the faces of a chunk; a face that fails is returned with its problem."""
+    """Read, check and embed the faces of a chunk; a face that fails is returned with its problem.
+
+    Raises:
+        RunError: an archive is truncated or foreign: how many faces it should have had, nobody can say.
+    """
     size, done = recognizer.image_size, []
     faces = (_checked(face, size) for face in read_chunk(chunk, config))
     while batch := list(itertools.islice(faces, config.embed.batch_size)):
@@ -117,7 +122,7 @@ def read_chunk(chunk: Chunk, config: Config) -> Iterator[Face]:
             case "parquet":
                 encoded = _parquet_rows(store, name)
             case _:
-                encoded = [(str(PurePosixPath(name).with_suffix("")), store.read(name))]
+                encoded = [(name, store.read(name))]
         yield from itertools.starmap(_decode, encoded)
 
 
@@ -125,15 +130,19 @@ def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
     """The gallery of all chunks: sorted by key, later duplicates taken out, at most `num_faces` (0: all)."""
     ordered = sorted(faces, key=lambda face: face.key)
     first_with: dict[str, str] = {}
+    keys: set[str] = set()
     sound, problems = [], []
     for face in ordered:
         original = first_with.setdefault(face.digest, face.key) if not face.problem else face.key
-        if face.problem:
+        if face.key in keys:
+            problems.append((face.key, "another face has this key"))
+        elif face.problem:
             problems.append((face.key, face.problem))
         elif original != face.key:
             problems.append((face.key, f"duplicate of {original}"))
         else:
             sound.append(face)
+        keys.add(face.key)
     sound = sound[: num_faces or None]
     vectors_ND = np.stack([face.embedding_D for face in sound]) if sound else np.empty((0, 0), np.float32)
     return Gallery(Embeddings([face.key for face in sound], vectors_ND), problems)
@@ -168,38 +177,36 @@ def _toy_faces(chunk: Chunk, config: Config) -> Iterator[Face]:
 
 def _tar_members(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
     """(key, encoded image) of every image member of a WebDataset shard; nothing is unpacked to disk."""
-    stem = str(PurePosixPath(name).with_suffix(""))
     try:
         with store.open(name) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
                     content = archive.extractfile(member)
                     assert content is not None
-                    yield f"{stem}/{PurePosixPath(member.name).with_suffix('')}", content.read()
-    except tarfile.TarError:
-        yield f"{stem}: not a complete tar archive", None
+                    yield f"{name}/{member.name}", content.read()
+    except tarfile.TarError as error:
+        raise RunError(f"{store.uri(name)}: is not a complete tar archive ({error}); {_REPLACE}") from error
 
 
 def _parquet_rows(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
     """(key, encoded image) of every row; column `image`: bytes or {bytes, path}; column `key` is optional."""
-    stem = str(PurePosixPath(name).with_suffix(""))
+    row = 0
     try:
         with store.open(name) as file:
             table = pq.ParquetFile(file)
             columns = [c for c in ("key", "image") if c in table.schema_arrow.names]
-            row = 0
             for batch in table.iter_batches(batch_size=FACES_PER_CHUNK, columns=columns):
                 for record in batch.to_pylist():
-                    image = record["image"]
-                    key = record.get("key", f"{row:07d}")
-                    yield f"{stem}/{key}", image["bytes"] if isinstance(image, dict) else image
+                    image, key = record["image"], record.get("key")
+                    data = image.get("bytes") if isinstance(image, dict) else image
+                    yield f"{name}/{row:07d}" if key is None else f"{name}/{key}", data
                     row += 1
-    except (pa.ArrowException, KeyError):
-        yield f"{stem}: not a Parquet file with a column `image`", None
+    except (pa.ArrowException, KeyError) as error:
+        raise RunError(f"{store.uri(name)}: is not a Parquet file with a column `image`; {_REPLACE}") from error
 
 
 def _decode(key: str, encoded: bytes | None) -> Face:
-    if encoded is None:
+    if not isinstance(encoded, bytes):
         return Face(key, None, problem="unreadable")
     try:
         with Image.open(io.BytesIO(encoded)) as image:

@@ -131,6 +131,20 @@ def test_a_job_whose_workers_cannot_go_on_says_why(finished: Path, tmp_path: Pat
     assert "generator: 'another' -> " in refused.stderr
 
 
+def test_an_embed_worker_that_cannot_go_on_says_why(tmp_path: Path):
+    """And a first attempt that made nothing does not bind the directory to its configuration."""
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces/a.png").write_bytes(b"")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"another file")
+    wrong = ("recognizer.kind=onnx", f"recognizer.path={model}", f"recognizer.sha256={'0' * 64}")
+    refused = run("embed", *pipeline(tmp_path / "run")[1:], f"embed.source={tmp_path / 'faces'}", *wrong)
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    assert f"error: {model}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert run("embed", *pipeline(tmp_path / "run")[1:]).returncode == 0
+
+
 def test_an_unknown_key_exits_with_two_before_anything_is_written(tmp_path: Path):
     refused = run("pipeline", "jobs/configs/toy.yaml", f"run.dir={tmp_path / 'run'}", "packing.num_identites=3")
     assert refused.returncode == 2

@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_gives_one_embedding_a_face_in_the_order_of_keys(folder: Path):
     _, faces = faces_of(folder)
     made = gallery.assemble(faces, 0)
-    assert made.embeddings.names == ["a", "b/c"]
+    assert made.embeddings.names == ["a.png", "b/c.png"]
     assert made.problems == []
     np.testing.assert_allclose(made.embeddings.vectors_ND, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
@@ -68,19 +68,19 @@ def test_every_kind_of_bad_face_is_named_and_the_rest_goes_on(folder: Path):
     (folder / "h.png").write_bytes(png(255, 0, 0))
     _, faces = faces_of(folder)
     made = gallery.assemble(faces, 0)
-    assert made.embeddings.names == ["a", "b/c"]
+    assert made.embeddings.names == ["a.png", "b/c.png"]
     reasons = dict(made.problems)
-    assert reasons["d"] == reasons["e"] == "unreadable"
-    assert reasons["f"] == "wrong shape 9x9, the recogniser takes 8x8"
-    assert reasons["g"] == "no embedding (NaN or zero)"
-    assert reasons["h"] == "duplicate of a"
+    assert reasons["d.png"] == reasons["e.png"] == "unreadable"
+    assert reasons["f.png"] == "wrong shape 9x9, the recogniser takes 8x8"
+    assert reasons["g.png"] == "no embedding (NaN or zero)"
+    assert reasons["h.png"] == "duplicate of a.png"
 
 
 def test_too_many_bad_faces_stop_the_job_with_the_list(folder: Path):
     (folder / "d.png").write_bytes(b"no image")
     made = gallery.assemble(faces_of(folder)[1], 0)
     gallery.refuse_bad(made, max_bad_fraction=0.34)
-    with pytest.raises(RunError, match=r"1 of 3 faces.*embed\.max_bad_fraction=0\.3 .*\n  d: unreadable"):
+    with pytest.raises(RunError, match=r"1 of 3 faces.*embed\.max_bad_fraction=0\.3 .*\n  d\.png: unreadable"):
         gallery.refuse_bad(made, max_bad_fraction=0.3)
 
 
@@ -90,10 +90,11 @@ def test_a_webdataset_shard_is_read_and_a_truncated_one_is_named(tmp_path: Path)
             member = tarfile.TarInfo(f"{key}.png")
             member.size = len(png(*colour))
             archive.addfile(member, io.BytesIO(png(*colour)))
-    (tmp_path / "broken.tar").write_bytes((tmp_path / "faces.tar").read_bytes()[:560])
     made = gallery.assemble(faces_of(tmp_path)[1], 0)
-    assert [name for name in made.embeddings.names if str(name).startswith("faces")] == ["faces/0", "faces/1"]
-    assert any(key.startswith("broken") for key, _ in made.problems)
+    assert made.embeddings.names == ["faces.tar/0.png", "faces.tar/1.png"]
+    (tmp_path / "broken.tar").write_bytes((tmp_path / "faces.tar").read_bytes()[:560])
+    with pytest.raises(RunError, match=r"broken\.tar: is not a complete tar archive"):
+        faces_of(tmp_path)
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -103,17 +104,29 @@ def test_a_parquet_file_is_read_with_or_without_keys(tmp_path: Path, nested: boo
     table = pa.table({"image": column} | ({"key": ["x", "y"]} if nested else {}))
     pq.write_table(table, tmp_path / "part.parquet")
     made = gallery.assemble(faces_of(tmp_path)[1], 0)
-    assert made.embeddings.names == (["part/x", "part/y"] if nested else ["part/0000000", "part/0000001"])
+    assert made.embeddings.names == (
+        [f"part.parquet/{key}" for key in (["x", "y"] if nested else ["0000000", "0000001"])]
+    )
 
 
 def test_a_foreign_parquet_file_is_named(tmp_path: Path):
     pq.write_table(pa.table({"other": [1]}), tmp_path / "part.parquet")
+    with pytest.raises(RunError, match=r"part\.parquet: is not a Parquet file with a column `image`"):
+        faces_of(tmp_path)
+
+
+def test_rows_without_bytes_or_with_a_key_twice_are_named(tmp_path: Path):
+    keys = ["x", "x", None, "z"]
+    images = [png(255, 0, 0), png(0, 255, 0), png(0, 0, 255), None]
+    pq.write_table(pa.table({"image": images, "key": keys}), tmp_path / "part.parquet")
     made = gallery.assemble(faces_of(tmp_path)[1], 0)
-    assert made.problems == [("part: not a Parquet file with a column `image`", "unreadable")]
+    assert made.embeddings.names == ["part.parquet/0000002", "part.parquet/x"]
+    expected = [("part.parquet/x", "another face has this key"), ("part.parquet/z", "unreadable")]
+    assert made.problems == expected
 
 
 def test_num_faces_takes_the_first_of_the_source(folder: Path):
-    assert gallery.assemble(faces_of(folder, num_faces=1)[1], 1).embeddings.names == ["a"]
+    assert gallery.assemble(faces_of(folder, num_faces=1)[1], 1).embeddings.names == ["a.png"]
 
 
 def test_an_empty_source_says_what_it_wants(tmp_path: Path):
