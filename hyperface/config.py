@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -173,7 +174,10 @@ class Config:
 def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     """(key, holds, rule) for every rule that a type cannot express."""
     yield "run.dir", bool(c.run.dir), "is required: a local directory or s3://bucket/prefix, e.g. run.dir=runs/demo"
-    yield "run.seed", c.run.seed >= 0, "must be at least 0"
+    yield "run.seed", 0 <= c.run.seed < 2**63, "must be at least 0 and below 2^63"
+    web = ("http://", "https://")
+    endpoint = not c.storage.endpoint_url or c.storage.endpoint_url.startswith(web)
+    yield "storage.endpoint_url", endpoint, "must begin with http:// or https://, or be empty for the AWS default"
     yield "cluster.num_cpus", c.cluster.num_cpus >= 0, "must be at least 0 (0: all)"
     onnx = c.recognizer.kind == "onnx"
     yield "recognizer.path", bool(c.recognizer.path) or not onnx, "is required when recognizer.kind=onnx"
@@ -235,6 +239,8 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
             raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
         merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
         config = OmegaConf.to_object(merged)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path or overrides}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or path}: {str(error.msg or error).splitlines()[0]}") from error
     except OSError as error:
@@ -283,8 +289,15 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def from_yaml(text: str) -> Config:
-    """Read what `to_yaml` wrote."""
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
+    """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
+    try:
+        given = OmegaConf.create(text)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    missing = [section.name for section in fields(Config) if section.name not in given]
+    if missing:
+        raise ConfigError(f"the sections {', '.join(missing)} are missing")
     assert isinstance(config, Config)
     return config
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
-from hyperface.storage import Store, open_store
+from hyperface.storage import StorageError, Store, open_store
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -77,19 +77,32 @@ def open_run(config: Config) -> Run:
     """Create the run directory, or open it for the same configuration.
 
     Raises:
-        ConfigError: the directory belongs to a run whose configuration writes other bytes; names the keys.
-        StorageError: it cannot be read or written.
+        ConfigError: the directory holds results of a configuration that writes other bytes; names the keys.
+        StorageError: it cannot be read or written, or the store lets a second writer win.
     """
     run = Run(open_store(config.run.dir, config.storage), config)
-    if not run.store.put_new(CONFIG, configuration.to_yaml(config).encode()):
+    text = configuration.to_yaml(config).encode()
+    if run.store.put_new(CONFIG, text):
+        if run.store.put_new(CONFIG, text):
+            raise StorageError(
+                f"{run}: the store ignores If-None-Match, so two jobs could overwrite each other; upgrade it"
+            )
+    else:
         recorded = configuration.identity(recorded_config(run.store))
         changed = configuration.differences(recorded, configuration.identity(config))
-        if changed:
+        if changed and _is_begun(run.store):
             advice = "resume with the recorded values, or choose another run.dir"
             raise ConfigError(f"{run}: belongs to another configuration ({advice}):\n  " + "\n  ".join(changed))
+        if changed:
+            run.store.put(CONFIG, text)
     if not run.store.exists(PROVENANCE):
         run.store.put_new(PROVENANCE, to_json(provenance(config)))
     return run
+
+
+def _is_begun(store: Store) -> bool:
+    """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
+    return any(name not in (CONFIG, PROVENANCE) and not name.startswith("records/") for name in store.list())
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:
@@ -105,8 +118,11 @@ def existing_run(directory: str, storage: configuration.StorageConfig | None = N
 
 
 def recorded_config(store: Store) -> Config:
-    """The configuration written in the run directory."""
-    return configuration.from_yaml(store.read(CONFIG).decode())
+    """The configuration written in the run directory. Raises RunError when it cannot be read."""
+    try:
+        return configuration.from_yaml(store.read(CONFIG).decode())
+    except ValueError as error:
+        raise RunError(f"{store.uri(CONFIG)}: is not the configuration of a run ({error}); restore the file") from error
 
 
 def provenance(config: Config) -> dict[str, Any]:

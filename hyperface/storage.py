@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 from hyperface import config as configuration
 
+_NO_BUCKET = "bucket does not exist"
+
 
 class StorageError(OSError):
     """Bytes that cannot be listed, read or written. The message names the URI, what happened and the fix."""
@@ -205,7 +207,13 @@ class S3Store(Store):
     def _put(self, name: str, data: bytes, **condition: str) -> None:
         bucket, _, key = self.uri(name).removeprefix("s3://").partition("/")
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, ContentMD5=md5, **condition)
+        try:
+            self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, ContentMD5=md5, **condition)
+        except FileNotFoundError as error:
+            if _NO_BUCKET in str(error):
+                raise
+            fix = "check that storage.endpoint_url is an S3 endpoint and that the bucket exists"
+            raise StorageError(f"{self.uri(name)}: the endpoint answers 404 to a write; {fix}") from error
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Iterator[None]:
@@ -215,7 +223,7 @@ class S3Store(Store):
         except StorageError:
             raise
         except Exception as error:  # botocore's errors share no base class with the network's
-            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
+            if isinstance(error, FileNotFoundError) and _NO_BUCKET not in str(error):
                 raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
             raise StorageError(f"{self.uri(name)}: {_s3_advice(error)}") from error
 

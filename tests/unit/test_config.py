@@ -38,6 +38,8 @@ def test_a_value_of_the_wrong_type_names_the_key():
         ("embed.max_bad_fraction=2", "embed.max_bad_fraction must be between 0 and 1"),
         ("embed.num_actors=-1", "embed.num_actors must be at least 0"),
         ("recognizer.kind=onnx", "recognizer.path is required"),
+        ("run.seed=9223372036854775808", "run.seed must be at least 0 and below 2^63"),
+        ("storage.endpoint_url=notaurl", "storage.endpoint_url must begin with http://"),
         ("dataset.jpeg_quality=0", "dataset.jpeg_quality must be between 1 and 100"),
     ],
 )
@@ -57,6 +59,14 @@ def test_every_broken_rule_is_named_at_once():
 def test_an_override_without_a_value_says_how_to_write_one():
     with pytest.raises(ConfigError, match="key=value"):
         config.load(None, ["run.dir"])
+
+
+def test_text_that_is_not_yaml_is_refused(tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("a: [b")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: is not YAML"):
+        config.load(str(tmp_path / "bad.yaml"), [RUN])
+    with pytest.raises(ConfigError, match="is not YAML"):
+        config.load(None, [RUN, "packing.alpha=[1"])
 
 
 def test_a_missing_or_shapeless_file_is_refused(tmp_path: Path):

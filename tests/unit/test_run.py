@@ -7,7 +7,7 @@ import pytest
 
 from hyperface import config
 from hyperface.config import ConfigError
-from hyperface.run import CONFIG, PROVENANCE, existing_run, open_run
+from hyperface.run import CONFIG, GALLERY, PROVENANCE, RunError, existing_run, open_run
 
 
 def loaded(tmp_path: Path, *overrides: str) -> config.Config:
@@ -27,13 +27,26 @@ def test_the_same_configuration_opens_it_again_whatever_its_knobs(tmp_path: Path
 
 
 def test_a_configuration_that_writes_other_bytes_is_refused_by_key(tmp_path: Path):
-    open_run(loaded(tmp_path))
+    open_run(loaded(tmp_path)).store.put(GALLERY, b"")
     before = (tmp_path / "run" / CONFIG).read_bytes()
     with pytest.raises(ConfigError) as error:
         open_run(loaded(tmp_path, "packing.alpha=0.7", "dataset.format=parquet"))
     assert "dataset.format: 'webdataset' -> 'parquet'" in str(error.value)
     assert "packing.alpha: 0.5 -> 0.7" in str(error.value)
     assert (tmp_path / "run" / CONFIG).read_bytes() == before
+
+
+def test_a_first_attempt_that_made_nothing_binds_nobody_to_its_typos(tmp_path: Path):
+    open_run(loaded(tmp_path, "packing.alpha=5")).record("embed", [{"event": "problem"}])
+    run = open_run(loaded(tmp_path))
+    assert existing_run(str(run)).config.packing.alpha == 0.5
+
+
+@pytest.mark.parametrize("text", ["", "run: {dir: x}", "run: [", "run: {no_such_key: 1}"])
+def test_a_damaged_configuration_of_a_run_is_named(tmp_path: Path, text: str):
+    open_run(loaded(tmp_path)).store.put(CONFIG, text.encode())
+    with pytest.raises(RunError, match=r"config\.yaml: is not the configuration of a run"):
+        existing_run(str(tmp_path / "run"))
 
 
 def test_a_directory_without_a_run_is_named(tmp_path: Path):
