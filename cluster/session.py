@@ -29,7 +29,7 @@ def connect(config: ClusterConfig) -> None:
     """Connect when a stage first needs Ray: a finished run is seen to be finished without it.
 
     `cluster.address` or RAY_ADDRESS (set by `ray job submit`) names a running cluster; without either a Ray on loopback
-    starts in this process and ends with it.
+    starts in this process and ends with it. Ray's own ports listen on every interface; the token keeps others out.
     """
     if ray.is_initialized():
         return

@@ -66,7 +66,8 @@ class _Renderer:
         except StorageError as error:
             return {"stop": str(error), "refused": False}
         except Exception as error:  # one shard's failure is the job's at its end, not the other shards'
-            traceback.print_exc()
+            if not isinstance(error, OWN_ERRORS):
+                traceback.print_exc()
             return {"shard": shard, "failed": _one_line(error)}
 
     def _start(self) -> ShardMaker:
@@ -179,7 +180,7 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
         run.record("synthesis", events)
     if failed:
         lines = [f"shard {row['shard']}: {row['failed']}" for row in failed]
-        advice = "the others are done; the same command tries these again"
+        advice = "the others are done; the same command goes on"
         raise RunError(_listed(f"{run}: {len(failed)} of {len(todo)} shards failed, {advice}", lines))
     return images
 

@@ -1,7 +1,8 @@
 """Is a dataset whole? Every problem is one line that names the file."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from hyperface.config import Config
 from hyperface.dataset import fingerprint, index, jpeg, reading
@@ -10,14 +11,14 @@ from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
-from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
+from hyperface.run import DATA_CARD, INDEX, REFERENCES, Run, RunError, to_json
 from hyperface.storage import Store
 
 
 def verify(run: Run, *, deep: bool) -> list[str]:
     """Everything that is wrong with the run's dataset; none for a finished, whole one.
 
-    Checks every marker against the plan, the sizes of its files, strange files, the index and the data card. `deep`
+    Checks every marker against the plan, the sizes of its files, strange files, the index and the references. `deep`
     also reads every shard: hash, rows, keys, labels, seeds, cosines, and decodes every image.
     """
     plan, kinds = planned(run.config), planned_formats(run.config)
@@ -38,6 +39,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     if not found.missing and not found.damaged:
         built = to_json(index.build(plan, kinds, found.markers, expected))
         problems += _index_problems(run.store, found, built)
+    problems += _references_problems(run.store, parts)
     return problems
 
 
@@ -47,6 +49,13 @@ def _index_problems(store: Store, found: Survey, built: bytes) -> Iterator[str]:
             yield f"{store.uri(name)}: is missing; run the synthesize job again"
     if INDEX in found.listing and store.read(INDEX) != built:
         yield f"{store.uri(INDEX)}: does not say what the markers say; run the synthesize job again"
+
+
+def _references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]:
+    if not store.exists(REFERENCES):
+        yield f"{store.uri(REFERENCES)}: is missing; the images cannot be compared with what they were drawn from"
+    elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts[REFERENCES]:
+        yield f"{store.uri(REFERENCES)}: is not the file that the images were drawn from; restore it"
 
 
 def shard_problems(store: Store, plan: Plan, marker: Marker, config: Config) -> Iterator[str]:

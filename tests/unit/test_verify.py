@@ -14,7 +14,7 @@ from hyperface.dataset import jpeg, parquet, read_shards, verify, webdataset
 from hyperface.dataset.commit import record
 from hyperface.dataset.marker import from_bytes, to_bytes
 from hyperface.dataset.schema import Sample
-from hyperface.run import Run, existing_run
+from hyperface.run import REFERENCES, Run, existing_run
 
 PARQUET, TAR = "dataset/parquet/shard-000001.parquet", "dataset/webdataset/shard-000001.tar"
 DONE = "dataset/_done/shard-000001.json"
@@ -204,3 +204,11 @@ def test_reading_a_damaged_dataset_names_the_file(run: Run):
 
 def test_stored_images_decode_to_the_generators_size(run: Run):
     assert all(jpeg.decode(data).shape == (16, 16, 3) for shard in read_shards(run) for data in shard.jpegs)
+
+
+def test_lost_or_other_references_are_named(run: Run):
+    whole = run.store.read(REFERENCES)
+    run.store.put(REFERENCES, whole + b"x")
+    assert any("is not the file that the images were drawn from" in problem for problem in verify(run, deep=False))
+    run.store.delete(REFERENCES)
+    assert any(f"{REFERENCES}: is missing" in problem for problem in verify(run, deep=False))
