@@ -34,36 +34,22 @@ def permute(positions_P: NDArray[np.int64], count: int, seed: int) -> NDArray[np
     A balanced Feistel network on the next even number of bits, walked along its cycle until the value falls into the
     range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002): at most 4 walks on average.
     """
-    return _walk(positions_P, count, seed, inverse=False)
-
-
-def unpermute(numbers_P: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """The inverse of `permute`: the position of each image."""
-    return _walk(numbers_P, count, seed, inverse=True)
-
-
-def _walk(values_P: NDArray[np.int64], count: int, seed: int, *, inverse: bool) -> NDArray[np.int64]:
-    assert len(values_P) == 0 or (values_P.min() >= 0 and values_P.max() < count), (values_P, count)
+    assert len(positions_P) == 0 or (positions_P.min() >= 0 and positions_P.max() < count), (positions_P, count)
     half_bits = max(1, ((count - 1).bit_length() + 1) // 2)
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8 * ROUNDS, person=b"hyperface order").digest()
     keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
-    out_P = _feistel(values_P.astype(np.uint64), half_bits, keys, inverse)
+    out_P = _feistel(positions_P.astype(np.uint64), half_bits, keys)
     while len(outside := np.flatnonzero(out_P >= count)):
-        out_P[outside] = _feistel(out_P[outside], half_bits, keys, inverse)
+        out_P[outside] = _feistel(out_P[outside], half_bits, keys)
     return out_P.astype(np.int64)
 
 
-def _feistel(
-    values_P: NDArray[np.uint64], half_bits: int, keys: NDArray[np.uint64], inverse: bool
-) -> NDArray[np.uint64]:
-    """A bijection of [0, 4^half_bits); its inverse runs the rounds backwards."""
+def _feistel(values_P: NDArray[np.uint64], half_bits: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bijection of [0, 4^half_bits)."""
     bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = values_P >> bits, values_P & mask
-    for round_key in keys[::-1] if inverse else keys:
-        if inverse:
-            left, right = right ^ (_mix(left, round_key) & mask), left
-        else:
-            left, right = right, left ^ (_mix(right, round_key) & mask)
+    for round_key in keys:
+        left, right = right, left ^ (_mix(right, round_key) & mask)
     return (left << bits) | right
 
 
@@ -106,9 +92,3 @@ class Plan:
     def keys(self, shard: int) -> list[str]:
         """The keys planned for a shard, in the order of its rows."""
         return [key(int(i), int(j)) for i, j in zip(*self.shard(shard), strict=True)]
-
-    def locate(self, identity: int, image: int) -> tuple[int, int]:
-        """(shard, planned row) of an image. Rejects before it in the shard move it up by one row each."""
-        number = np.array([identity * self.images_per_identity + image])
-        position = int(unpermute(number, self.num_images, self.seed)[0])
-        return divmod(position, self.images_per_shard)
