@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -237,7 +237,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         given = OmegaConf.load(path) if path else OmegaConf.create()
         if not OmegaConf.is_dict(given):
             raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
-        merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), given, _from_words(overrides))
         config = OmegaConf.to_object(merged)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path or overrides}: is not YAML: {' '.join(str(error).split())}") from error
@@ -250,6 +250,18 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _from_words(overrides: Sequence[str]) -> DictConfig:
+    """The `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
+    defaults, given = flat(Config()), OmegaConf.create()
+    for word in overrides:
+        key, _, text = word.partition("=")
+        if isinstance(defaults.get(key), str):
+            OmegaConf.update(given, key, text)
+        else:
+            given.merge_with_dotlist([word])
+    return given
 
 
 def check(config: Config) -> None:

@@ -28,7 +28,7 @@ def exit_code(call: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, ConfigError):
                 print(f"error: {cause}", file=sys.stderr)

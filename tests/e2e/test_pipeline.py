@@ -137,7 +137,7 @@ def test_an_embed_worker_that_cannot_go_on_says_why(tmp_path: Path):
     (tmp_path / "faces/a.png").write_bytes(b"")
     model = tmp_path / "model.onnx"
     model.write_bytes(b"another file")
-    wrong = ("recognizer.kind=onnx", f"recognizer.path={model}", f"recognizer.sha256={'ab' * 32}")
+    wrong = ("recognizer.kind=onnx", f"recognizer.path={model}", f"recognizer.sha256={'0' * 64}")
     refused = run("embed", *pipeline(tmp_path / "run")[1:], f"embed.source={tmp_path / 'faces'}", *wrong)
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert f"error: {model}" in refused.stderr

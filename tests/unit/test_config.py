@@ -61,6 +61,11 @@ def test_an_override_without_a_value_says_how_to_write_one():
         config.load(None, ["run.dir"])
 
 
+def test_text_on_the_command_line_is_never_read_as_a_number():
+    made = config.load(None, ["run.dir=007", f"recognizer.sha256={'0' * 64}", "recognizer.path=1e3"])
+    assert (made.run.dir, made.recognizer.sha256, made.recognizer.path) == ("007", "0" * 64, "1e3")
+
+
 def test_text_that_is_not_yaml_is_refused(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("a: [b")
     with pytest.raises(ConfigError, match=r"bad\.yaml: is not YAML"):
