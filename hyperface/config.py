@@ -108,6 +108,8 @@ class PackingConfig:
     """GPUs that each packing worker reserves; above 0 the all-gather runs on NCCL, else on gloo."""
     max_failures: int = knob(3)
     """Worker failures after which packing gives up; each restarts from the last checkpoint."""
+    first_identity: int = 0
+    """Number of the first identity; the others follow. Above 0: the run adds to a dataset that has those below it."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,10 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "embed.batch_size", c.embed.batch_size >= 1, "must be at least 1"
     yield "embed.max_bad_fraction", 0 <= c.embed.max_bad_fraction <= 1, "must be between 0 and 1"
     yield "packing.num_identities", c.packing.num_identities >= 2, "must be at least 2: one identity has no neighbour"
+    first = c.packing.first_identity
+    yield "packing.first_identity", first >= 0, "must be at least 0"
+    rule = f"plus packing.first_identity={first} must not exceed 10000000: a key gives an identity 7 digits"
+    yield "packing.num_identities", first + c.packing.num_identities <= 10_000_000, rule
     if toy:
         enough = c.embed.num_faces >= c.packing.num_identities
         rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"

@@ -29,6 +29,8 @@ def test_a_value_of_the_wrong_type_names_the_key():
     [
         ("packing.num_identities=1", "packing.num_identities must be at least 2"),
         ("packing.num_identities=5000", "must not exceed embed.num_faces=2000"),
+        ("packing.first_identity=-1", "packing.first_identity must be at least 0; it is -1"),
+        ("packing.first_identity=9999001", "plus packing.first_identity=9999001 must not exceed 10000000"),
         ("packing.alpha=-0.1", "packing.alpha must be at least 0"),
         ("packing.alpha=.nan", "packing.alpha must be at least 0"),
         ("packing.learning_rate=.inf", "packing.learning_rate must be a finite number"),
@@ -85,6 +87,17 @@ def test_a_missing_or_shapeless_file_is_refused(tmp_path: Path):
 def test_what_is_written_reads_back_equal():
     made = config.load(str(ROOT / "jobs/configs/toy.yaml"), [RUN, "packing.alpha=0.25", "dataset.format=parquet"])
     assert config.from_yaml(config.to_yaml(made)) == made
+
+
+def test_the_last_identity_may_be_the_last_that_a_key_can_number():
+    assert config.load(None, [RUN, "packing.first_identity=9999000"]).packing.first_identity == 9_999_000
+
+
+def test_a_configuration_recorded_before_a_key_existed_is_that_of_its_default():
+    made = config.load(None, [RUN])
+    recorded = config.to_yaml(made).replace("  first_identity: 0\n", "")
+    assert "first_identity" not in recorded
+    assert config.identity(config.from_yaml(recorded)) == config.identity(made)
 
 
 def test_knobs_do_not_belong_to_the_identity_of_a_run():
