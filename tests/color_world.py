@@ -70,8 +70,8 @@ def references(count: int, seed: int = 0) -> NDArray[np.float32]:
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
-def put_references(store: Store, vectors: NDArray[np.float32]) -> None:
-    store.put(REFERENCES, to_parquet("identity", Embeddings(list(range(len(vectors))), vectors)))
+def put_references(store: Store, vectors: NDArray[np.float32], first: int = 0) -> None:
+    store.put(REFERENCES, to_parquet("identity", Embeddings(list(range(first, first + len(vectors))), vectors)))
 
 
 def color_config(directory: Path | str, *overrides: str) -> Config:
@@ -85,7 +85,8 @@ def color_run(directory: Path | str, *overrides: str, store: Store | None = None
     """A packed run of the small world, ready for synthesis; `store` in place of the one the configuration opens."""
     run = open_run(color_config(directory, *overrides))
     if not run.store.exists(REFERENCES):
-        put_references(run.store, references(run.config.packing.num_identities))
+        packing = run.config.packing
+        put_references(run.store, references(packing.num_identities), packing.first_identity)
     return replace(run, store=store) if store else run
 
 

@@ -35,7 +35,7 @@ reference for each image (Algorithm 3).
 | draws | {index["draws"]}, of which {index["redraws"]} were repeats and {index["errors"]} failed |
 | mean cosine of an image to its reference | {index["mean_cosine"]:.4f} (gate: {config.synthesis.min_cosine}) |
 | size | {index["bytes"]} bytes in {len(index["shards"])} shards |
-
+{_grown(index)}
 The cosine is measured by the recogniser whose sphere was packed, on the stored JPEG. It says that the generator obeyed,
 not that another network tells the identities apart: that needs an independent judge, see the run's report.
 
@@ -82,6 +82,17 @@ configs:
   - split: train
     path: {kind}/*.{SUFFIX[kind]}
 ---"""
+
+
+def _grown(index: Mapping[str, Any]) -> str:
+    """How a part by which a dataset grew is used; nothing for a dataset that begins at identity 0."""
+    first = index["first_identity"]
+    if first == 0:
+        return ""
+    return f"""
+This part adds the identities {first} to {first + index["identities"] - 1} to a dataset that holds the identities below
+{first}: give a loader the shards of both, in mixed order, as one dataset; no key and no label is in both.
+"""
 
 
 def _loading(kinds: list[str], num_shards: int) -> str:

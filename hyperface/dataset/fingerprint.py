@@ -17,7 +17,10 @@ LAYOUT = 1
 
 
 def chosen(config: Config, references: str) -> dict[str, Any]:
-    """{name: value} of what decides the bytes and is known without the models; `references` is a SHA-256 in hex."""
+    """{name: value} of what decides the bytes and is known without the models; `references` is a SHA-256 in hex.
+
+    The identities and their numbers are in the references' file, and with its hash in here.
+    """
     keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(SECTIONS)}
     return {**keys, REFERENCES: references, "layout": LAYOUT}
 

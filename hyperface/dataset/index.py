@@ -21,6 +21,7 @@ def build(plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], di
     return {
         "formats": list(kinds),
         "fingerprint": digest,
+        "first_identity": plan.first_identity,
         "identities": plan.num_identities,
         "images_per_identity": plan.images_per_identity,
         "planned_images": plan.num_images,

@@ -1,7 +1,8 @@
 """Which images a shard holds, and with which seed each is drawn: plain functions of (seed, numbers), no state.
 
-Images are numbered `identity * images_per_identity + image` and dealt to shards in a global seeded permutation, because
-a trainer that shuffles in a buffer over identity-sorted shards learns badly. The permutation is computed, not stored: a
+Images are numbered `row * images_per_identity + image`, where `row` counts the identities of the plan from 0, and dealt
+to shards in a global seeded permutation, because a trainer that shuffles in a buffer over identity-sorted shards learns
+badly. The permutation is computed, not stored: a
 worker finds the images of its shard from the plan and the shard's number alone.
 
 P: positions in the dataset or numbers of images, R: rows of one shard.
@@ -63,12 +64,14 @@ def _mix(values_P: NDArray[np.uint64], round_key: np.uint64) -> NDArray[np.uint6
 
 @dataclass(frozen=True)
 class Plan:
-    """The images of a dataset and their order. All numbers are at least 1, the seed at least 0."""
+    """The images of a dataset and their order. Counts are at least 1, the seed and the first identity at least 0."""
 
     seed: int
     num_identities: int
     images_per_identity: int
     images_per_shard: int
+    first_identity: int = 0
+    """Above 0 in a part by which a dataset grew: it holds `first_identity` to `first_identity + num_identities - 1`."""
 
     @property
     def num_images(self) -> int:
@@ -87,7 +90,7 @@ class Plan:
         assert 0 <= shard < self.num_shards, (shard, self)
         first = shard * self.images_per_shard
         numbers_R = permute(np.arange(first, first + self.rows(shard)), self.num_images, self.seed)
-        return numbers_R // self.images_per_identity, numbers_R % self.images_per_identity
+        return self.first_identity + numbers_R // self.images_per_identity, numbers_R % self.images_per_identity
 
     def keys(self, shard: int) -> list[str]:
         """The keys planned for a shard, in the order of its rows."""

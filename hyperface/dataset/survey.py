@@ -38,9 +38,12 @@ class Survey:
 
 def planned(config: Config) -> Plan:
     """The plan that a configuration asks for."""
-    synthesis = config.synthesis
     return Plan(
-        config.run.seed, config.packing.num_identities, synthesis.images_per_identity, synthesis.images_per_shard
+        seed=config.run.seed,
+        num_identities=config.packing.num_identities,
+        images_per_identity=config.synthesis.images_per_identity,
+        images_per_shard=config.synthesis.images_per_shard,
+        first_identity=config.packing.first_identity,
     )
 
 

@@ -73,7 +73,7 @@ def sampled_identities(run: Run) -> list[int]:
     """Whole identities, evenly spread over all, with about `report.max_images` images together."""
     config = run.config
     wanted = max(2, config.report.max_images // config.synthesis.images_per_identity)
-    return evenly(config.packing.num_identities, wanted)
+    return [config.packing.first_identity + i for i in evenly(config.packing.num_identities, wanted)]
 
 
 def evenly(count: int, wanted: int) -> list[int]:
@@ -161,7 +161,8 @@ def _measure(
     judged_ND = embed(images.jpegs, judge) if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
     by_judge = separation.of_images(judged_ND, images.identities_N, CLOSEST_PAIRS) if judge else None
-    to_reference_N = (own_ND * references.vectors_ND[images.identities_N]).sum(axis=1)
+    rows_N = images.identities_N - run.config.packing.first_identity
+    to_reference_N = (own_ND * references.vectors_ND[rows_N]).sum(axis=1)
     to_gallery_N = separation.nearest_of(references.vectors_ND, gallery.vectors_ND)
     numbers = {
         "references": {

@@ -231,8 +231,10 @@ def _counts(r: Records) -> str:
     index = r.index
     short = len(index["shortfall"])
     files = sum(len(shard["files"]) for shard in index["shards"])
+    first = r.config.packing.first_identity
     rows = [
         ("Identities", e.count(index["identities"])),
+        ("Numbers of the identities", f"{first} to {first + index['identities'] - 1}"),
         ("Identities with rejected images", e.count(short)),
         ("Images planned", e.count(index["planned_images"])),
         ("Images stored", e.count(index["images"])),

@@ -89,17 +89,17 @@ def render_shard(
         RenderError: the first attempt failed for every image with an error.
     """
     identities_R, images_R = plan.shard(shard)
+    references_Rd = references_Nd[identities_R - plan.first_identity]
     names = [(int(i), int(j)) for i, j in zip(identities_R, images_R, strict=True)]
     drawing, pending = _Drawing(), list(range(len(names)))
     for attempt in range(gate.max_attempts):
         for begin in range(0, len(pending), gate.batch_size):
             rows = pending[begin : begin + gate.batch_size]
             seeds = [image_seed(plan.seed, *names[row], attempt) for row in rows]
-            references_Bd = references_Nd[[names[row][0] for row in rows]]
-            drawn = _draw(drawing, rows, seeds, references_Bd, generator, gate)
+            drawn = _draw(drawing, rows, seeds, references_Rd[rows], generator, gate)
             for row, seed, stored, embedding_d in _measured(drawing, rows, seeds, drawn, recognizer):
                 identity, image = names[row]
-                cosine = round(float(embedding_d @ references_Nd[identity]), 6)
+                cosine = round(float(embedding_d @ references_Rd[row]), 6)
                 drawing.best_cosine[row] = max(cosine, drawing.best_cosine.get(row, -2.0))
                 if cosine >= gate.min_cosine:
                     sample = Sample(key(identity, image), identity, image, stored, seed, attempt, cosine, embedding_d)

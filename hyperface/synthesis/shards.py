@@ -27,7 +27,7 @@ from hyperface.synthesis.render import Gate, RenderedShard, render_shard
 
 @dataclass(frozen=True)
 class References:
-    """The packed identities: row i is the reference embedding of identity i."""
+    """The packed identities: row i is the reference embedding of identity `packing.first_identity` + i."""
 
     vectors_Nd: NDArray[np.float32]
     sha256: str
@@ -39,16 +39,17 @@ def read_references(run: Run) -> References:
 
     Raises:
         RunError: there is none.
-        EmbeddingError: not readable, NaN, not of norm 1, or not the configured identities 0, 1, 2...
+        EmbeddingError: not readable, NaN, not of norm 1, or not the configured identities in order.
     """
-    name, wanted = REFERENCES, run.config.packing.num_identities
+    name, first, count = REFERENCES, run.config.packing.first_identity, run.config.packing.num_identities
     if not run.store.exists(name):
         raise RunError(f"{run.store.uri(name)}: there are no references yet; run the pack job first")
     table = embeddings.read(run.store, name, "identity")
-    if table.names != list(range(wanted)):
+    if table.names != list(range(first, first + count)):
         raise EmbeddingError(
-            f"{run.store.uri(name)}: must hold the identities 0 to {wanted - 1} (packing.num_identities={wanted}) in "
-            f"order; it has {len(table.names)} rows; run the pack job again"
+            f"{run.store.uri(name)}: must hold the identities {first} to {first + count - 1} in order "
+            f"(packing.first_identity={first}, packing.num_identities={count}); it has {len(table.names)} rows, "
+            f"{table.names[0]} to {table.names[-1]}; run the pack job again"
         )
     return References(table.vectors_ND, hashlib.sha256(run.store.read(name)).hexdigest())
 

@@ -26,7 +26,7 @@ from faults import BrokenGenerator, FullStore, KillingGenerator, LedgerStore
 
 from cluster.synthesis import synthesize_stage
 from hyperface.config import ConfigError
-from hyperface.dataset import verify
+from hyperface.dataset import read_shards, verify
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.embeddings import EmbeddingError
 from hyperface.run import REFERENCES, Run, RunError
@@ -78,6 +78,15 @@ def test_ray_makes_the_bytes_of_one_process_and_a_second_run_changes_nothing(
     synthesize(run)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
     assert capsys.readouterr().out.startswith("synthesize: done, 30 images")
+
+
+def test_ray_makes_a_part_that_begins_at_a_later_identity_like_one_process(tmp_path: Path):
+    one, other = (start(tmp_path / name, "packing.first_identity=6") for name in ("one", "other"))
+    make_dataset(one)
+    synthesize(other)
+    assert hashes(other) == hashes(one)
+    assert verify(other, deep=True) == []
+    assert {identity for shard in read_shards(other) for identity in shard.identities} == set(range(6, 12))
 
 
 def test_killed_actors_cost_no_image_and_remake_at_most_their_shard(tmp_path: Path, undisturbed: dict[str, str]):

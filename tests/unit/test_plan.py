@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_shards_hold_every_image_exactly_once():
     assert keys != wanted
     assert PLAN.num_shards == 11
     assert [PLAN.rows(shard) for shard in (0, 9, 10)] == [32, 32, 350 - 10 * 32]
+
+
+def test_a_part_by_which_a_dataset_grows_has_the_order_of_a_first_part_and_identities_of_its_own():
+    part = replace(PLAN, first_identity=50)
+    assert (part.num_images, part.num_shards) == (PLAN.num_images, PLAN.num_shards)
+    for shard in range(PLAN.num_shards):
+        (own, images), (first, same_images) = part.shard(shard), PLAN.shard(shard)
+        assert (own - first == 50).all()
+        assert (images == same_images).all()
+    last = Plan(seed=0, num_identities=2, images_per_identity=1, images_per_shard=2, first_identity=9_999_998)
+    assert sorted(last.keys(0)) == ["9999998-0000", "9999999-0000"]
 
 
 def test_a_plan_of_64_million_images_needs_no_more_memory_than_a_shard():

@@ -31,6 +31,16 @@ def test_a_shard_holds_its_planned_images_in_order():
     assert len(rendered(ColorGenerator(), shard=1).samples) == 20
 
 
+def test_the_references_of_a_part_that_begins_later_are_its_own_rows():
+    first = rendered(ColorGenerator())
+    later = render_shard(replace(PLAN, first_identity=6), 0, references(6), ColorGenerator(), RECOGNIZER, GATE)
+    assert [s.identity - 6 for s in later.samples] == [s.identity for s in first.samples]
+    assert [s.key for s in later.samples] == replace(PLAN, first_identity=6).keys(0)
+    assert not {s.seed for s in later.samples} & {s.seed for s in first.samples}
+    for sample in later.samples:
+        assert sample.cosine == pytest.approx(float(sample.embedding_d @ references(6)[sample.identity - 6]), abs=1e-6)
+
+
 def test_cosine_and_embedding_describe_the_stored_image():
     for sample in rendered(ColorGenerator(), replace(GATE, jpeg_quality=30)).samples:
         (embedded,) = RECOGNIZER.embed(jpeg.decode(sample.jpeg)[None])

@@ -63,6 +63,7 @@ def test_the_numbers_of_the_records_are_on_the_page(reported: Run) -> None:
     assert f"{100 * judge['equal_error_rate']:.1f} % of each" in text
     assert "Images drawn7.5 per s" in text  # 30 images in the 4 s of the synthesis record
     assert "embed2.0 s10.0 faces/s" in text
+    assert "Numbers of the identities0 to 5" in text
     assert all(name in text for name in (INDEX, SEPARATION, "packing/summary.json", "records/packing.jsonl"))
 
 

@@ -72,7 +72,12 @@ def test_the_order_of_shards_and_the_number_of_makers_change_no_byte(tmp_path: P
 def test_every_setting_that_changes_bytes_is_in_the_fingerprint(tmp_path: Path):
     digests = {maker(color_run(tmp_path / "plain")).fingerprint}
     changes = ["run.seed=1", "synthesis.beta=0.02", "synthesis.batch_size=4", "dataset.jpeg_quality=90"]
-    changes += ["synthesis.min_cosine=0.8", "synthesis.max_attempts=9", "dataset.format=parquet"]
+    changes += [
+        "packing.first_identity=6",
+        "synthesis.min_cosine=0.8",
+        "synthesis.max_attempts=9",
+        "dataset.format=parquet",
+    ]
     for change in changes:
         digests.add(maker(color_run(tmp_path / change, change)).fingerprint)
     assert len(digests) == 1 + len(changes)
