@@ -2,8 +2,8 @@
 
 Images are numbered `row * images_per_identity + image`, where `row` counts the identities of the plan from 0, and dealt
 to shards in a global seeded permutation, because a trainer that shuffles in a buffer over identity-sorted shards learns
-badly. The permutation is computed, not stored: a
-worker finds the images of its shard from the plan and the shard's number alone.
+badly. The permutation is computed, not stored: a worker finds the images of its shard from the plan and the shard's
+number alone.
 
 P: positions in the dataset or numbers of images, R: rows of one shard.
 """
