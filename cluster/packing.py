@@ -1,15 +1,15 @@
 """Stage pack on Ray Train: rows sharded over workers, which all-gather the references each step."""
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import ray.train
 import torch
-import torch.distributed
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
-from torch import Tensor
+from torch import Tensor, distributed
 
 from cluster.session import connect
 from hyperface.packing import checkpoint, stage
@@ -51,7 +51,7 @@ def _fit(run: Run, scratch: str) -> None:
         _work,
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=(config.min_workers, config.num_workers) if config.min_workers else config.num_workers,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
         ),
@@ -78,16 +78,41 @@ def _work(arguments: dict[str, Any]) -> None:
     run: Run = arguments["run"]
     context = ray.train.get_context()
     sizes = even_sizes(run.config.packing.num_identities, context.get_world_size())
-    stage.pack_rows(run, Shard(sizes, context.get_world_rank(), all_gather), get_device())
+    stage.pack_rows(run, Shard(sizes, context.get_world_rank(), Workers()), get_device())
 
 
-def all_gather(own_LD: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """All ranks' rows in the order of ranks. Shorter shards are padded for the wire, which wants equal ones."""
-    longest = max(sizes)
-    padded = own_LD.new_zeros(longest, *own_LD.shape[1:])
-    padded[: len(own_LD)] = own_LD
-    gathered = own_LD.new_empty(longest * len(sizes), *own_LD.shape[1:])
-    torch.distributed.all_gather_single(gathered, padded)
-    if min(sizes) == longest:
-        return gathered
-    return torch.cat([gathered[rank * longest : rank * longest + size] for rank, size in enumerate(sizes)])
+class Workers:
+    """The ranks of a torch.distributed process group. Shorter shards are padded for the wire, which wants equal ones."""
+
+    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+        longest = max(sizes)
+        padded = own_LD
+        if len(own_LD) < longest:
+            padded = own_LD.new_zeros(longest, *own_LD.shape[1:])
+            padded[: len(own_LD)] = own_LD
+        gathered = own_LD.new_empty(longest * len(sizes), *own_LD.shape[1:])
+        sending = distributed.all_gather_single(gathered, padded.contiguous(), async_op=True)
+
+        def wait() -> Tensor:
+            sending.wait()
+            if min(sizes) == longest:
+                return gathered
+            return torch.cat([gathered[rank * longest : rank * longest + size] for rank, size in enumerate(sizes)])
+
+        return wait
+
+    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        longest, rank = max(sizes), distributed.get_rank()
+        padded = all_ND
+        if min(sizes) < longest:
+            padded = all_ND.new_zeros(longest * len(sizes), *all_ND.shape[1:])
+            for each, part in enumerate(all_ND.split(sizes)):
+                padded[each * longest : each * longest + len(part)] = part
+        own_LD = all_ND.new_empty(longest, *all_ND.shape[1:])
+        distributed.reduce_scatter_single(own_LD, padded)
+        return own_LD[: sizes[rank]]
+
+    def max(self, all_N: Tensor) -> Tensor:
+        largest_N = all_N.clone()
+        distributed.all_reduce(largest_N, distributed.ReduceOp.MAX)
+        return largest_N

@@ -4,16 +4,12 @@ A field built with `knob` steers how a run executes (workers, devices, addresses
 field is part of the run's identity: a run directory refuses to be resumed when one of those differs.
 """
 
-import ast
-import inspect
 import math
 import os
-import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -88,28 +84,55 @@ class EmbedConfig:
 @dataclass(frozen=True)
 class PackingConfig:
     num_identities: int = 1000
-    """Identities to pack; the start is as many gallery embeddings, so the gallery must hold at least so many."""
+    """Identities to pack, besides those of `packing.frozen`."""
     separation: Literal["closest_pair", "nearest", "logsumexp"] = "logsumexp"
     """What is minimised: cosine of the closest pair (paper), mean nearest cosine, or a soft maximum of all pairs."""
     alpha: float = 0.5
     """Weight of the term that keeps references near gallery embeddings (HyperFace, ICLR 2025: 0.5); 0: none."""
+    start: Literal["gallery", "random", "algebraic"] = "gallery"
+    """Where references begin: gallery embeddings (paper), random points, or the best algebraic code (alpha=0 only)."""
     steps: int = 500
-    """Optimisation steps; 0: the references are the gallery embeddings themselves."""
+    """Optimisation steps; 0: the references are the start itself."""
     learning_rate: float = 0.01
     """Step size of Adam on the embeddings; `logsumexp` scales it with its falling temperature. 0.01 is recalled from
     the paper, not verified."""
+    target_cosine: float = -1.0
+    """Stop as soon as no two identities are closer than this cosine; -1: take all steps."""
+    patience: int = 0
+    """Stop when the best objective so far is so many steps old; 0: take all steps."""
     batch_identities: int = 0
-    """Identities per step (Algorithm 2 of the paper); 0: all of them."""
+    """Identities that move in a step, a random choice; 0: all of them."""
+    batch_against: Literal["all", "batch"] = "all"
+    """What the identities of a random choice keep away from: all others (packs tighter in equal time), or each other
+    only (Algorithm 2 of the paper)."""
+    neighbours_every: int = 10
+    """Steps between searches for the nearest gallery and protected rows of each identity; 1: each step."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products of a step and of the rows that workers exchange. `bfloat16` is twice as fast where the processor
+    has it; `logsumexp` takes its coldest steps in float32 all the same. Reported numbers are always float32."""
+    restarts: int = 1
+    """Small free problems only: pack from so many random starts as one batch, and keep the tightest."""
+    polish: bool = False
+    """Small free problems only: refine the result to machine precision at the end."""
+    frozen: str = ""
+    """References of an existing dataset (.parquet or .npy): identities keep away from them and they stay as they are."""
+    first_identity: int = 0
+    """Number of the first identity. A run that makes a dataset larger starts where the finished part ends, so that
+    labels, keys and seeds of the parts never collide."""
+    protected: str = ""
+    """Embeddings of real people (.parquet or .npy) that no identity may come near to."""
+    protected_cosine: float = 0.3
+    """The largest cosine between an identity and a protected embedding."""
     checkpoint_every: int = knob(200)
     """Steps between checkpoints."""
     num_workers: int = knob(1)
     """Ray Train workers among which the references are sharded by rows."""
+    min_workers: int = knob(0)
+    """Start, or go on, with so few workers when there is no room for num_workers; 0: wait for all of them."""
     gpus_per_worker: float = knob(0.0)
     """GPUs that each packing worker reserves; above 0 the all-gather runs on NCCL, else on gloo."""
     max_failures: int = knob(3)
     """Worker failures after which packing gives up; each restarts from the last checkpoint."""
-    first_identity: int = 0
-    """Number of the first identity; the others follow. Above 0: the run adds to a dataset that has those below it."""
 
 
 @dataclass(frozen=True)
@@ -194,24 +217,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "embed.identity_spread", 0 < c.embed.identity_spread <= 1, "must be above 0 and at most 1"
     yield "embed.batch_size", c.embed.batch_size >= 1, "must be at least 1"
     yield "embed.max_bad_fraction", 0 <= c.embed.max_bad_fraction <= 1, "must be between 0 and 1"
-    yield "packing.num_identities", c.packing.num_identities >= 2, "must be at least 2: one identity has no neighbour"
-    first = c.packing.first_identity
-    yield "packing.first_identity", first >= 0, "must be at least 0"
-    rule = f"plus packing.first_identity={first} must not exceed 10000000: a key gives an identity 7 digits"
-    yield "packing.num_identities", first + c.packing.num_identities <= 10_000_000, rule
-    if toy:
-        enough = c.embed.num_faces >= c.packing.num_identities
-        rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
-        yield "packing.num_identities", enough, rule
-    yield "packing.alpha", c.packing.alpha >= 0, "must be at least 0"
-    yield "packing.steps", c.packing.steps >= 0, "must be at least 0"
-    yield "packing.learning_rate", c.packing.learning_rate > 0, "must be above 0"
-    b, n = c.packing.batch_identities, c.packing.num_identities
-    yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
-    yield "packing.checkpoint_every", c.packing.checkpoint_every >= 1, "must be at least 1"
-    yield "packing.num_workers", 1 <= c.packing.num_workers <= n, "must be between 1 and packing.num_identities"
-    shared = c.packing.num_workers > 1 and 0 < c.packing.gpus_per_worker < 1
-    yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
+    yield from _packing_rules(c)
     yield "synthesis.images_per_identity", 1 <= c.synthesis.images_per_identity <= 10_000, "must be between 1 and 10000"
     yield "synthesis.images_per_shard", c.synthesis.images_per_shard >= 1, "must be at least 1"
     yield "synthesis.beta", c.synthesis.beta >= 0, "must be at least 0"
@@ -228,6 +234,42 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
             yield key, value >= 0, "must be at least 0"
         if key.startswith("report."):
             yield key, value >= 1, "must be at least 1"
+
+
+def _packing_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
+    p = c.packing
+    n, b = p.num_identities, p.batch_identities
+    yield "packing.num_identities", n >= 2, "must be at least 2: one identity has no neighbour"
+    if c.embed.source == "toy" and p.start == "gallery":
+        rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
+        yield "packing.num_identities", c.embed.num_faces >= n, rule
+    yield "packing.alpha", p.alpha >= 0, "must be at least 0"
+    free = p.alpha == 0 and not (p.frozen or p.protected)
+    for key, wanted in (("start", p.start == "algebraic"), ("restarts", p.restarts > 1), ("polish", p.polish)):
+        rule = "is for the free problem: it needs packing.alpha=0, no packing.frozen and no packing.protected"
+        yield f"packing.{key}", free or not wanted, rule
+    yield "packing.steps", p.steps >= 0, "must be at least 0"
+    yield "packing.learning_rate", p.learning_rate > 0, "must be above 0"
+    yield "packing.target_cosine", -1 <= p.target_cosine < 1, "must be at least -1 (take all steps) and below 1"
+    yield "packing.patience", p.patience >= 0, "must be at least 0 (take all steps)"
+    yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
+    for key, wanted in (("target_cosine", p.target_cosine > -1), ("patience", p.patience > 0)):
+        rule = "needs packing.batch_identities=0: a step of a random choice does not see all pairs"
+        yield f"packing.{key}", b == 0 or not wanted, rule
+    yield "packing.neighbours_every", p.neighbours_every >= 1, "must be at least 1"
+    yield "packing.restarts", p.restarts >= 1, "must be at least 1"
+    one = p.num_workers == 1 or (p.restarts == 1 and not p.polish)
+    yield "packing.num_workers", one, "must be 1 with packing.restarts or packing.polish, which are for small problems"
+    yield "packing.first_identity", p.first_identity >= 0, "must be at least 0"
+    rule = f"plus packing.first_identity={p.first_identity} must not exceed 10000000: a key gives an identity 7 digits"
+    yield "packing.num_identities", p.first_identity + n <= 10_000_000, rule
+    yield "packing.protected_cosine", -1 < p.protected_cosine < 1, "must be above -1 and below 1"
+    yield "packing.checkpoint_every", p.checkpoint_every >= 1, "must be at least 1"
+    yield "packing.num_workers", 1 <= p.num_workers <= n, "must be between 1 and packing.num_identities"
+    rule = "must be between 0 (all of them) and packing.num_workers"
+    yield "packing.min_workers", 0 <= p.min_workers <= p.num_workers, rule
+    shared = p.num_workers > 1 and 0 < p.gpus_per_worker < 1
+    yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -340,47 +382,3 @@ def local_path(path: str) -> str:
     if base is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise ConfigError(f"{path}: a relative path would be lost with this Ray job; use s3:// or an absolute path")
     return str(Path(base or ".", path).resolve())
-
-
-def _field_docs(section: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, read from its source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    docs = {}
-    for node, after in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            docs[ast.unparse(node.target)] = " ".join(str(after.value.value).split())
-    return docs
-
-
-def describe() -> str:
-    """Every key with its choices or type, default and meaning."""
-    lines = []
-    for section in fields(Config):
-        cls = type(getattr(Config(), section.name))
-        docs = _field_docs(cls)
-        lines.append(f"\n{section.name}")
-        for f in fields(cls):
-            choices = getattr(f.type, "__args__", None)
-            kind = "|".join(choices) if choices else getattr(f.type, "__name__", str(f.type))
-            lines.append(f"  {section.name}.{f.name}={f.default!r}  ({kind})")
-            lines.append(textwrap.fill(docs[f.name], 110, initial_indent="      ", subsequent_indent="      "))
-    return "\n".join(lines)
-
-
-def from_command_line(purpose: str, module: str) -> Config:
-    """Parse `python -m MODULE CONFIG.yaml [key=value ...]`; `--help` prints every key and exits 0.
-
-    Raises:
-        ConfigError: as `load`.
-    """
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        _print_help(purpose, module, 0 if arguments else 2)
-    path = None if "=" in arguments[0] else arguments[0]
-    return load(path, arguments[1:] if path else arguments)
-
-
-def _print_help(purpose: str, module: str, code: int) -> NoReturn:
-    print(f"{purpose}\n\nusage: python -m {module} CONFIG.yaml [key=value ...]\n{describe()}")
-    raise SystemExit(code)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hyperface.storage import Store
+from hyperface.config import StorageConfig
+from hyperface.storage import Store, open_store
 
 UNIT_TOLERANCE = 1e-3
 
@@ -45,8 +46,8 @@ def to_parquet(column: str, embeddings: Embeddings) -> bytes:
     return sink.getvalue()
 
 
-def read(store: Store, name: str, column: str) -> Embeddings:
-    """Read and check a table written by `to_parquet`.
+def read(store: Store, name: str, column: str | None = None) -> Embeddings:
+    """Read and check a table written by `to_parquet`; without a `column` of names, rows are named by their number.
 
     Raises:
         EmbeddingError: no such file, not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
@@ -56,7 +57,7 @@ def read(store: Store, name: str, column: str) -> Embeddings:
         raise EmbeddingError(f"{uri}: does not exist; run the stage that writes it first, or jobs.pipeline")
     with store.open(name) as file:
         try:
-            table = pq.read_table(file, columns=[column, "embedding"])
+            table = pq.read_table(file, columns=[*([column] if column else []), "embedding"])
             kind = table.schema.field("embedding").type
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
@@ -67,7 +68,37 @@ def read(store: Store, name: str, column: str) -> Embeddings:
     flat = pa.concat_arrays([chunk.flatten() for chunk in table["embedding"].chunks])
     vectors_ND = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, kind.list_size)
     check_unit(vectors_ND, uri)
-    return Embeddings(table[column].to_pylist(), vectors_ND)
+    names = table[column].to_pylist() if column else list(range(table.num_rows))
+    return Embeddings(names, vectors_ND)
+
+
+def read_rows(path: str, storage: StorageConfig) -> NDArray[np.float32]:
+    """The embeddings of a .parquet file with a column `embedding`, or of a two-dimensional .npy file.
+
+    Args:
+        path: local, file:// or s3://.
+
+    Raises:
+        EmbeddingError: as `read`.
+    """
+    folder, _, name = path.rpartition("/")
+    store = open_store(folder or ("/" if path.startswith("/") else "."), storage)
+    uri = store.uri(name)
+    if name.endswith(".parquet"):
+        return read(store, name).vectors_ND
+    if not name.endswith(".npy"):
+        raise EmbeddingError(f"{uri}: embeddings are read from .parquet or .npy files")
+    if not store.exists(name):
+        raise EmbeddingError(f"{uri}: does not exist; correct the path")
+    try:
+        rows_ND = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise EmbeddingError(f"{uri}: is not a readable .npy file ({error}); write it again") from error
+    if rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating) or not len(rows_ND):
+        rule = "must hold rows of floating point numbers"
+        raise EmbeddingError(f"{uri}: {rule}; it holds {rows_ND.dtype} of shape {rows_ND.shape}")
+    check_unit(rows_ND, uri)
+    return np.ascontiguousarray(rows_ND, dtype=np.float32)
 
 
 def check_unit(vectors_ND: NDArray[np.float32], source: str) -> None:

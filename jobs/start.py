@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from hyperface import config as configuration
+from hyperface import command_line
 from hyperface.config import Config, ConfigError
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import ModelError
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 def start(job: Callable[[Config], None], module: str) -> NoReturn:
     """Run a job on the configuration of the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     purpose = (sys.modules["__main__"].__doc__ or "").strip()
-    raise SystemExit(exit_code(lambda: job(configuration.from_command_line(purpose, module))))
+    raise SystemExit(exit_code(lambda: job(command_line.from_command_line(purpose, module))))
 
 
 def exit_code(call: Callable[[], None]) -> int:

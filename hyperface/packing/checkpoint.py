@@ -11,13 +11,16 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from hyperface.packing.result import Measures, Progress
 from hyperface.packing.shard import Shard
-from hyperface.packing.solver import Measures, Progress, State
+from hyperface.packing.solver import State
 from hyperface.run import CHECKPOINTS, to_json
 from hyperface.storage import Store
 
 KEEP = 2
 """Newest checkpoints that stay."""
+ROWS = ("x_LD", "mean_LD", "square_LD", "count_L", "near_L", "wall_L", "best_LD")
+"""What of a state belongs to its rows."""
 
 
 @dataclass
@@ -40,13 +43,15 @@ def save(store: Store, state: State, history: History, shard: Shard) -> None:
         StorageError: it cannot be written; the checkpoint before stays valid.
     """
     place = folder(state.step)
-    rows = {"x": state.x_LD, "mean": state.mean_LD, "square": state.square_LD, "count": state.count_L}
+    tensors = {name: getattr(state, name).cpu().contiguous() for name in ROWS}
+    tensors["seen"] = torch.tensor([float(state.best), float(state.max_cosine), state.looked_best], dtype=torch.float64)
     names = [f"{place}/{_rows_name(start, start + size)}" for start, size in _ranges(shard)]
-    contents = safetensors.torch.save({name: rows_L.cpu().contiguous() for name, rows_L in rows.items()})
+    contents = safetensors.torch.save(tensors)
     store.put(names[shard.rank], contents)
     _wait_for_all(state, shard)
     if shard.rank == 0:
-        marker = {"step": state.step, "seconds": state.seconds, "objects": names, **asdict(history)}
+        counts = {"step": state.step, "seconds": state.seconds, "looked_step": state.looked_step}
+        marker = {**counts, "objects": names, **asdict(history)}
         store.put(f"{place}/marker.json", to_json(marker))
         for step in sorted(_marked_steps(store))[:-KEEP]:
             _delete(store, folder(step))
@@ -57,8 +62,8 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
 
     Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
     """
-    newest = torch.tensor([max(_marked_steps(store), default=-1)], device=device)
-    step = int(shard.gather(newest, (1,) * len(shard.sizes))[0])
+    newest = torch.tensor(max(_marked_steps(store), default=-1), device=device)
+    step = int(shard.each(newest)[0])
     if step < 0:
         return None
     marker = json.loads(store.read(f"{folder(step)}/marker.json"))
@@ -68,11 +73,12 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
         own = slice(max(start, shard.own.start) - start, min(stop, shard.own.stop) - start)
         if own.start < own.stop:
             rows = safetensors.torch.load(store.read(name))
-            parts.append({column: rows_L[own] for column, rows_L in rows.items()})
-    x_LD, mean_LD, square_LD, count_L = (
-        torch.cat([part[column] for part in parts]).to(device) for column in ("x", "mean", "square", "count")
-    )
-    state = State(x_LD, mean_LD, square_LD, count_L, marker["step"], marker["seconds"])
+            parts.append({column: rows[column][own] for column in ROWS})
+            seen = rows["seen"]
+    columns = {column: torch.cat([part[column] for part in parts]).to(device) for column in ROWS}
+    best, max_cosine, looked_best = seen.to(columns["x_LD"].dtype).to(device).unbind()
+    counts = {name: marker[name] for name in ("step", "seconds", "looked_step")}
+    state = State(**columns, best=best, max_cosine=max_cosine, looked_best=float(looked_best), **counts)
     return state, _history(marker)
 
 
@@ -105,4 +111,4 @@ def _rows_name(start: int, stop: int) -> str:
 
 
 def _wait_for_all(state: State, shard: Shard) -> None:
-    shard.gather(state.x_LD.new_zeros(1), (1,) * len(shard.sizes))
+    shard.each(state.x_LD.new_zeros(()))

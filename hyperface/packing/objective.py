@@ -1,58 +1,62 @@
 """What a packing minimises: how close identities are, plus alpha times how far they lie from the gallery.
 
-Every rank looks from its own rows at all rows, block by block; no N x N matrix is ever held. What it sees of each own
-row is a few numbers; these are gathered, and from all ranks' numbers each computes the same value and the gradient of
-its own rows. Gradients are analytic and are those of cosines: with respect to rows of norm 1, before projection.
+Each rank looks at its share of the pairs; what it saw of others' rows is handed to their owners, and all ranks compute
+the same value, each the gradient of its own rows. Gradients are analytic and are those of cosines: with respect to rows
+of norm 1, before projection. Nothing here waits for a device.
 
-N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension, b: rows of one block.
+N: rows of the step, L: own rows of this rank, M: what a row can be nearest to, D: embedding dimension.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from hyperface.packing.kernel import Block, Nearest, SoftPairs, unpack
 from hyperface.packing.shard import Shard
 
-BLOCK_ELEMENTS = 1 << 24
-"""Cosines held at a time: 64 MiB in float32."""
+
+@dataclass(frozen=True)
+class Terms:
+    """The objective of a step."""
+
+    separation: str
+    """`closest_pair`, `nearest` or `logsumexp`."""
+    alpha: float = 0.0
+    tau: float = 1.0
+    """Temperature of `logsumexp`, in cosines; the others have none."""
+    shift: Tensor | None = None
+    """0-dimensional, near the largest cosine, for `logsumexp`."""
+    dtype: torch.dtype = torch.float32
+    """Of the products and of what ranks send each other."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Whom the rows of a step look at besides each other."""
+
+    frozen_FD: Tensor | None = None
+    """Rows that do not move."""
+    all_ND: Tensor | None = None
+    """All rows, when those of the step are a choice of them; then they look at these instead of each other."""
+    self_L: Tensor | None = None
+    """Which of all rows each own row is."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """The objective of all rows; the same on every rank but for the gradient."""
+    """The objective; the same on every rank but for the gradient. 0-dimensional tensors, which nobody has waited for."""
 
-    loss: float
+    loss: Tensor
     gradient_LD: Tensor
     """Of the loss with respect to the own rows, taken as free vectors whose cosines are dot products."""
-    max_cosine: float
-    mean_nearest_cosine: float
-    mean_gallery_cosine: float | None
+    max_cosine: Tensor
+    mean_nearest_cosine: Tensor
+    mean_gallery_cosine: Tensor | None
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What each own row sees of all other rows."""
-
-    cosine_L: Tensor
-    """Cosine of the nearest."""
-    index_L: Tensor
-    """Which row that is: int64."""
-
-
-@dataclass(frozen=True)
-class SoftlySeen(Seen):
-    log_sum_L: Tensor
-    """log sum_j exp(cosine_ij / tau) over all other rows j: float64, since its terms reach 1 / tau."""
-    pull_LD: Tensor
-    """sum_j softmax_j(cosine_ij / tau) x_j: the gradient of tau * log_sum with respect to row i."""
-
-
-def evaluate(
-    own_LD: Tensor, gallery_GD: Tensor | None, shard: Shard, separation: str, alpha: float, tau: float
-) -> Value:
+def evaluate(own_LD: Tensor, near_LD: Tensor | None, shard: Shard, terms: Terms, others: Others | None = None) -> Value:
     """separation + alpha * mean over all rows of the cosine distance to the nearest gallery row.
 
     Paper: HyperFace, ICLR 2025: -d(closest pair) + alpha * (1/n) sum_k min_g d(x_k, g), d = 1 - cosine. Here: without
@@ -60,102 +64,100 @@ def evaluate(
 
     Args:
         own_LD: unit rows of this rank.
-        separation: `closest_pair`, `nearest` or `logsumexp`.
-        gallery_GD: unit rows; None: no gallery term.
-        tau: temperature of `logsumexp`, in cosines; the others have none.
+        near_LD: the gallery row nearest to each; None: no gallery term.
     """
-    all_ND, own = shard.all(own_LD), shard.own
-    soft = separation == "logsumexp"
-    seen = softly(own_LD, all_ND, own.start, tau) if soft else nearest(own_LD, all_ND, own.start)
-    near = None if gallery_GD is None else nearest(own_LD, gallery_GD, None)
+    others = others or Others()
+    separate = _soft_maximum if terms.separation == "logsumexp" else _hard
+    loss, gradient_LD, cosine_N = separate(own_LD.to(terms.dtype), shard, terms, others)
+    closeness = None
+    if near_LD is not None:
+        n = sum(shard.sizes)
+        closeness = shard.each((own_LD * near_LD).sum(dtype=torch.float64)).sum() / n
+        loss = loss + terms.alpha * (1 - closeness)
+        gradient_LD.sub_(near_LD, alpha=terms.alpha / n)
+    return Value(loss, gradient_LD, cosine_N.max(), cosine_N.mean(), closeness)
 
-    zeros_L = own_LD.new_zeros(len(own_LD))
-    log_sum_L = seen.log_sum_L if isinstance(seen, SoftlySeen) else zeros_L
-    columns = seen.cosine_L, seen.index_L, log_sum_L, near.cosine_L if near else zeros_L
-    cosine_N, index_N, log_sum_N, near_N = shard.all(torch.stack([c.double() for c in columns], 1)).unbind(1)
 
-    if isinstance(seen, SoftlySeen):
-        value, gradient_LD = soft_maximum(log_sum_N, seen.pull_LD, own, tau)
-    elif separation == "nearest":
-        value, gradient_LD = mean_nearest(cosine_N, index_N.long(), all_ND, own)
+Separation = tuple[Tensor, Tensor, Tensor]
+"""(value, its gradient for the own rows, cosine of each row of the step with the nearest)."""
+
+
+def _hard(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) -> Separation:
+    seen = Nearest(sum(shard.sizes), own_LD.device)
+    columns_MD = _look(seen.look, own_LD, shard, others)
+    cosine_N, index_N = unpack(shard.group.max(seen.packed_N))
+    if terms.separation == "nearest":
+        gradient_LD = nearest_gradient(index_N, columns_MD, shard.own, others.all_ND is None)
+        return cosine_N.double().mean(), gradient_LD, cosine_N
+    gradient_LD = closest_pair_gradient(cosine_N, index_N, own_LD, columns_MD, shard, others.all_ND is None)
+    return cosine_N.max(), gradient_LD, cosine_N
+
+
+def _soft_maximum(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) -> Separation:
+    """tau log sum_{i<j} exp(cosine_ij / tau), one softmax over all pairs, and its gradient.
+
+    Never below the maximal cosine, and equal to it in the limit tau -> 0. The paper knows the limit only.
+    """
+    assert terms.shift is not None
+    pairs = SoftPairs(sum(shard.sizes), own_LD.shape[1], own_LD, terms.shift, terms.tau)
+    _look(pairs.look, own_LD, shard, others)
+    total = shard.each(pairs.total).sum()
+    gradient_LD = shard.group.sum(pairs.pull_ND, shard.sizes).div_(total)
+    return pairs.shift + terms.tau * total.log(), gradient_LD, shard.group.max(pairs.cosine_N)
+
+
+def _look(look: Callable[[Block], None], own_LD: Tensor, shard: Shard, others: Others) -> Tensor:
+    """Show this rank's share of the pairs, and return what rows can be nearest to, in the order of its numbers.
+
+    The own rows are looked at among each other while those of other ranks arrive.
+    """
+    first = shard.own.start
+    if others.all_ND is None:
+        arriving = shard.group.gather(own_LD, shard.sizes)
+        look(Block(own_LD, first, own_LD, first, both=True))
+        columns_MD = arriving()
+        for rows, columns in shard.rectangles():
+            look(Block(columns_MD[rows], rows.start, columns_MD[columns], columns.start, both=True))
     else:
-        value, gradient_LD = closest_pair(cosine_N, index_N.long(), all_ND, own)
-    loss, closeness = value.item(), None
-    if near is not None and gallery_GD is not None:
-        closeness = near_N.mean().item()
-        loss += alpha * (1 - closeness)
-        gradient_LD = gradient_LD - alpha / len(all_ND) * gallery_GD[near.index_L]
-    return Value(loss, gradient_LD, cosine_N.max().item(), cosine_N.mean().item(), closeness)
+        columns_MD = others.all_ND.to(own_LD.dtype)
+        look(Block(own_LD, first, columns_MD, 0, self_A=others.self_L))
+    if others.frozen_FD is not None:
+        frozen_FD = others.frozen_FD.to(own_LD.dtype)
+        look(Block(own_LD, first, frozen_FD, len(columns_MD)))
+        columns_MD = torch.cat([columns_MD, frozen_FD])
+    return columns_MD
 
 
-def nearest(own_LD: Tensor, all_ND: Tensor, first: int | None) -> Seen:
-    """The nearest of all rows to each own row.
-
-    Args:
-        first: which of all rows the first own row is, so that no row sees itself; None: they are not among them.
-    """
-    cosine_L, index_L = own_LD.new_empty(len(own_LD)), torch.empty(len(own_LD), dtype=torch.int64, device=own_LD.device)
-    for rows, cosine_bN in _blocks(own_LD, all_ND, first):
-        torch.max(cosine_bN, dim=1, out=(cosine_L[rows], index_L[rows]))
-    return Seen(cosine_L, index_L)
-
-
-def softly(own_LD: Tensor, all_ND: Tensor, first: int, tau: float) -> SoftlySeen:
-    """As `nearest`, and the soft maximum at temperature `tau` with its gradient, in the same pass."""
-    seen = Seen(own_LD.new_empty(len(own_LD)), torch.empty(len(own_LD), dtype=torch.int64, device=own_LD.device))
-    log_sum_L, pull_LD = torch.empty_like(seen.cosine_L, dtype=torch.float64), torch.empty_like(own_LD)
-    for rows, cosine_bN in _blocks(own_LD, all_ND, first):
-        cosine_b = torch.max(cosine_bN, dim=1, out=(seen.cosine_L[rows], seen.index_L[rows]))[0]
-        weight_bN = cosine_bN.sub_(cosine_b[:, None]).div_(tau).exp_()
-        sum_b = weight_bN.sum(1)
-        log_sum_L[rows] = cosine_b.double() / tau + sum_b.log()
-        pull_LD[rows] = weight_bN @ all_ND / sum_b[:, None]
-    return SoftlySeen(seen.cosine_L, seen.index_L, log_sum_L, pull_LD)
-
-
-def _blocks(own_LD: Tensor, all_ND: Tensor, first: int | None) -> Iterator[tuple[slice, Tensor]]:
-    """Own rows and their cosines with all rows, a block at a time; a row's cosine with itself is -inf."""
-    height = max(1, BLOCK_ELEMENTS // len(all_ND))
-    for start in range(0, len(own_LD), height):
-        rows = slice(start, min(start + height, len(own_LD)))
-        cosine_bN = own_LD[rows] @ all_ND.T
-        if first is not None:
-            cosine_bN.diagonal(first + start).fill_(-math.inf)
-        yield rows, cosine_bN
-
-
-def closest_pair(cosine_N: Tensor, index_N: Tensor, all_ND: Tensor, own: slice) -> tuple[Tensor, Tensor]:
-    """Cosine of the closest pair of all rows, and its gradient for the own rows.
+def closest_pair_gradient(
+    cosine_N: Tensor, index_N: Tensor, own_LD: Tensor, columns_MD: Tensor, shard: Shard, back: bool
+) -> Tensor:
+    """Gradient, for the own rows, of the cosine of the closest pair; of the row that saw it only, unless `back`.
 
     Paper: HyperFace (Otroshi Shahreza and Marcel, ICLR 2025), algorithm 1: the loss is minus the distance of the
     current closest pair, so that two rows get a gradient each step.
     """
-    i = int(cosine_N.argmax())
-    j = int(index_N[i])
-    gradient_ND = {i: all_ND[j], j: all_ND[i]}
-    gradient_LD = torch.zeros_like(all_ND[own])
-    for row, gradient_D in gradient_ND.items():
-        if own.start <= row < own.stop:
-            gradient_LD[row - own.start] = gradient_D
-    return cosine_N[i], gradient_LD
+    i = cosine_N.argmax()
+    j = index_N.gather(0, i[None])[0]
+    pair = torch.stack([i, j if back else -torch.ones_like(j)])
+    own_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device)
+    row_i = shard.each(torch.where(own_L == i, 1, 0).to(own_LD.dtype) @ own_LD).sum(0)
+    partners_2D = torch.cat([columns_MD.index_select(0, j[None]), row_i[None]])
+    return (own_L[:, None] == pair).to(own_LD.dtype).matmul(partners_2D).to(_sums(own_LD))
 
 
-def mean_nearest(cosine_N: Tensor, index_N: Tensor, all_ND: Tensor, own: slice) -> tuple[Tensor, Tensor]:
-    """Mean over all rows of the cosine with the nearest other row, and its gradient for the own rows.
+def nearest_gradient(index_N: Tensor, columns_MD: Tensor, own: slice, back: bool) -> Tensor:
+    """Gradient, for the own rows, of the mean over the step's rows of the cosine with the nearest.
 
-    A row is pulled on by its nearest row, and by every row whose nearest it is.
+    A row is pulled on by its nearest row and, if all rows were seen (`back`), by every row whose nearest it is.
     """
-    gradient_LD = all_ND[index_N[own]]
-    met_m = ((index_N >= own.start) & (index_N < own.stop)).nonzero()[:, 0]
-    gradient_LD.index_add_(0, index_N[met_m] - own.start, all_ND[met_m])
-    return cosine_N.mean(), gradient_LD / len(all_ND)
+    n, length, kind = len(index_N), own.stop - own.start, _sums(columns_MD)
+    gradient_LD = columns_MD.new_empty(length + 1, columns_MD.shape[1], dtype=kind)
+    gradient_LD[:length] = columns_MD[index_N[own]]
+    if back:  # what pulls on no own row goes to one row too many, so that nobody has to wait for a count
+        inside_N = (index_N >= own.start) & (index_N < own.stop)
+        gradient_LD.index_add_(0, torch.where(inside_N, index_N - own.start, length), columns_MD[:n].to(kind))
+    return gradient_LD[:length].div_(n)
 
 
-def soft_maximum(log_sum_N: Tensor, pull_LD: Tensor, own: slice, tau: float) -> tuple[Tensor, Tensor]:
-    """tau log sum_{i<j} exp(cosine_ij / tau), one softmax over all pairs, and its gradient for the own rows.
-
-    Never below the maximal cosine, and equal to it in the limit tau -> 0. The paper knows the limit only.
-    """
-    total = torch.logsumexp(log_sum_N, 0)  # over ordered pairs: each pair twice
-    weight_L = 2 * torch.exp(log_sum_N[own] - total)
-    return tau * (total - math.log(2)), weight_L[:, None].to(pull_LD.dtype) * pull_LD
+def _sums(like: Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)

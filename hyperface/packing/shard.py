@@ -1,17 +1,41 @@
-"""Which rows a rank owns, and the one verb by which it learns of the others'.
+"""Which rows a rank owns, which pairs it looks at, and the three verbs by which ranks speak.
 
-N: all rows, L: own rows of this rank, b: rows of a mini-batch.
+N: all rows, L: own rows of this rank, W: ranks, b: rows of a mini-batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Gather = Callable[[Tensor, tuple[int, ...]], Tensor]
-"""(own rows, number of rows of each rank) -> all rows, in the order of ranks; every rank calls it at the same point."""
+
+class Group(Protocol):
+    """Ranks that work together. Every rank calls the same verbs in the same order."""
+
+    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+        """Start to send the own rows, of which each rank has sizes[rank]; the call that comes back waits for all rows."""
+
+    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        """The own rows of the sum of what the ranks hold for all rows."""
+
+    def max(self, all_N: Tensor) -> Tensor:
+        """The largest of what the ranks hold, element by element."""
+
+
+class _Alone:
+    """A group of one."""
+
+    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+        return lambda: own_LD
+
+    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        return all_ND
+
+    def max(self, all_N: Tensor) -> Tensor:
+        return all_N
 
 
 @dataclass(frozen=True)
@@ -20,28 +44,50 @@ class Shard:
 
     sizes: tuple[int, ...]
     rank: int
-    gather: Gather
+    group: Group
 
     @property
     def own(self) -> slice:
         """The own rows among all rows."""
-        start = sum(self.sizes[: self.rank])
-        return slice(start, start + self.sizes[self.rank])
+        return self._rows(self.rank)
 
     def all(self, own_LD: Tensor) -> Tensor:
         """All ranks' rows, given the own."""
-        return self.gather(own_LD, self.sizes)
+        return self.group.gather(own_LD, self.sizes)()
+
+    def each(self, value: Tensor) -> Tensor:
+        """What every rank holds for itself, in the order of ranks: [W, ...]."""
+        return self.group.gather(value[None], (1,) * len(self.sizes))()
+
+    def rectangles(self) -> Iterator[tuple[slice, slice]]:
+        """(rows, columns) of the pairs with other ranks' rows that this rank looks at, for both sides.
+
+        Ranks stand in a circle and look at the half of it before them, so that each pair of ranks meets once. With an
+        even number the opposite ones share their rectangle: the first takes the upper half of its rows.
+        """
+        world = len(self.sizes)
+        for ahead in range(1, (world + 1) // 2):
+            yield self.own, self._rows((self.rank + ahead) % world)
+        if world % 2 == 0:
+            opposite = (self.rank + world // 2) % world
+            first, second = self._rows(min(self.rank, opposite)), self._rows(max(self.rank, opposite))
+            middle = (first.start + first.stop) // 2
+            yield (slice(first.start, middle) if self.own == first else slice(middle, first.stop)), second
 
     def of_batch(self, batch_b: NDArray[np.int64]) -> "Shard":
         """The same ranks over the rows `batch_b` (ascending) only; a rank may own none of them."""
         ends_W = np.cumsum(self.sizes)
         sizes = np.diff(np.searchsorted(batch_b, ends_W), prepend=0)
-        return Shard(tuple(sizes.tolist()), self.rank, self.gather)
+        return Shard(tuple(sizes.tolist()), self.rank, self.group)
+
+    def _rows(self, rank: int) -> slice:
+        start = sum(self.sizes[:rank])
+        return slice(start, start + self.sizes[rank])
 
 
 def one_process(n: int) -> Shard:
     """One rank that owns all rows."""
-    return Shard((n,), 0, lambda own_ND, sizes: own_ND)
+    return Shard((n,), 0, _Alone())
 
 
 def even_sizes(n: int, world_size: int) -> tuple[int, ...]:

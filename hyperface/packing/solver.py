@@ -1,10 +1,12 @@
-"""The packing itself: Adam on the embeddings, in one process or as one rank of many.
+"""The steps of a packing: Adam on the embeddings, in one process or as one rank of many.
 
-N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension, b: rows of a mini-batch.
+N: all rows, L: own rows of this rank, G: gallery rows, F: frozen rows, P: protected rows, D: embedding dimension,
+b: own rows that move in a step.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,69 +14,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.config import ConfigError, PackingConfig
-from hyperface.embeddings import check_unit
-from hyperface.packing import objective, sphere
-from hyperface.packing.bounds import max_cosine_bound
-from hyperface.packing.shard import Shard, one_process
+from hyperface.config import PackingConfig
+from hyperface.packing import kernel, objective, sphere, walls
+from hyperface.packing.objective import Others, Terms, Value
+from hyperface.packing.shard import Shard
 
 PAPER_BETAS = (0.9, 0.999)
 """Adam's usual decays, for the paper's rate: constant but for a factor 0.75 every 5,000 steps (recalled only)."""
 EPSILON = 1e-4
 """Adam's, against gradients of n times the loss: as its usual 1e-8 against those of the loss at n = 10,000."""
 SOFT_BETAS = (0.8, 0.9)
-SOFT_RATE = 50.0
-"""Steps of `logsumexp` are learning_rate * 50 * temperature in each coordinate.
+SOFT_RATE = 70.0
+"""Steps of `logsumexp` are learning_rate * 70 * temperature in each coordinate.
 
 Paper: a rate that hardly falls. Here: it cools with the temperature, because rows need to move less the finer the soft
 maximum tells pairs apart; the factor makes the default of 0.01 right for it as well.
 """
-HOT, COLD = 0.6, 0.015
-"""First and last temperature of `logsumexp`, in units of 1 / sqrt(dim)."""
+HOT, COLD, BEND = 0.6, 0.01, 1.8
+"""First and last temperature of `logsumexp`, in units of 1 / sqrt(dim), and how the fall from one to the other bends."""
+ALGEBRAIC_HOT, ALGEBRAIC_COLD = 0.12, 0.008
+"""The same from an algebraic start: what is nearly right already must not be melted."""
+BFLOAT16_COLDEST = 0.05
+"""Below this temperature, in the same units, the rounding of bfloat16 would decide which pairs are the closest."""
+LONGEST_SOFT_STEP = 1.2 * 2 * SOFT_RATE * 0.01
+"""Bound on the growth of the largest cosine in a step, in units of temperature * sqrt(dim), at the default rate.
+
+Two rows approach by at most the length of both their steps, and Adam's direction has at most 1.2 in each coordinate: by
+Cauchy and Schwarz the root of sum_k (1 - b1)^2 b1^2k / ((1 - b2) b2^k) for the decays of SOFT_BETAS.
+"""
+BLOCK = 4096
+"""Rows that are updated at a time, so that what is needed on the way stays small."""
+LOOK_EVERY = 10
+"""Steps between looks at whether to stop: a look waits for the device."""
+BETTER = 1e-4
+"""Less than this is no improvement, for `patience`."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A step as its objective saw it, before the update; of the mini-batch only where there is one."""
-
-    step: int
-    """Updates done before: 0 is the start."""
-    max_cosine: float
-    mean_nearest_cosine: float
-    mean_gallery_cosine: float | None
-    """None when alpha is 0 or there is no gallery: then nobody looked."""
-    loss: float
-    seconds: float
-    """Spent on steps so far."""
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Exact over all rows, blocked, float32."""
-
-    max_cosine: float
-    mean_nearest_cosine: float
-    mean_gallery_cosine: float | None
-
-
-@dataclass(frozen=True)
-class Packing:
-    references_ND: NDArray[np.float32]
-    """Unit rows."""
-    max_cosine: float
-    """Of the closest pair; exact over all pairs."""
-    mean_nearest_cosine: float
-    mean_gallery_cosine: float | None
-    """Mean over references of the cosine with the nearest gallery row; None without a gallery."""
-    bound_cosine: float
-    """No packing of so many points in so many dimensions has a smaller max_cosine."""
-    max_cosine_before: float
-    mean_nearest_cosine_before: float
-    duplicates_separated: int
-    """Rows of the start that repeated an earlier one."""
-    steps: int
-    seconds: float
-    """Spent on steps."""
+class Problem:
+    config: PackingConfig
+    seed: int
+    gallery_GD: Tensor | None = None
+    frozen_FD: Tensor | None = None
+    protected_PD: Tensor | None = None
 
 
 @dataclass
@@ -84,101 +66,82 @@ class State:
     x_LD: Tensor
     mean_LD: Tensor
     square_LD: Tensor
+    """[L, 1] for `logsumexp`: one scale a row does as well there, does not depend on the choice of axes, and is small."""
     count_L: Tensor
     """Updates of each row: in a mini-batch run not all are equal."""
+    near_L: Tensor
+    """Which gallery row was nearest at the last search: int64."""
+    wall_L: Tensor
+    """The same of protected rows."""
+    best_LD: Tensor
+    """The rows of the best step so far."""
+    best: Tensor
+    """Their objective with the hard maximum: 0-dimensional, as are all below; the same on every rank."""
+    max_cosine: Tensor
+    """As the last step saw it, before its update."""
     step: int = 0
     seconds: float = 0.0
+    looked_best: float = math.inf
+    """`best` when it last was better by enough, and at which step that was seen."""
+    looked_step: int = 0
 
 
-@dataclass(frozen=True)
-class Problem:
-    config: PackingConfig
-    seed: int
-    gallery_GD: Tensor | None
+def fresh_state(x_LD: Tensor, config: PackingConfig, max_cosine: float) -> State:
+    """The state before the first step, given the largest cosine among all rows."""
+    zeros_L = torch.zeros(len(x_LD), dtype=torch.int64, device=x_LD.device)
+    width = 1 if config.separation == "logsumexp" else x_LD.shape[1]
+    return State(
+        x_LD=x_LD.clone(),
+        mean_LD=torch.zeros_like(x_LD),
+        square_LD=x_LD.new_zeros(len(x_LD), width),
+        count_L=zeros_L,
+        near_L=zeros_L.clone(),
+        wall_L=zeros_L.clone(),
+        best_LD=x_LD.clone(),
+        best=x_LD.new_full((), math.inf),
+        max_cosine=x_LD.new_full((), max_cosine),
+    )
 
 
-def fresh_state(x_LD: Tensor) -> State:
-    count_L = torch.zeros(len(x_LD), dtype=torch.int64, device=x_LD.device)
-    return State(x_LD.clone(), torch.zeros_like(x_LD), torch.zeros_like(x_LD), count_L)
-
-
-def pack(
-    start_ND: NDArray[np.float32],
-    config: PackingConfig,
-    *,
-    seed: int,
-    gallery_GD: NDArray[np.float32] | None = None,
-    on_step: Callable[[Progress], None] | None = None,
-) -> Packing:
-    """Spread identities on the hypersphere, near the gallery: HyperFace in one process.
-
-    Paper: HyperFace (Otroshi Shahreza and Marcel, ICLR 2025), algorithms 1 and 2. Minimise, over unit rows,
-    separation + alpha * mean over rows of the cosine distance to the nearest gallery row, by Adam on the rows
-    themselves, normalising them after each step.
-
-    Args:
-        start_ND: at least config.num_identities unit rows; a seeded choice of them, when there are more, is the start.
-        gallery_GD: unit rows that stand for the manifold of real embeddings; None: alpha has no effect.
-        on_step: called once a step.
-
-    Raises:
-        ConfigError: rows or dimensions that do not fit the configuration.
-        EmbeddingError: rows that are not finite and of norm 1.
-    """
-    device = "cuda" if config.gpus_per_worker > 0 else "cpu"
-    x_ND, duplicates = prepare(start_ND, gallery_GD, config, seed)
-    gallery = None if gallery_GD is None else torch.tensor(gallery_GD, device=device)
-    problem, shard = Problem(config, seed, gallery), one_process(len(x_ND))
-    state = fresh_state(torch.tensor(x_ND, device=device))
-    before = measure(state.x_LD, gallery, shard)
-    for progress in iterate(state, problem, shard):
-        if on_step is not None:
-            on_step(progress)
-    return finished(state, problem, shard, before, duplicates)
-
-
-def prepare(
-    start_ND: NDArray[np.float32], gallery_GD: NDArray[np.float32] | None, config: PackingConfig, seed: int
-) -> tuple[NDArray[np.float32], int]:
-    """The checked start and how many of its rows were moved off an equal one (none when there are no steps)."""
-    if gallery_GD is not None:
-        if gallery_GD.ndim != 2 or gallery_GD.shape[1:] != start_ND.shape[1:] or not len(gallery_GD):
-            shapes = f"gallery {gallery_GD.shape}, start {start_ND.shape}"
-            raise ConfigError(f"packing: gallery and start must be rows of the same dimension; give {shapes} one model")
-        check_unit(gallery_GD, "packing gallery")
-    x_ND = sphere.choose_start(start_ND, config.num_identities, seed)
-    return sphere.separate_duplicates(x_ND, seed) if config.steps else (x_ND, 0)
-
-
-def iterate(state: State, problem: Problem, shard: Shard) -> Iterator[Progress]:
-    """Take the remaining steps, yielding after each; `state` is updated in place."""
+def iterate(state: State, problem: Problem, shard: Shard) -> Iterator[Value]:
+    """Take the remaining steps, until one of the rules to stop holds; yields after each. `state` changes in place."""
     before, clock = state.seconds, time.perf_counter()
-    while state.step < problem.config.steps:
-        progress = local_step(state, problem, shard)
+    while state.step < problem.config.steps and not stops(state, problem.config):
+        value = local_step(state, problem, shard)
         state.seconds = before + time.perf_counter() - clock
-        yield progress
+        yield value
 
 
-def local_step(state: State, problem: Problem, shard: Shard) -> Progress:
+def stops(state: State, config: PackingConfig) -> bool:
+    """Whether the target is met or the best step is too old: looked at every LOOK_EVERY steps, alike on all ranks."""
+    if state.step % LOOK_EVERY or not state.step or (config.target_cosine == -1 and not config.patience):
+        return False
+    if float(state.max_cosine) <= config.target_cosine and not config.batch_identities:
+        return True
+    best = float(state.best)
+    if best < state.looked_best - BETTER:
+        state.looked_best, state.looked_step = best, state.step
+    return 0 < config.patience <= state.step - state.looked_step
+
+
+def local_step(state: State, problem: Problem, shard: Shard) -> Value:
     """One update of this rank's rows. Every rank calls it; what it computes does not depend on how many there are."""
     config = problem.config
-    rows, shard = _rows_of_step(state, problem, shard)
-    own_LD = state.x_LD[rows]
-    tau = temperature(state.step, config.steps, own_LD.shape[1])
-    gallery_GD = problem.gallery_GD if config.alpha > 0 else None
-    value = objective.evaluate(own_LD, gallery_GD, shard, config.separation, config.alpha, tau)
-    gradient_LD = sphere.tangent(value.gradient_LD, own_LD)
+    rows, of_step = _rows_of_step(state, problem, shard)
+    _find_neighbours(state, problem, rows)
+    own_bD = state.x_LD[rows]
+    tau = temperature(state.step, config, own_bD.shape[1])
+    near_bD = None if problem.gallery_GD is None or not config.alpha else problem.gallery_GD[state.near_L[rows]]
+    others = _others(state, problem, shard, rows)
+    terms = _terms(state, config, tau, own_bD.shape[1])
+    value = objective.evaluate(own_bD, near_bD, of_step, terms, others)
+    if isinstance(rows, slice):
+        _keep_best(state, value, config)
+    state.max_cosine = value.max_cosine.to(state.max_cosine.dtype)
     # Times n: Adam ignores the scale of a gradient except against its epsilon, which must not depend on n.
-    if config.separation == "logsumexp":
-        change_LD = _adam(state, rows, sum(shard.sizes) * gradient_LD, SOFT_BETAS)
-        rate = SOFT_RATE * config.learning_rate * tau
-    else:
-        change_LD = _adam(state, rows, sum(shard.sizes) * gradient_LD, PAPER_BETAS)
-        rate = config.learning_rate * 0.75 ** (state.step // 5000)
-    state.x_LD[rows] = sphere.normalise(own_LD - rate * change_LD)
+    _update(state, rows, value.gradient_LD.mul_(sum(of_step.sizes)), tau, problem)
     state.step += 1
-    seen = value.max_cosine, value.mean_nearest_cosine, value.mean_gallery_cosine
-    return Progress(state.step - 1, *seen, value.loss, state.seconds)
+    return value
 
 
 def _rows_of_step(state: State, problem: Problem, shard: Shard) -> tuple[slice | Tensor, Shard]:
@@ -201,52 +164,94 @@ def batch(n: int, size: int, seed: int, step: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng([seed, 2, step]).choice(n, size, replace=False, shuffle=False))
 
 
-def temperature(step: int, steps: int, dim: int) -> float:
+def _others(state: State, problem: Problem, shard: Shard, rows: slice | Tensor) -> Others:
+    if isinstance(rows, slice) or problem.config.batch_against == "batch":
+        return Others(problem.frozen_FD)
+    return Others(problem.frozen_FD, shard.all(state.x_LD), rows + shard.own.start)
+
+
+def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> None:
+    """Search the gallery and protected rows nearest to the rows of the step; of all rows not in every step.
+
+    Neighbours change slowly: with a search every tenth step the objective reached was the same in half the time.
+    """
+    if isinstance(rows, slice) and state.step % problem.config.neighbours_every:
+        return
+    own_bD = state.x_LD[rows]
+    if problem.gallery_GD is not None and problem.config.alpha:
+        state.near_L[rows] = kernel.nearest(own_bD, problem.gallery_GD)[1]
+    if problem.protected_PD is not None:
+        state.wall_L[rows] = kernel.nearest(own_bD, problem.protected_PD)[1]
+
+
+def temperature(step: int, config: PackingConfig, dim: int) -> float:
     """Temperature of the soft maximum, in cosines: from hot, where all pairs count, to cold, where the closest do.
 
     In units of 1 / sqrt(dim), the spread of the cosines of random points, one schedule serves every dimension.
     """
-    share = step / max(1, steps - 1)
-    return float(dim**-0.5 * HOT * (COLD / HOT) ** (share**1.4))
+    share = step / max(1, config.steps - 1)
+    hot, cold = (ALGEBRAIC_HOT, ALGEBRAIC_COLD) if config.start == "algebraic" else (HOT, COLD)
+    return float(dim**-0.5 * hot * (cold / hot) ** (share**BEND))
 
 
-def _adam(state: State, rows: slice | Tensor, gradient_LD: Tensor, betas: tuple[float, float]) -> Tensor:
-    """Adam (Kingma and Ba, ICLR 2015, algorithm 1): the direction of a step, of size about 1 in each coordinate.
+def _terms(state: State, config: PackingConfig, tau: float, dim: int) -> Terms:
+    """The shift of the exponents is the largest cosine of the step before, and more where that could overflow."""
+    soft = config.separation == "logsumexp"
+    rough = config.precision == "bfloat16" and not (soft and tau < BFLOAT16_COLDEST * dim**-0.5)
+    dtype = torch.bfloat16 if rough else state.x_LD.dtype
+    growth = LONGEST_SOFT_STEP * (config.learning_rate / 0.01) * dim**0.5
+    shift = state.max_cosine + tau * min(40.0, max(0.0, growth - 60.0)) if soft else None
+    return Terms(config.separation, config.alpha, tau, shift, dtype)
 
-    Paper: one count of steps. Here: one for each row, because rows outside a mini-batch rest.
+
+def _keep_best(state: State, value: Value, config: PackingConfig) -> None:
+    """Remember the rows, as they were before this step's update, if no step before had better ones."""
+    score = value.mean_nearest_cosine if config.separation == "nearest" else value.max_cosine
+    if value.mean_gallery_cosine is not None:
+        score = score + config.alpha * (1 - value.mean_gallery_cosine)
+    score = score.to(state.best.dtype)
+    torch.where(score < state.best, state.x_LD, state.best_LD, out=state.best_LD)
+    state.best = torch.minimum(score, state.best)
+
+
+def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, tau: float, problem: Problem) -> None:
+    """One step of Adam for the rows of the step, a block at a time."""
+    config = problem.config
+    if config.separation == "logsumexp":
+        rate, betas = SOFT_RATE * config.learning_rate * tau, SOFT_BETAS
+    else:
+        rate, betas = config.learning_rate * 0.75 ** (state.step // 5000), PAPER_BETAS
+    for start in range(0, len(gradient_bD), BLOCK):
+        part = slice(start, min(start + BLOCK, len(gradient_bD)))
+        at = part if isinstance(rows, slice) else rows[part]
+        old = state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at]
+        x, mean, square, count = _adam(*old, gradient_bD[part], rate, betas)
+        if problem.protected_PD is not None:
+            x = walls.push_back(x, problem.protected_PD[state.wall_L[at]], config.protected_cosine)
+        state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at] = x, mean, square, count
+
+
+def _adam(
+    x_bD: Tensor,
+    mean_bD: Tensor,
+    square_bD: Tensor,
+    count_b: Tensor,
+    gradient_bD: Tensor,
+    rate: float,
+    betas: tuple[float, float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with the gradient on the sphere, and back onto it.
+
+    Paper: one count of steps, and a scale for each coordinate. Here: a count for each row, because rows outside a
+    mini-batch rest; and one scale a row where `square_bD` has one column.
     """
-    count_L = state.count_L[rows] + 1
-    mean_LD = torch.lerp(gradient_LD, state.mean_LD[rows], betas[0])
-    square_LD = torch.lerp(gradient_LD.square(), state.square_LD[rows], betas[1])
-    state.count_L[rows], state.mean_LD[rows], state.square_LD[rows] = count_L, mean_LD, square_LD
-    unbiased_mean_LD = mean_LD / (1 - betas[0] ** count_L)[:, None]
-    unbiased_square_LD = square_LD / (1 - betas[1] ** count_L)[:, None]
-    return unbiased_mean_LD / (unbiased_square_LD.sqrt() + EPSILON)
-
-
-def measure(x_LD: Tensor, gallery_GD: Tensor | None, shard: Shard) -> Measures:
-    """How good all rows are, of which this rank owns `x_LD`; the same on every rank."""
-    seen = objective.nearest(x_LD, shard.all(x_LD), shard.own.start)
-    near = None if gallery_GD is None else objective.nearest(x_LD, gallery_GD, None)
-    cosine_N = shard.all(seen.cosine_L.double())
-    near_N = None if near is None else shard.all(near.cosine_L.double())
-    closeness = None if near_N is None else near_N.mean().item()
-    return Measures(cosine_N.max().item(), cosine_N.mean().item(), closeness)
-
-
-def finished(state: State, problem: Problem, shard: Shard, before: Measures, duplicates: int) -> Packing:
-    """All rows and what they reached; the same on every rank."""
-    after = measure(state.x_LD, problem.gallery_GD, shard)
-    references_ND = shard.all(state.x_LD).cpu().numpy()
-    return Packing(
-        references_ND=references_ND,
-        max_cosine=after.max_cosine,
-        mean_nearest_cosine=after.mean_nearest_cosine,
-        mean_gallery_cosine=after.mean_gallery_cosine,
-        bound_cosine=max_cosine_bound(*references_ND.shape),
-        max_cosine_before=before.max_cosine,
-        mean_nearest_cosine_before=before.mean_nearest_cosine,
-        duplicates_separated=duplicates,
-        steps=state.step,
-        seconds=state.seconds,
-    )
+    gradient_bD, count_b = sphere.tangent(gradient_bD, x_bD), count_b + 1
+    squared_bD = gradient_bD.square()
+    if square_bD.shape[1] == 1:
+        squared_bD = squared_bD.mean(1, keepdim=True)
+    mean_bD = torch.lerp(gradient_bD, mean_bD, betas[0])
+    square_bD = torch.lerp(squared_bD, square_bD, betas[1])
+    unbiased_mean_bD = mean_bD / (1 - betas[0] ** count_b)[:, None]
+    unbiased_square_bD = square_bD / (1 - betas[1] ** count_b)[:, None]
+    x_bD = x_bD - rate * unbiased_mean_bD / (unbiased_square_bD.sqrt() + EPSILON)
+    return sphere.normalise(x_bD), mean_bD, square_bD, count_b

@@ -3,6 +3,8 @@
 N: rows, D: embedding dimension, L: own rows of one rank.
 """
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch import Tensor
 from hyperface.config import ConfigError
 from hyperface.embeddings import check_unit
 
+ROUNDING = 1e-5
+"""Norms of float32 rows are closer to 1 than this."""
 DUPLICATE_NOISE = 1e-3
 """Length of the noise that parts equal rows: their cosine becomes about 1 - 1e-6."""
 
@@ -35,24 +39,36 @@ def random_points(n: int, dim: int, seed: int) -> NDArray[np.float32]:
     return _unit(x_ND).astype(np.float32)
 
 
-def choose_start(start_ND: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
-    """`n` unit rows of `start_ND`: a seeded choice in their order, all of them when there are just as many.
+def unit_rows(rows_ND: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """The rows with norm 1; with a warning when they were not quite.
 
     Raises:
         EmbeddingError: a row is not finite or not of norm 1 (to 1e-3); names the rows.
-        ConfigError: fewer than 2 rows asked for or fewer rows than that to choose from; dimension below 2.
     """
-    if n < 2:
-        raise ConfigError(f"packing.num_identities must be at least 2: one identity has no neighbour; it is {n}")
-    if start_ND.ndim != 2 or start_ND.shape[1] < 2:
-        raise ConfigError(f"packing: embeddings must be rows of at least 2 numbers; their shape is {start_ND.shape}")
+    check_unit(rows_ND, what)
+    exact_ND = rows_ND.astype(np.float64)
+    off = float(np.abs(np.linalg.norm(exact_ND, axis=1) - 1).max(initial=0.0))
+    if off > ROUNDING:
+        warnings.warn(f"{what}: norms are off by up to {off:.1e}; rows were normalised", stacklevel=3)
+    return _unit(exact_ND).astype(np.float32)
+
+
+def choose_start(start_ND: NDArray[np.float32], n: int, seed: int, first: int = 0) -> NDArray[np.float32]:
+    """`n` of the rows: a seeded choice in their order, all of them when there are just as many.
+
+    Args:
+        first: number of the first identity. The choice is the next `n` of one seeded order from there on, round and
+            round, so that the parts of a growing dataset do not start from the same rows while there are others.
+
+    Raises:
+        ConfigError: fewer rows than that to choose from.
+    """
     if len(start_ND) < n:
-        fix = "embed more faces (embed.num_faces), pack fewer identities, or start from packing.sphere.random_points"
+        fix = "embed more faces (embed.num_faces), pack fewer identities, or take packing.start=random"
         rule = f"must not exceed the {len(start_ND)} rows to start from"
         raise ConfigError(f"packing.num_identities {rule}: {fix}; it is {n}")
-    check_unit(start_ND, "packing start")
-    chosen_n = np.sort(np.random.default_rng([seed, 0]).permutation(len(start_ND))[:n])
-    return _unit(start_ND[chosen_n].astype(np.float64)).astype(np.float32)
+    order_N = np.random.default_rng([seed, 0]).permutation(len(start_ND))
+    return start_ND[np.sort(np.roll(order_N, -first)[:n])]
 
 
 def separate_duplicates(x_ND: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:

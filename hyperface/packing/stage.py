@@ -10,11 +10,14 @@ from dataclasses import asdict
 import torch
 
 from hyperface import embeddings
+from hyperface.config import ConfigError
 from hyperface.embeddings import Embeddings
-from hyperface.packing import checkpoint, solver
+from hyperface.packing import checkpoint, result, solver
 from hyperface.packing.checkpoint import History
+from hyperface.packing.problem import Posed, pose
+from hyperface.packing.result import Packing, Progress
 from hyperface.packing.shard import Shard
-from hyperface.packing.solver import Packing, Problem, Progress, State
+from hyperface.packing.solver import State
 from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 
 PROGRESS_SECONDS = 2.0
@@ -26,17 +29,23 @@ def is_done(run: Run) -> bool:
     return run.store.exists(REFERENCES) and run.store.exists(PACKING_SUMMARY)
 
 
-def load_problem(run: Run, device: torch.device) -> tuple[Problem, State, int]:
-    """The run's problem, its start as one rank's state, and how many duplicates were separated.
+def load_problem(run: Run, device: torch.device) -> Posed:
+    """The run's problem and its start.
 
     Raises:
-        ConfigError: the gallery has fewer rows than there are identities to pack.
-        EmbeddingError: the gallery cannot be used.
+        ConfigError: the gallery has fewer rows than there are identities to pack; packing.first_identity is not what
+            comes after packing.frozen.
+        EmbeddingError: the gallery, the frozen or the protected rows cannot be used.
     """
+    config = run.config.packing
     gallery_GD = embeddings.read(run.store, GALLERY, "key").vectors_ND
-    x_ND, duplicates = solver.prepare(gallery_GD, gallery_GD, run.config.packing, run.config.run.seed)
-    problem = Problem(run.config.packing, run.config.run.seed, torch.tensor(gallery_GD, device=device))
-    return problem, solver.fresh_state(torch.tensor(x_ND, device=device)), duplicates
+    frozen_FD, protected_PD = (
+        embeddings.read_rows(path, run.config.storage) if path else None for path in (config.frozen, config.protected)
+    )
+    if frozen_FD is not None and config.first_identity < len(frozen_FD):
+        rule = f"must be at least {len(frozen_FD)}, the number of identities of packing.frozen, whose numbers are taken"
+        raise ConfigError(f"packing.first_identity {rule}; it is {config.first_identity}")
+    return pose(gallery_GD, config, run.config.run.seed, device, gallery_GD, frozen_FD, protected_PD)
 
 
 def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
@@ -45,38 +54,42 @@ def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
     Every rank calls it, with the same `shard.sizes`.
 
     Raises:
+        ConfigError, EmbeddingError: as `load_problem`; packing.protected_cosine cannot be met.
         RunError: other references are there already.
         StorageError: something cannot be read or written; the newest checkpoint stays.
     """
-    problem, start, duplicates = load_problem(run, device)
-    state, history = checkpoint.load(run.store, shard, device) or _begin(start, problem, shard)
+    posed = load_problem(run, device)
+    config, problem = run.config.packing, posed.problem
+    state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
     say = _say if shard.rank == 0 else _be_silent
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
-    steps, every = problem.config.steps, problem.config.checkpoint_every
-    say(f"packing: {n} identities in {dim} dimensions, {len(shard.sizes)} workers, from step {state.step} of {steps}")
+    told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
+    say(f"packing: {told}, from step {state.step} of {config.steps}")
     said = time.monotonic()
-    for progress in solver.iterate(state, problem, shard):
-        if progress.step % -(-steps // RECORDED) == 0 or state.step == steps:
-            history.progress.append(progress)
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
-            say(_line(progress, steps))
-        if state.step % every == 0 or state.step == steps:
+    for value in solver.iterate(state, problem, shard):
+        last = state.step == config.steps
+        if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
+            history.progress.append(Progress.of(value, state))
+            if time.monotonic() - said > PROGRESS_SECONDS:
+                said = time.monotonic()
+                say(_line(history.progress[-1], config.steps))
+        if state.step % config.checkpoint_every == 0 or last:
             checkpoint.save(run.store, state, history, shard)
-    packing = solver.finished(state, problem, shard, history.before, duplicates)
+    packing = result.finished(state, problem, shard, history.before, posed.duplicates)
     if shard.rank == 0:
         write_results(run, packing, history)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
 
 
-def _begin(start: State, problem: Problem, shard: Shard) -> tuple[State, History]:
-    own = solver.fresh_state(start.x_LD[shard.own])
-    return own, History(solver.measure(own.x_LD, problem.gallery_GD, shard))
+def _begin(posed: Posed, shard: Shard) -> tuple[State, History]:
+    state, before = result.begin(posed, shard)
+    return state, History(before)
 
 
 def write_results(run: Run, packing: Packing, history: History) -> None:
     """References, the steps' record, then the summary, which marks the stage as done; then checkpoints go."""
-    identities = list(range(len(packing.references_ND)))
+    first = run.config.packing.first_identity
+    identities = list(range(first, first + len(packing.references_ND)))
     contents = embeddings.to_parquet("identity", Embeddings(identities, packing.references_ND))
     if not run.store.put_new(REFERENCES, contents) and run.store.read(REFERENCES) != contents:
         uri = run.store.uri(REFERENCES)
@@ -86,7 +99,8 @@ def write_results(run: Run, packing: Packing, history: History) -> None:
     summary = {key: value for key, value in asdict(packing).items() if key != "references_ND"}
     n, dim = packing.references_ND.shape
     config = run.config.packing
-    described = {"num_identities": n, "dim": dim, "separation": config.separation, "alpha": config.alpha}
+    described = {"num_identities": n, "dim": dim}
+    described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
     run.put_json(PACKING_SUMMARY, summary | described)
     checkpoint.clear(run.store)
 

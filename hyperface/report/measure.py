@@ -20,7 +20,7 @@ from hyperface import embeddings
 from hyperface.dataset import ShardImages, jpeg, read_shards
 from hyperface.evaluation import separation
 from hyperface.models.protocols import Recognizer
-from hyperface.packing.sphere import choose_start
+from hyperface.packing.problem import start_rows
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
 FACES = "report/faces.json"
@@ -156,7 +156,7 @@ def _measure(
     """(numbers, faces)."""
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
-    start_ND = choose_start(gallery.vectors_ND, len(references.names), run.config.run.seed)
+    start_ND = start_rows(gallery.vectors_ND, run.config.packing, run.config.run.seed)
     own_ND = embed(images.jpegs, recognizer)
     judged_ND = embed(images.jpegs, judge) if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)

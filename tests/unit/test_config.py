@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperface import config
+from hyperface import command_line, config
 from hyperface.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -121,11 +121,11 @@ def test_the_keys_that_others_rely_on_exist():
 
 
 def test_every_key_has_a_meaning_in_the_help():
-    text = config.describe()
+    text = command_line.describe()
     for section in dataclasses.fields(config.Config):
         cls = type(getattr(config.Config(), section.name))
         for field in dataclasses.fields(cls):
-            assert len(config._field_docs(cls)[field.name]) > 15, (section.name, field.name)
+            assert len(command_line._field_docs(cls)[field.name]) > 15, (section.name, field.name)
             assert f"{section.name}.{field.name}=" in text
 
 

@@ -2,15 +2,19 @@
 
 import itertools
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from threaded_ranks import on_ranks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperface.packing import objective, sphere
-from hyperface.packing.shard import even_sizes, one_process
+from hyperface.packing import kernel, objective, sphere
+from hyperface.packing.kernel import Block, SoftPairs
+from hyperface.packing.objective import Others, Terms
+from hyperface.packing.shard import Shard, even_sizes, one_process
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
 
@@ -20,44 +24,128 @@ def points(n: int, dim: int, seed: int, dtype: torch.dtype = torch.float64) -> T
     return sphere.normalise(torch.randn(n, dim, generator=generator, dtype=dtype))
 
 
-def plain_loss(x_ND: Tensor, gallery_GD: Tensor | None, separation: str, alpha: float, tau: float) -> Tensor:
-    """The definition, on the whole matrix."""
+def cosines(x_ND: Tensor, frozen_FD: Tensor | None) -> Tensor:
+    """Of each row with all rows and then with the frozen ones; -inf with itself."""
     cosine_NN = (x_ND @ x_ND.T).masked_fill(torch.eye(len(x_ND), dtype=torch.bool), -math.inf)
+    return cosine_NN if frozen_FD is None else torch.cat([cosine_NN, x_ND @ frozen_FD.T], 1)
+
+
+def plain_loss(
+    x_ND: Tensor, gallery_GD: Tensor | None, frozen_FD: Tensor | None, separation: str, alpha: float, tau: float
+) -> Tensor:
+    """The definition, on the whole matrix."""
+    cosine_NM = cosines(x_ND, frozen_FD)
     if separation == "closest_pair":
-        loss = cosine_NN.max()
+        loss = cosine_NM.max()
     elif separation == "nearest":
-        loss = cosine_NN.amax(1).mean()
+        loss = cosine_NM.amax(1).mean()
     else:
-        loss = tau * (torch.logsumexp(cosine_NN.flatten() / tau, 0) - math.log(2))
+        once_NM = torch.cat(
+            [
+                cosine_NM[:, : len(x_ND)]
+                .triu(1)
+                .masked_fill(torch.ones(len(x_ND), len(x_ND), dtype=torch.bool).tril(), -math.inf),
+                cosine_NM[:, len(x_ND) :],
+            ],
+            1,
+        )
+        loss = tau * torch.logsumexp(once_NM.flatten() / tau, 0)
     return loss if gallery_GD is None else loss + alpha * (1 - (x_ND @ gallery_GD.T).amax(1)).mean()
+
+
+def terms(separation: str, alpha: float = 0.0, tau: float = 0.05, shift: float = 1.0) -> Terms:
+    return Terms(separation, alpha, tau, torch.tensor(shift, dtype=torch.float64), torch.float64)
+
+
+def nearest_rows(x_ND: Tensor, gallery_GD: Tensor) -> Tensor:
+    return gallery_GD[(x_ND @ gallery_GD.T).argmax(1)]
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
 @pytest.mark.parametrize("gallery_rows", [0, 23])
-@pytest.mark.parametrize("world_size", [1, 3])
-def test_loss_and_gradient_equal_autograd_of_the_definition(separation, gallery_rows, world_size):
+@pytest.mark.parametrize("frozen_rows", [0, 9])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_loss_and_gradient_equal_autograd_of_the_definition(
+    separation, gallery_rows, frozen_rows, world_size, monkeypatch
+):
+    monkeypatch.setitem(kernel.TILE, "cpu", 5)
     x_ND = points(31, 7, 0).requires_grad_()
     gallery_GD = points(gallery_rows, 7, 1) if gallery_rows else None
-    loss = plain_loss(x_ND, gallery_GD, separation, 0.7, 0.05)
+    frozen_FD = points(frozen_rows, 7, 2) if frozen_rows else None
+    loss = plain_loss(x_ND, gallery_GD, frozen_FD, separation, 0.7, 0.05)
     (gradient_ND,) = torch.autograd.grad(loss, x_ND)
     x_ND = x_ND.detach()
+    near_ND = None if gallery_GD is None else nearest_rows(x_ND, gallery_GD)
 
     def evaluate(shard):
-        return objective.evaluate(x_ND[shard.own], gallery_GD, shard, separation, 0.7, 0.05)
+        near_LD = None if near_ND is None else near_ND[shard.own]
+        return objective.evaluate(x_ND[shard.own], near_LD, shard, terms(separation, 0.7), Others(frozen_FD))
 
     values = on_ranks(even_sizes(31, world_size), evaluate)
     torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), gradient_ND)
-    cosine_NN = (x_ND @ x_ND.T).fill_diagonal_(-1)
+    cosine_NN = cosines(x_ND, frozen_FD)
     for value in values:
-        assert value.loss == pytest.approx(loss.item(), rel=1e-12)
-        assert value.max_cosine == pytest.approx(cosine_NN.max().item())
-        assert value.mean_nearest_cosine == pytest.approx(cosine_NN.amax(1).mean().item())
+        assert value.loss.item() == pytest.approx(loss.item(), abs=1e-7)
+        assert value.max_cosine.item() == pytest.approx(cosine_NN.max().item())
+        assert value.mean_nearest_cosine.item() == pytest.approx(cosine_NN.amax(1).mean().item())
         assert (value.mean_gallery_cosine is None) == (gallery_GD is None)
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_choice_of_rows_that_looks_at_all_gets_their_gradient(separation, world_size, monkeypatch):
+    """Of the mean over the chosen rows (nearest), their closest pair, or all pairs that they are in (logsumexp)."""
+    monkeypatch.setitem(kernel.TILE, "cpu", 5)
+    x_ND, frozen_FD = points(31, 7, 0), points(4, 7, 2)
+    chosen_b = np.array([2, 3, 11, 12, 19, 30])
+    own_bD = x_ND[chosen_b].requires_grad_()
+    cosine_bM = own_bD @ torch.cat([x_ND, frozen_FD]).T
+    cosine_bM = cosine_bM.masked_fill(torch.arange(35) == torch.from_numpy(chosen_b)[:, None], -math.inf)
+    if separation == "nearest":
+        loss = cosine_bM.amax(1).mean()
+    elif separation == "closest_pair":
+        loss = cosine_bM.max()
+    else:
+        weight_M = torch.where(torch.arange(35) < 31, 0.5, 1.0)
+        loss = 0.05 * torch.log((weight_M * torch.exp(cosine_bM / 0.05)).sum())
+        # Its gradient counts a pair with a frozen row once and one with a moving row, which moves as well, twice.
+        weighted = torch.where(torch.arange(35) < 31, 2.0, 1.0) * weight_M * torch.exp(cosine_bM / 0.05)
+        expected_bD = (
+            weighted @ torch.cat([x_ND, frozen_FD]) / (weight_M * torch.exp(cosine_bM / 0.05)).sum()
+        ).detach()
+    if separation != "logsumexp":
+        (expected_bD,) = torch.autograd.grad(loss, own_bD)
+
+    def evaluate(shard):
+        of_batch = shard.of_batch(chosen_b)
+        own_b = torch.from_numpy(chosen_b[of_batch.own])
+        return objective.evaluate(x_ND[own_b], None, of_batch, terms(separation), Others(frozen_FD, x_ND, own_b))
+
+    values = on_ranks(even_sizes(31, world_size), evaluate)
+    torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), expected_bD)
+    assert values[0].loss.item() == pytest.approx(loss.item(), abs=1e-7)
+
+
+def test_mini_batches_give_the_full_gradient_on_average_up_to_the_factor_of_theorem_1():
+    """HyperFace, theorem 1, for a sum over pairs: over all batches of b of n rows the factor is b(b-1)/(n(n-1))."""
+    n, b = 7, 3
+    x_ND, shift = points(n, 4, 0), torch.tensor(0.5, dtype=torch.float64)
+
+    def pull(rows: list[int]) -> Tensor:
+        pairs = SoftPairs(len(rows), 4, x_ND, shift, 0.3)
+        pairs.look(Block(x_ND[rows], 0, x_ND[rows], 0, both=True))
+        return torch.zeros_like(x_ND).index_add_(0, torch.tensor(rows), pairs.pull_ND)
+
+    batches = [pull(list(rows)) for rows in itertools.combinations(range(n), b)]
+    factor = b * (b - 1) / (n * (n - 1))
+    torch.testing.assert_close(torch.stack(batches).mean(0), factor * pull(list(range(n))))
 
 
 def test_the_soft_maximum_is_finite_and_near_the_maximum_when_cold():
     x_ND = points(50, 16, 0, torch.float32)
-    value = objective.evaluate(x_ND, None, one_process(50), "logsumexp", 0.0, tau=1e-5)
+    largest = cosines(x_ND, None).max().item()
+    cold = replace(terms("logsumexp", tau=1e-5, shift=largest), dtype=torch.float32)
+    value = objective.evaluate(x_ND, None, one_process(50), cold)
     assert value.max_cosine <= value.loss <= value.max_cosine + 1e-5 * math.log(50 * 49 / 2)
     assert torch.isfinite(value.gradient_LD).all()
 
@@ -65,11 +153,28 @@ def test_the_soft_maximum_is_finite_and_near_the_maximum_when_cold():
 @pytest.mark.parametrize("separation", SEPARATIONS)
 def test_a_rank_without_rows_takes_part(separation):
     x_ND = points(9, 4, 0)
-    whole = objective.evaluate(x_ND, x_ND, one_process(9), separation, 0.5, 0.1)
-    sizes = (5, 0, 4)
-    values = on_ranks(sizes, lambda shard: objective.evaluate(x_ND[shard.own], x_ND, shard, separation, 0.5, 0.1))
+    near_ND = nearest_rows(x_ND, points(5, 4, 1))
+    whole = objective.evaluate(x_ND, near_ND, one_process(9), terms(separation, 0.5))
+    values = on_ranks(
+        (5, 0, 4),
+        lambda shard: objective.evaluate(x_ND[shard.own], near_ND[shard.own], shard, terms(separation, 0.5)),
+    )
     torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), whole.gradient_LD)
-    assert values[1].loss == pytest.approx(whole.loss)
+    assert values[1].loss.item() == pytest.approx(whole.loss.item())
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+def test_bfloat16_products_give_the_gradient_to_their_precision(separation):
+    x_ND = points(200, 32, 0, torch.float32)
+    shift = torch.tensor(cosines(x_ND, None).max().item())
+    exact, rough = (
+        objective.evaluate(x_ND, None, one_process(200), Terms(separation, tau=0.05, shift=shift, dtype=dtype))
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert rough.gradient_LD.dtype == torch.float32
+    error_ND = rough.gradient_LD - exact.gradient_LD
+    assert error_ND.norm() < (0.02 if separation == "logsumexp" else 0.2) * exact.gradient_LD.norm()
+    assert rough.loss.item() == pytest.approx(exact.loss.item(), abs=5e-3)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -85,15 +190,42 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
-def test_no_matrix_of_all_pairs_is_ever_held(separation):
-    n = 6000
-    x_ND = points(n, 4, 0, torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_matrix_of_all_pairs_is_ever_held(separation, dtype):
+    n, dim = 6000, 16
+    x_ND = points(n, dim, 0, torch.float32)
     with LargestTensor() as largest:
-        blocked = objective.evaluate(x_ND, x_ND, one_process(n), separation, 0.5, 0.01)
-    assert largest.elements <= objective.BLOCK_ELEMENTS < n * n
-    exact_NN = (x_ND.double() @ x_ND.double().T).fill_diagonal_(-1)
-    assert blocked.max_cosine == pytest.approx(exact_NN.max().item(), abs=1e-6)
-    assert blocked.mean_nearest_cosine == pytest.approx(exact_NN.amax(1).mean().item(), abs=1e-6)
+        near_ND = x_ND[kernel.nearest(x_ND, x_ND)[1]]
+        blocked = objective.evaluate(x_ND, near_ND, one_process(n), Terms(separation, 0.5, 0.05, torch.ones(()), dtype))
+    assert largest.elements <= max(kernel.TILE["cpu"] ** 2, (n + 1) * dim) < n * n / 30
+    exact_NN = cosines(x_ND.double(), None)
+    tolerance = 1e-6 if dtype == torch.float32 else 4e-3
+    assert blocked.max_cosine.item() == pytest.approx(exact_NN.max().item(), abs=tolerance)
+    assert blocked.mean_nearest_cosine.item() == pytest.approx(exact_NN.amax(1).mean().item(), abs=tolerance)
+
+
+def test_a_pair_is_looked_at_once_by_all_ranks_together():
+    for world_size in (1, 2, 3, 4, 5, 8):
+        sizes = even_sizes(21, world_size)
+        looks_NN = np.zeros((21, 21), int)
+        for rank in range(world_size):
+            shard = Shard(sizes, rank, one_process(1).group)
+            looks_NN[shard.own, shard.own] += 1
+            for rows, columns in shard.rectangles():
+                looks_NN[rows, columns] += 1
+                looks_NN[columns, rows] += 1
+        assert (looks_NN == 1).all(), world_size
+
+
+def test_cosine_and_index_survive_packing_and_order_by_cosine_then_by_the_smaller_index():
+    cosine_N = torch.tensor([-1.0, -0.5, -1e-8, 0.0, 1e-8, 0.25, 1.0, -math.inf])
+    index_N = torch.tensor([5, 0, 2**31, 7, 2**32 - 1, 1, 3, 0])
+    seen_N, found_N = kernel.unpack(kernel.pack(cosine_N, index_N))
+    torch.testing.assert_close(seen_N, cosine_N, rtol=0, atol=0)
+    torch.testing.assert_close(found_N, index_N)
+    assert (kernel.pack(cosine_N, index_N)[:7].diff() > 0).all()
+    tied_2 = kernel.pack(torch.tensor([0.5, 0.5]), torch.tensor([4, 9]))
+    assert tied_2[0] > tied_2[1]
 
 
 def test_the_tangent_gradient_is_perpendicular_to_its_row():

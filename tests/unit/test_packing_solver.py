@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from threaded_ranks import on_ranks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hyperface.config import ConfigError, PackingConfig
-from hyperface.packing import pack, solver, sphere
-from hyperface.packing.shard import even_sizes
+from hyperface.packing import pack, result, solver, sphere
+from hyperface.packing.problem import pose
+from hyperface.packing.shard import even_sizes, one_process
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
 
@@ -75,20 +77,21 @@ def test_the_simplex_is_found_from_random_points(dim):
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
-@pytest.mark.parametrize("batch_identities", [0, 17])
+@pytest.mark.parametrize(("batch_identities", "batch_against"), [(0, "all"), (17, "all"), (17, "batch")])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_follow_the_one_process_solver(separation, batch_identities, world_size):
+def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch_against, world_size):
     gallery_GD = clustered(100, 16)
-    config = PackingConfig(50, separation, steps=50, batch_identities=batch_identities)
-    packing = pack(gallery_GD, config, seed=3, gallery_GD=gallery_GD)
-    start_ND, _ = solver.prepare(gallery_GD, gallery_GD, config, 3)
-    problem = solver.Problem(config, 3, torch.tensor(gallery_GD))
+    batch = {"batch_identities": batch_identities, "batch_against": batch_against}
+    config = PackingConfig(50, separation, steps=50, **batch)
+    frozen_FD, protected_PD = sphere.random_points(13, 16, 1), sphere.random_points(9, 16, 2)
+    rows = {"gallery_GD": gallery_GD, "frozen_FD": frozen_FD, "protected_PD": protected_PD}
+    packing = pack(gallery_GD, config, seed=3, **rows)
+    posed = pose(gallery_GD, config, 3, torch.device("cpu"), gallery_GD, frozen_FD, protected_PD)
 
     def work(shard):
-        state = solver.fresh_state(torch.tensor(start_ND)[shard.own])
-        before = solver.measure(state.x_LD, problem.gallery_GD, shard)
-        assert len(list(solver.iterate(state, problem, shard))) == 50
-        return solver.finished(state, problem, shard, before, 0)
+        state, before = result.begin(posed, shard)
+        assert len(list(solver.iterate(state, posed.problem, shard))) == 50
+        return result.finished(state, posed.problem, shard, before, 0)
 
     for rank in on_ranks(even_sizes(50, world_size), work):
         np.testing.assert_allclose(rank.references_ND, packing.references_ND, atol=1e-4)
@@ -207,3 +210,158 @@ def test_an_impossible_problem_is_refused_with_the_fix():
         pack(rows_ND, PackingConfig(10), seed=0, gallery_GD=clustered(5, 9))
     with pytest.raises(ConfigError, match="at least 2 numbers"):
         pack(np.ones((10, 1), np.float32), PackingConfig(10), seed=0)
+
+
+def free(n: int, **values) -> PackingConfig:
+    return PackingConfig(n, alpha=0.0, **values)
+
+
+def test_the_result_is_the_best_step_and_never_worse_than_the_start():
+    axes_ND = np.eye(16, dtype=np.float32)
+    start_ND, seen = np.concatenate([axes_ND, -axes_ND])[:31], []  # optimal, and nothing holds it there
+    packing = pack(start_ND, free(31, steps=30), seed=0, on_step=seen.append)
+    assert seen[5].max_cosine > 0.05
+    assert packing.max_cosine <= packing.max_cosine_before + 1e-7
+    jumping = free(60, separation="closest_pair", steps=40, learning_rate=0.2)
+    seen.clear()
+    packing = pack(clustered(60, 8), jumping, seed=0, on_step=seen.append)
+    assert packing.max_cosine <= min(progress.max_cosine for progress in seen) + 1e-6
+    assert packing.max_cosine < seen[-1].max_cosine - 1e-3
+
+
+def test_a_met_target_ends_the_packing():
+    packing = pack(clustered(100, 32), free(100, target_cosine=0.4), seed=0)
+    assert packing.stopped_by == "target_cosine"
+    assert packing.max_cosine <= 0.4
+    assert 0 < packing.steps < 200
+    assert packing.steps % solver.LOOK_EVERY == 0
+
+
+def test_patience_ends_a_packing_that_gets_no_better():
+    axes_ND = np.eye(16, dtype=np.float32)
+    packing = pack(np.concatenate([axes_ND, -axes_ND]), free(32, steps=500, patience=50), seed=0)
+    assert packing.stopped_by == "patience"
+    assert 50 <= packing.steps <= 80
+    patient = pack(clustered(100, 16), free(100, steps=200, patience=50), seed=0)
+    assert (patient.stopped_by, patient.steps) == ("steps", 200)
+
+
+def test_a_random_choice_against_all_packs_tighter_than_against_itself():
+    start_ND = clustered(200, 16)
+    against = {
+        name: pack(start_ND, free(200, steps=400, batch_identities=50, batch_against=name), seed=0).max_cosine
+        for name in ("all", "batch")
+    }
+    assert against["all"] < against["batch"] < max_cosine(start_ND) - 0.3
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+def test_identities_keep_away_from_frozen_ones_which_stay(separation):
+    gallery_GD = clustered(200, 32)
+    frozen_FD = pack(gallery_GD, PackingConfig(60, steps=100), seed=1, gallery_GD=gallery_GD).references_ND
+    kept_FD = frozen_FD.copy()
+    config = PackingConfig(40, separation, steps=200, first_identity=60)
+    blind, grown = (
+        pack(gallery_GD, config, seed=1, gallery_GD=gallery_GD, frozen_FD=frozen) for frozen in (None, frozen_FD)
+    )
+    np.testing.assert_array_equal(frozen_FD, kept_FD)
+    assert grown.references_ND.shape == (40, 32)
+    union_ND = np.concatenate([grown.references_ND, frozen_FD])
+    new_cosine = (np.triu(union_ND @ union_ND.T, 1) + np.tril(np.full((100, 100), -3.0)))[:40].max()
+    assert grown.max_cosine == pytest.approx(new_cosine, abs=1e-6)
+    assert grown.max_frozen_cosine == pytest.approx(max_cosine(frozen_FD), abs=1e-6)
+    assert grown.bound_cosine == result.max_cosine_bound(100, 32)
+    assert new_cosine < (blind.references_ND @ frozen_FD.T).max() - 0.02
+
+
+def test_a_grown_part_starts_from_other_gallery_rows_than_the_first():
+    rows_ND = clustered(50, 8)
+    first, second, third = (
+        pack(rows_ND, PackingConfig(20, steps=0, first_identity=first), seed=0).references_ND for first in (0, 20, 40)
+    )
+    assert (first @ second.T).max() < 1 - 1e-6
+    assert ((third @ np.concatenate([first, second]).T).max(1) > 1 - 1e-6).sum() == 10
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+@pytest.mark.parametrize("batch_identities", [0, 15])
+def test_no_identity_comes_near_a_protected_one_and_the_summary_proves_it(separation, batch_identities):
+    gallery_GD = clustered(150, 32)
+    protected_PD = gallery_GD[:70]  # the very rows that the gallery term draws references to
+    config = PackingConfig(
+        100, separation, alpha=1.0, steps=60, protected_cosine=0.4, batch_identities=batch_identities
+    )
+    rows = {"gallery_GD": gallery_GD, "protected_PD": protected_PD}
+    packing = pack(gallery_GD, config, seed=0, **rows)
+    largest = (packing.references_ND.astype(np.float64) @ protected_PD.T.astype(np.float64)).max()
+    assert largest <= 0.4
+    assert packing.max_protected_cosine == pytest.approx(largest, abs=1e-6)
+    assert pack(gallery_GD, config, seed=0, gallery_GD=gallery_GD).mean_gallery_cosine > packing.mean_gallery_cosine
+
+
+def test_protected_embeddings_that_leave_no_room_are_refused_before_the_first_step():
+    protected_PD, seen = sphere.random_points(200, 3, 0), []
+    config = PackingConfig(10, start="random", alpha=0.0, protected_cosine=0.5)
+    with pytest.raises(ConfigError, match=r"protected_cosine cannot be met: 10 of 10.*raise it.*it is 0\.5"):
+        pack(np.empty((0, 3), np.float32), config, seed=0, protected_PD=protected_PD, on_step=seen.append)
+    assert not seen
+
+
+def test_a_search_every_tenth_step_reaches_the_objective_of_one_in_every_step():
+    gallery_GD = clustered(300, 32)
+    reached = []
+    for every in (1, 10):
+        config = PackingConfig(200, steps=200, neighbours_every=every)
+        packing = pack(gallery_GD, config, seed=0, gallery_GD=gallery_GD)
+        reached.append(packing.max_cosine + 0.5 * (1 - packing.mean_gallery_cosine))
+    assert reached[1] == pytest.approx(reached[0], rel=0.01)
+
+
+@pytest.mark.parametrize("separation", ["nearest", "logsumexp"])
+def test_bfloat16_packs_nearly_as_tightly(separation):
+    start_ND = clustered(300, 64)
+    exact, rough = (
+        pack(start_ND, free(300, separation=separation, steps=150, precision=precision), seed=0).max_cosine
+        for precision in ("float32", "bfloat16")
+    )
+    assert rough == pytest.approx(exact, rel=0.03)
+
+
+def test_a_random_start_needs_no_rows():
+    packing = pack(np.empty((0, 24), np.float32), free(50, start="random", steps=0), seed=4)
+    np.testing.assert_array_equal(packing.references_ND, sphere.random_points(50, 24, 4))
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what makes the host wait for the device."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        assert operation.overloadpacket not in (
+            torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select
+        ), operation  # fmt: skip
+        return operation(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS)
+@pytest.mark.parametrize(("batch_identities", "batch_against"), [(0, "all"), (17, "all"), (17, "batch")])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_waits_for_the_device(separation, batch_identities, batch_against, precision):
+    gallery_GD = clustered(60, 16)
+    batch = {"batch_identities": batch_identities, "batch_against": batch_against, "precision": precision}
+    config = PackingConfig(50, separation, steps=30, **batch)
+    posed = pose(gallery_GD, config, 0, torch.device("cpu"), gallery_GD, gallery_GD[:5], gallery_GD[5:9])
+    state, _ = result.begin(posed, one_process(50))
+    with Waiting():
+        for _ in solver.iterate(state, posed.problem, one_process(50)):
+            pass
+    assert state.step == 30
+    with Waiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        float(state.max_cosine)
+
+
+def test_rows_that_are_nearly_of_norm_one_are_normalised_with_a_warning():
+    start_ND = clustered(20, 8)
+    start_ND[3] *= 1.0005
+    with pytest.warns(UserWarning, match=r"packing start: norms are off by up to 5\.0e-04"):
+        packing = pack(start_ND, PackingConfig(20, steps=0), seed=0)
+    np.testing.assert_allclose(np.linalg.norm(packing.references_ND, axis=1), 1, atol=1e-6)

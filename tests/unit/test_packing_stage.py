@@ -1,7 +1,8 @@
 """The packing of a run: what it leaves, how it goes on after an interruption, and checkpoints across world sizes."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from threaded_ranks import on_ranks
 
 from hyperface import embeddings
 from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
-from hyperface.embeddings import Embeddings
-from hyperface.packing import checkpoint, pack, solver, sphere, stage
+from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
 from hyperface.packing.shard import Shard, even_sizes, one_process
-from hyperface.packing.solver import Measures, Progress, State
+from hyperface.packing.result import Measures, Progress
+from hyperface.packing.solver import State
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
 
@@ -61,20 +63,10 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
     np.testing.assert_array_equal(table.vectors_ND, packing.references_ND)
     summary = run.get_json(PACKING_SUMMARY)
     assert summary.pop("seconds") > 0
-    assert summary == {
-        "max_cosine": packing.max_cosine,
-        "mean_nearest_cosine": packing.mean_nearest_cosine,
-        "mean_gallery_cosine": packing.mean_gallery_cosine,
-        "bound_cosine": packing.bound_cosine,
-        "max_cosine_before": packing.max_cosine_before,
-        "mean_nearest_cosine_before": packing.mean_nearest_cosine_before,
-        "steps": 50,
-        "num_identities": N,
-        "dim": DIM,
-        "separation": "logsumexp",
-        "alpha": 0.5,
-        "duplicates_separated": 0,
-    }
+    expected = {**asdict(packing), "num_identities": N, "dim": DIM, "alpha": 0.5, "start": "gallery"}
+    expected |= {"separation": "logsumexp", "precision": "float32"}
+    del expected["references_ND"], expected["seconds"]
+    assert summary == expected
     rows = run.records("packing")
     assert [row["step"] for row in rows] == list(range(50))
     assert set(rows[0]) == {
@@ -135,14 +127,16 @@ def a_state(step: int, rows: slice) -> State:
     """A state whose every number tells its row."""
     row_N = torch.arange(N, dtype=torch.float32)[rows]
     x_LD = row_N[:, None] + torch.arange(DIM) / 10
-    return State(x_LD, x_LD + 1000, x_LD + 2000, row_N.long() + step, step, seconds=1.5)
+    whole = row_N.long()
+    rows_LD = (x_LD, x_LD + 1000, x_LD[:, :1] + 2000, whole + step, whole + 7, whole + 9, x_LD + 3000)
+    return State(*rows_LD, torch.tensor(0.25), torch.tensor(0.5), step, 1.5, looked_best=0.3, looked_step=2)
 
 
 @pytest.mark.parametrize("written_by", [1, 2, 3, 7])
 @pytest.mark.parametrize("read_by", [1, 3, 4])
 def test_any_world_size_reads_its_rows_of_any_others_checkpoint(tmp_path, written_by, read_by):
     store = LocalStore(str(tmp_path))
-    history = History(Measures(0.9, 0.8, None), [Progress(0, 0.9, 0.8, None, 0.95, 0.1)])
+    history = History(Measures(0.9, 0.8, None, None), [Progress(0, 0.9, 0.8, None, 0.95, 0.1)])
     on_ranks(even_sizes(N, written_by), lambda shard: checkpoint.save(store, a_state(4, shard.own), history, shard))
 
     def check(shard: Shard) -> None:
@@ -150,16 +144,17 @@ def test_any_world_size_reads_its_rows_of_any_others_checkpoint(tmp_path, writte
         assert loaded is not None
         state, told = loaded
         expected = a_state(4, shard.own)
-        for name in ("x_LD", "mean_LD", "square_LD", "count_L"):
-            torch.testing.assert_close(getattr(state, name), getattr(expected, name), rtol=0, atol=0)
-        assert (state.step, state.seconds, told) == (4, 1.5, history)
+        for field in fields(State):
+            found, wanted = getattr(state, field.name), getattr(expected, field.name)
+            torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(wanted), rtol=0, atol=0)
+        assert told == history
 
     on_ranks(even_sizes(N, read_by), check)
 
 
 def test_only_checkpoints_with_a_marker_count_and_the_newest_two_stay(s3_endpoint, s3_bucket):
     store = open_store(f"s3://{s3_bucket}/run", replace(Config().storage, endpoint_url=s3_endpoint))
-    shard, history = one_process(N), History(Measures(0.9, 0.8, None))
+    shard, history = one_process(N), History(Measures(0.9, 0.8, None, None))
     assert checkpoint.load(store, shard, CPU) is None
     for step in (20, 40, 60):
         checkpoint.save(store, a_state(step, slice(None)), history, shard)
@@ -173,7 +168,7 @@ def test_only_checkpoints_with_a_marker_count_and_the_newest_two_stay(s3_endpoin
 
 
 def test_objects_of_an_earlier_attempt_at_a_checkpoint_are_not_mixed_in(tmp_path):
-    store, history = LocalStore(str(tmp_path)), History(Measures(0.9, 0.8, None))
+    store, history = LocalStore(str(tmp_path)), History(Measures(0.9, 0.8, None, None))
     store.put(f"{checkpoint.folder(4)}/rows-0000000000-0000000010.safetensors", b"of three ranks that died")
     checkpoint.save(store, a_state(4, slice(None)), history, one_process(N))
     assert checkpoint.load(store, one_process(N), CPU) is not None
@@ -198,9 +193,65 @@ def test_a_gallery_that_is_too_small_is_refused_before_anything_is_written(tmp_p
 def test_no_steps_leave_the_galleries_own_rows_as_references(tmp_path):
     run = run_in(LocalStore(str(tmp_path)), replace(PACKING, steps=0))
     stage.pack_rows(run, one_process(N), CPU)
-    problem, start, _ = stage.load_problem(run, CPU)
-    np.testing.assert_array_equal(references(run), start.x_LD.numpy())
-    assert problem.gallery_GD is not None
-    assert solver.measure(start.x_LD, problem.gallery_GD, one_process(N)).mean_gallery_cosine == pytest.approx(1)
+    posed = stage.load_problem(run, CPU)
+    np.testing.assert_array_equal(references(run), posed.x_ND.numpy())
+    assert result.measure(posed.x_ND, posed.problem, one_process(N)).mean_gallery_cosine == pytest.approx(1)
     assert run.records("packing") == []
     assert json.loads(run.store.read(PACKING_SUMMARY))["steps"] == 0
+
+
+def file_of(folder: Path, rows_ND: np.ndarray, name: str) -> str:
+    path = folder / name
+    if name.endswith(".npy"):
+        np.save(path, rows_ND)
+    else:
+        path.write_bytes(embeddings.to_parquet("identity", Embeddings(list(range(len(rows_ND))), rows_ND)))
+    return str(path)
+
+
+def test_a_run_grows_a_dataset_by_new_identities_with_numbers_of_their_own(tmp_path):
+    first = run_in(LocalStore(str(tmp_path / "first")))
+    stage.pack_rows(first, one_process(N), CPU)
+    before = first.store.read(REFERENCES)
+    grown = replace(PACKING, num_identities=20, frozen=str(tmp_path / "first" / REFERENCES), first_identity=N)
+    with pytest.raises(ConfigError, match=r"first_identity must be at least 30.*it is 29"):
+        stage.pack_rows(
+            run_in(LocalStore(str(tmp_path / "bad")), replace(grown, first_identity=29)), one_process(20), CPU
+        )
+    second = run_in(LocalStore(str(tmp_path / "second")), grown)
+    stage.pack_rows(second, one_process(20), CPU)
+    table = embeddings.read(second.store, REFERENCES, "identity")
+    assert table.names == list(range(30, 50))
+    assert first.store.read(REFERENCES) == before
+    summary = second.get_json(PACKING_SUMMARY)
+    assert summary["max_cosine"] >= (table.vectors_ND @ references(first).T).max() - 1e-6
+    assert summary["max_frozen_cosine"] == pytest.approx(first.get_json(PACKING_SUMMARY)["max_cosine"])
+
+
+@pytest.mark.parametrize("name", ["people.npy", "people.parquet"])
+def test_a_run_keeps_away_from_protected_embeddings_of_a_file(tmp_path, name):
+    people_PD = sphere.random_points(10, DIM, seed=5)  # the gallery's first rows
+    config = replace(PACKING, protected=file_of(tmp_path, people_PD, name), protected_cosine=0.6)
+    run = run_in(LocalStore(str(tmp_path / "run")), config)
+    stage.pack_rows(run, one_process(N), CPU)
+    largest = (references(run) @ people_PD.T).max()
+    assert run.get_json(PACKING_SUMMARY)["max_protected_cosine"] == pytest.approx(largest, abs=1e-6)
+    assert largest <= 0.6
+
+
+def test_files_that_hold_no_embeddings_are_refused_by_name(tmp_path):
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY cut")
+    bad = {
+        "missing.npy": "missing.npy: does not exist",
+        "cut.npy": "cut.npy: is not a readable .npy file",
+        file_of(tmp_path, np.ones(4, np.float32), "flat.npy"): r"flat.npy: must hold rows.*shape \(4,\)",
+        file_of(tmp_path, np.ones((4, DIM), int), "whole.npy"): "whole.npy: must hold rows.*int64",
+        file_of(
+            tmp_path, np.ones((4, DIM), np.float32), "long.npy"
+        ): "long.npy: every row must be finite and of norm 1",
+        "people.csv": "people.csv: embeddings are read from",
+    }
+    for name, message in bad.items():
+        config = replace(PACKING, protected=str(tmp_path / name))
+        with pytest.raises(EmbeddingError, match=message):
+            stage.pack_rows(run_in(LocalStore(str(tmp_path / "run")), config), one_process(N), CPU)

@@ -1,4 +1,4 @@
-"""Several ranks of one packing as threads of this process, which gather by a barrier."""
+"""Several ranks of one packing as threads of this process, which meet at a barrier."""
 
 import threading
 from collections.abc import Callable
@@ -18,20 +18,33 @@ def on_ranks(sizes: tuple[int, ...], work: Callable[[Shard], Result]) -> list[Re
     parts: list[Tensor] = [torch.empty(0)] * len(sizes)
     barrier = threading.Barrier(len(sizes), timeout=30)
 
-    def gather_of(rank: int) -> Callable[[Tensor, tuple[int, ...]], Tensor]:
-        def gather(own: Tensor, given: tuple[int, ...]) -> Tensor:
-            assert len(own) == given[rank]
-            parts[rank] = own
-            barrier.wait()
-            gathered = torch.cat(parts)
-            barrier.wait()
-            return gathered
+    class Threads:
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
 
-        return gather
+        def _exchange(self, own: Tensor) -> list[Tensor]:
+            """What each rank brought."""
+            parts[self.rank] = own.clone()
+            barrier.wait()
+            brought = list(parts)
+            barrier.wait()
+            return brought
+
+        def gather(self, own: Tensor, given: tuple[int, ...]) -> Callable[[], Tensor]:
+            assert len(own) == given[self.rank]
+            gathered = torch.cat(self._exchange(own))
+            return lambda: gathered
+
+        def sum(self, everything: Tensor, given: tuple[int, ...]) -> Tensor:
+            assert len(everything) == sum(given)
+            return torch.stack(self._exchange(everything)).sum(0).split(given)[self.rank].clone()
+
+        def max(self, everything: Tensor) -> Tensor:
+            return torch.stack(self._exchange(everything)).amax(0)
 
     def run(rank: int) -> Result:
         try:
-            return work(Shard(sizes, rank, gather_of(rank)))
+            return work(Shard(sizes, rank, Threads(rank)))
         except BaseException:
             barrier.abort()
             raise

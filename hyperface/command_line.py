@@ -1,0 +1,54 @@
+"""The command line of a job: a configuration file, `key=value` words, and a help text made of the docstrings."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from dataclasses import fields
+from typing import NoReturn
+
+from hyperface.config import Config, load
+
+
+def _field_docs(section: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, read from its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for node, after in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            docs[ast.unparse(node.target)] = " ".join(str(after.value.value).split())
+    return docs
+
+
+def describe() -> str:
+    """Every key with its choices or type, default and meaning."""
+    lines = []
+    for section in fields(Config):
+        cls = type(getattr(Config(), section.name))
+        docs = _field_docs(cls)
+        lines.append(f"\n{section.name}")
+        for f in fields(cls):
+            choices = getattr(f.type, "__args__", None)
+            kind = "|".join(choices) if choices else getattr(f.type, "__name__", str(f.type))
+            lines.append(f"  {section.name}.{f.name}={f.default!r}  ({kind})")
+            lines.append(textwrap.fill(docs[f.name], 110, initial_indent="      ", subsequent_indent="      "))
+    return "\n".join(lines)
+
+
+def from_command_line(purpose: str, module: str) -> Config:
+    """Parse `python -m MODULE CONFIG.yaml [key=value ...]`; `--help` prints every key and exits 0.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        _print_help(purpose, module, 0 if arguments else 2)
+    path = None if "=" in arguments[0] else arguments[0]
+    return load(path, arguments[1:] if path else arguments)
+
+
+def _print_help(purpose: str, module: str, code: int) -> NoReturn:
+    print(f"{purpose}\n\nusage: python -m {module} CONFIG.yaml [key=value ...]\n{describe()}")
+    raise SystemExit(code)

@@ -1,0 +1,77 @@
+"""The problem that a packing solves: its start, its gallery, and the rows that it must keep away from.
+
+N: identities, G: gallery rows, F: frozen rows, P: protected rows, D: embedding dimension.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyperface.config import ConfigError, PackingConfig
+from hyperface.packing import sphere, starts
+from hyperface.packing.solver import Problem
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A checked problem and where it starts."""
+
+    problem: Problem
+    x_ND: torch.Tensor
+    duplicates: int
+    """Rows of the start that were moved off an equal one; none when there are no steps."""
+
+
+def pose(
+    start_ND: Rows,
+    config: PackingConfig,
+    seed: int,
+    device: torch.device,
+    gallery_GD: Rows | None = None,
+    frozen_FD: Rows | None = None,
+    protected_PD: Rows | None = None,
+) -> Posed:
+    """Check all rows, choose the start and part its duplicates.
+
+    Raises:
+        EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
+        ConfigError: fewer than 2 identities or dimensions, rows of another dimension, too few rows to start from.
+    """
+    if config.num_identities < 2:
+        rule = "must be at least 2: one identity has no neighbour"
+        raise ConfigError(f"packing.num_identities {rule}; it is {config.num_identities}")
+    if start_ND.ndim != 2 or start_ND.shape[1] < 2:
+        raise ConfigError(f"packing: embeddings must be rows of at least 2 numbers; their shape is {start_ND.shape}")
+    given = {"gallery": gallery_GD, "frozen": frozen_FD, "protected": protected_PD}
+    rows = {name: _checked(rows, name, start_ND, device) for name, rows in given.items()}
+    x_ND, duplicates = start_rows(start_ND, config, seed), 0
+    if config.steps:
+        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed)
+    problem = Problem(config, seed, rows["gallery"], rows["frozen"], rows["protected"])
+    return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
+
+
+def start_rows(start_ND: Rows, config: PackingConfig, seed: int) -> Rows:
+    """The rows that a packing starts from, equal ones not yet parted. Of other starts than `gallery` the given rows
+    only say the dimension."""
+    n, dim = config.num_identities, start_ND.shape[1]
+    match config.start:
+        case "random":
+            return sphere.random_points(n, dim, seed + config.first_identity)
+        case "algebraic":
+            return starts.algebraic(n, dim, seed)
+        case _:
+            return sphere.choose_start(sphere.unit_rows(start_ND, "packing start"), n, seed, config.first_identity)
+
+
+def _checked(rows: Rows | None, name: str, start_ND: Rows, device: torch.device) -> torch.Tensor | None:
+    if rows is None:
+        return None
+    if rows.ndim != 2 or rows.shape[1] != start_ND.shape[1] or not len(rows):
+        shapes = f"{name} {rows.shape}, start {start_ND.shape}"
+        raise ConfigError(f"packing: {name} and start must be rows of the same dimension; give {shapes} one model")
+    return torch.from_numpy(sphere.unit_rows(rows, f"packing {name}")).to(device)

@@ -1,0 +1,57 @@
+"""The packing in one process.
+
+N: all rows, G: gallery rows, F: frozen rows, P: protected rows, D: embedding dimension.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyperface.config import PackingConfig
+from hyperface.packing import result, solver
+from hyperface.packing.problem import pose
+from hyperface.packing.result import Packing, Progress
+from hyperface.packing.shard import one_process
+
+
+def pack(
+    start_ND: NDArray[np.float32],
+    config: PackingConfig,
+    *,
+    seed: int,
+    gallery_GD: NDArray[np.float32] | None = None,
+    frozen_FD: NDArray[np.float32] | None = None,
+    protected_PD: NDArray[np.float32] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    device: str = "cpu",
+) -> Packing:
+    """Spread identities on the hypersphere, near the gallery: HyperFace in one process.
+
+    Paper: HyperFace (Otroshi Shahreza and Marcel, ICLR 2025), algorithms 1 and 2. Minimise, over unit rows,
+    separation + alpha * mean over rows of the cosine distance to the nearest gallery row, by Adam on the rows
+    themselves, normalising them after each step. Here: with more choices of the separation and of the start, and with
+    rows to keep away from. The result is the best step's, never worse than the start.
+
+    Args:
+        start_ND: at least config.num_identities unit rows; a seeded choice of them, when there are more, is the start.
+            For config.start=random or algebraic only their dimension counts, and there may be none.
+        gallery_GD: unit rows that references should stay near; None: no gallery term.
+        frozen_FD: unit rows that do not move and that references keep away from, as from each other.
+        protected_PD: unit rows that no reference comes closer to than config.protected_cosine.
+        on_step: called after each step, with what it saw; waits for the device.
+        device: as torch names it.
+
+    Raises:
+        EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
+        ConfigError: an impossible problem: too few identities, dimensions or rows to start from; rows of another
+            dimension; packing.protected_cosine that cannot be met; an algebraic start that does not exist.
+    """
+    posed = pose(start_ND, config, seed, torch.device(device), gallery_GD, frozen_FD, protected_PD)
+    shard = one_process(len(posed.x_ND))
+    state, before = result.begin(posed, shard)
+    for value in solver.iterate(state, posed.problem, shard):
+        if on_step is not None:
+            on_step(Progress.of(value, state))
+    return result.finished(state, posed.problem, shard, before, posed.duplicates)
