@@ -1,5 +1,6 @@
 """Stage pack on Ray Train: rows sharded over workers, which all-gather the references each step."""
 
+import itertools
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,7 @@ def _work(arguments: dict[str, Any]) -> None:
 
 
 class Workers:
-    """The ranks of a torch.distributed process group. Shorter shards are padded for the wire, which wants equal ones."""
+    """The ranks of a process group. Shorter shards are padded for the wire, which wants equal ones."""
 
     def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
         longest = max(sizes)
@@ -106,8 +107,9 @@ class Workers:
         padded = all_ND
         if min(sizes) < longest:
             padded = all_ND.new_zeros(longest * len(sizes), *all_ND.shape[1:])
-            for each, part in enumerate(all_ND.split(sizes)):
-                padded[each * longest : each * longest + len(part)] = part
+            starts = itertools.accumulate(sizes, initial=0)
+            for place, (start, size) in enumerate(zip(starts, sizes, strict=False)):
+                padded[place * longest : place * longest + size] = all_ND[start : start + size]
         own_LD = all_ND.new_empty(longest, *all_ND.shape[1:])
         distributed.reduce_scatter_single(own_LD, padded)
         return own_LD[: sizes[rank]]

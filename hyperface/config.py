@@ -115,7 +115,7 @@ class PackingConfig:
     polish: bool = False
     """Small free problems only: refine the result to machine precision at the end."""
     frozen: str = ""
-    """References of an existing dataset (.parquet or .npy): identities keep away from them and they stay as they are."""
+    """References of an existing dataset (.parquet or .npy), which stay as they are: identities keep away from them."""
     first_identity: int = 0
     """Number of the first identity. A run that makes a dataset larger starts where the finished part ends, so that
     labels, keys and seeds of the parts never collide."""

@@ -77,8 +77,9 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
             seen = rows["seen"]
     columns = {column: torch.cat([part[column] for part in parts]).to(device) for column in ROWS}
     best, max_cosine, looked_best = seen.to(columns["x_LD"].dtype).to(device).unbind()
-    counts = {name: marker[name] for name in ("step", "seconds", "looked_step")}
-    state = State(**columns, best=best, max_cosine=max_cosine, looked_best=float(looked_best), **counts)
+    state = State(**columns, best=best, max_cosine=max_cosine)  # type: ignore[arg-type]  # mypy takes each for any
+    state.step, state.seconds, state.looked_step = (marker[name] for name in ("step", "seconds", "looked_step"))
+    state.looked_best = float(looked_best)
     return state, _history(marker)
 
 

@@ -46,7 +46,7 @@ class Others:
 
 @dataclass(frozen=True)
 class Value:
-    """The objective; the same on every rank but for the gradient. 0-dimensional tensors, which nobody has waited for."""
+    """The objective; the same on every rank but for the gradient. Numbers are tensors that nobody has waited for."""
 
     loss: Tensor
     gradient_LD: Tensor

@@ -15,9 +15,10 @@ from torch import Tensor
 from hyperface.packing import kernel, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
-from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.objective import Value
+from hyperface.packing.polish import polish
 from hyperface.packing.problem import Posed
+from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State, fresh_state
 
 BINS = 40
@@ -117,11 +118,8 @@ def finished(state: State, problem: Problem, shard: Shard, before: Measures, dup
         ConfigError: packing.protected_cosine cannot be met.
     """
     candidates = [state.x_LD] if state.step == 0 or math.isinf(float(state.best)) else [state.x_LD, state.best_LD]
-    reached = []
-    for x_LD in candidates:
-        if problem.protected_PD is not None:
-            x_LD = walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, shard)
-        reached.append((x_LD, *_measure(x_LD, problem, shard)))
+    refined = [_refined(x_LD, problem, shard) for x_LD in candidates]
+    reached = [(x_LD, *_measure(x_LD, problem, shard)) for x_LD in refined]
     x_LD, after, cosine_N = min(reached, key=lambda each: score(each[1], problem))
     stopped_by = "steps" if state.step >= problem.config.steps else "target_cosine"
     if stopped_by != "steps" and float(state.max_cosine) > problem.config.target_cosine:
@@ -129,6 +127,15 @@ def finished(state: State, problem: Problem, shard: Shard, before: Measures, dup
     run = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
     references_ND = shard.all(x_LD).cpu().numpy()
     return certify(references_ND, cosine_N, after, before, duplicates, problem, run)
+
+
+def _refined(x_LD: Tensor, problem: Problem, shard: Shard) -> Tensor:
+    """What is left to do when the steps are over."""
+    if problem.protected_PD is not None:
+        return walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, shard)
+    if problem.config.polish:  # of one rank
+        return torch.from_numpy(polish(x_LD.double().cpu().numpy())).to(x_LD)
+    return x_LD
 
 
 def score(measures: Measures, problem: Problem) -> float:
@@ -149,11 +156,12 @@ def certify(
 ) -> Packing:
     """The packing with the bound that it is compared with."""
     n, dim = references_ND.shape
-    frozen, closest = None, after.max_cosine
+    closest, max_frozen_cosine = after.max_cosine, None
     if problem.frozen_FD is not None:
-        n += len(problem.frozen_FD)
-        frozen = measure(problem.frozen_FD, Problem(problem.config, problem.seed), one_process(n - len(references_ND)))
-        closest = max(closest, frozen.max_cosine)
+        frozen = len(problem.frozen_FD)
+        alone = Problem(problem.config, problem.seed)
+        max_frozen_cosine = measure(problem.frozen_FD, alone, one_process(frozen)).max_cosine
+        closest, n = max(closest, max_frozen_cosine), n + frozen
     bound = max_cosine_bound(n, dim)
     nearest_N = cosine_N.double().cpu().numpy()
     counts, edges = np.histogram(nearest_N, BINS, (nearest_N.min() - 1e-6, nearest_N.max() + 1e-6))
@@ -163,7 +171,7 @@ def certify(
         mean_nearest_cosine=after.mean_nearest_cosine,
         mean_gallery_cosine=after.mean_gallery_cosine,
         max_protected_cosine=after.max_protected_cosine,
-        max_frozen_cosine=frozen and frozen.max_cosine,
+        max_frozen_cosine=max_frozen_cosine,
         bound_cosine=bound,
         bound_angle_share=math.acos(min(1.0, max(-1.0, closest))) / math.acos(bound),
         nearest_histogram={"edges": edges.tolist(), "counts": counts.tolist()},

@@ -16,7 +16,7 @@ class Group(Protocol):
     """Ranks that work together. Every rank calls the same verbs in the same order."""
 
     def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
-        """Start to send the own rows, of which each rank has sizes[rank]; the call that comes back waits for all rows."""
+        """Start to send the own rows, of which each rank has sizes[rank]; what is returned waits for all rows."""
 
     def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
         """The own rows of the sum of what the ranks hold for all rows."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.config import PackingConfig
-from hyperface.packing import kernel, objective, sphere, walls
+from hyperface.packing import kernel, objective, restarts, sphere, walls
 from hyperface.packing.objective import Others, Terms, Value
 from hyperface.packing.shard import Shard
 
@@ -31,7 +31,7 @@ Paper: a rate that hardly falls. Here: it cools with the temperature, because ro
 maximum tells pairs apart; the factor makes the default of 0.01 right for it as well.
 """
 HOT, COLD, BEND = 0.6, 0.01, 1.8
-"""First and last temperature of `logsumexp`, in units of 1 / sqrt(dim), and how the fall from one to the other bends."""
+"""First and last temperature of `logsumexp`, in units of 1 / sqrt(dim), and how the fall between them bends."""
 ALGEBRAIC_HOT, ALGEBRAIC_COLD = 0.12, 0.008
 """The same from an algebraic start: what is nearly right already must not be melted."""
 BFLOAT16_COLDEST = 0.05
@@ -66,7 +66,7 @@ class State:
     x_LD: Tensor
     mean_LD: Tensor
     square_LD: Tensor
-    """[L, 1] for `logsumexp`: one scale a row does as well there, does not depend on the choice of axes, and is small."""
+    """[L, 1] for `logsumexp`: one scale a row does as well there, is small, and favours no axes."""
     count_L: Tensor
     """Updates of each row: in a mini-batch run not all are equal."""
     near_L: Tensor
@@ -106,10 +106,22 @@ def fresh_state(x_LD: Tensor, config: PackingConfig, max_cosine: float) -> State
 def iterate(state: State, problem: Problem, shard: Shard) -> Iterator[Value]:
     """Take the remaining steps, until one of the rules to stop holds; yields after each. `state` changes in place."""
     before, clock = state.seconds, time.perf_counter()
+    if problem.config.restarts > 1 and state.step < problem.config.steps:
+        _restart(state, problem)
+        state.seconds = before + time.perf_counter() - clock
     while state.step < problem.config.steps and not stops(state, problem.config):
         value = local_step(state, problem, shard)
         state.seconds = before + time.perf_counter() - clock
         yield value
+
+
+def _restart(state: State, problem: Problem) -> None:
+    """All steps of all restarts, of which the start is one. A packing of this kind has one rank."""
+    config, (n, dim) = problem.config, state.x_LD.shape
+    drawn_RND = restarts.draw(n, dim, config.restarts - 1, problem.seed)
+    start_RND = np.concatenate([state.x_LD.double().cpu().numpy()[None], drawn_RND])
+    tightest_ND = torch.from_numpy(restarts.best_of(start_RND, config.steps))
+    state.x_LD, state.step = tightest_ND.to(state.x_LD), config.steps
 
 
 def stops(state: State, config: PackingConfig) -> bool:

@@ -89,6 +89,18 @@ def test_two_workers_agree_with_the_oracle(ray_cluster, tmp_path):
     assert not run.store.list(CHECKPOINTS)
 
 
+def test_as_many_workers_as_there_is_room_for_agree_with_the_oracle(ray_cluster, tmp_path, capfd):
+    protected = tmp_path / "people.npy"
+    np.save(protected, sphere.random_points(9, 16, seed=5))  # the first of the gallery
+    config = PackingConfig(50, steps=50, num_workers=40, min_workers=1, protected=str(protected), protected_cosine=0.5)
+    run = run_in(tmp_path, config)
+    pack_stage(run)
+    packing = pack(GALLERY_GD, config, seed=3, gallery_GD=GALLERY_GD, protected_PD=np.load(protected))
+    assert_references_of(packing, run, 1e-4)
+    assert run.get_json(PACKING_SUMMARY)["max_protected_cosine"] <= 0.5
+    assert re.search("16 dimensions, [1-4] workers", capfd.readouterr().out)
+
+
 @dataclass(frozen=True)
 class FullDisk(LocalStore):
     """A disk without room for the checkpoint at step 40."""

@@ -314,7 +314,7 @@ def test_a_search_every_tenth_step_reaches_the_objective_of_one_in_every_step():
         config = PackingConfig(200, steps=200, neighbours_every=every)
         packing = pack(gallery_GD, config, seed=0, gallery_GD=gallery_GD)
         reached.append(packing.max_cosine + 0.5 * (1 - packing.mean_gallery_cosine))
-    assert reached[1] == pytest.approx(reached[0], rel=0.01)
+    assert reached[1] == pytest.approx(reached[0], rel=0.02)
 
 
 @pytest.mark.parametrize("separation", ["nearest", "logsumexp"])

@@ -14,8 +14,8 @@ from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
-from hyperface.packing.shard import Shard, even_sizes, one_process
 from hyperface.packing.result import Measures, Progress
+from hyperface.packing.shard import Shard, even_sizes, one_process
 from hyperface.packing.solver import State
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
