@@ -120,9 +120,9 @@ def test_linear_programmes_polish_what_newtons_method_is_too_far_from():
 def test_a_programme_that_overshoots_is_not_followed(monkeypatch):
     monkeypatch.setattr("hyperface.packing.polish.FIRST_RADIUS", 0.5)
     monkeypatch.setattr("hyperface.packing.polish.STEPS", 1)
-    x_ND = polish(best_of(uniform(13, 3, 1), steps=60)) + 1e-3 * np.random.default_rng(0).standard_normal((13, 3))
+    x_ND = best_of(uniform(12, 3, 2)) + 3e-3 * np.random.default_rng(0).standard_normal((12, 3))
     x_ND /= np.linalg.norm(x_ND, axis=1, keepdims=True)
-    assert max_cosine(polish(x_ND)) <= max_cosine(x_ND)
+    assert max_cosine(polish(x_ND)) <= max_cosine(x_ND) + 1e-15
 
 
 def test_polish_moves_points_that_touch_nothing_no_closer_than_the_rest():
