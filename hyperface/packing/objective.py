@@ -17,6 +17,10 @@ from hyperface.packing.kernel import Block, Nearest, SoftPairs, unpack
 from hyperface.packing.shard import Shard
 
 
+AT_A_TIME = 4096
+"""Rows that are copied at a time, so that copies stay small."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """The objective of a step."""
@@ -152,10 +156,15 @@ def nearest_gradient(index_N: Tensor, columns_MD: Tensor, own: slice, back: bool
     """
     n, length, kind = len(index_N), own.stop - own.start, _sums(columns_MD)
     gradient_LD = columns_MD.new_empty(length + 1, columns_MD.shape[1], dtype=kind)
-    gradient_LD[:length] = columns_MD[index_N[own]]
+    for start in range(0, length, AT_A_TIME):
+        rows = slice(start, min(start + AT_A_TIME, length))
+        gradient_LD[rows] = columns_MD[index_N[own][rows]]
     if back:  # what pulls on no own row goes to one row too many, so that nobody has to wait for a count
         inside_N = (index_N >= own.start) & (index_N < own.stop)
-        gradient_LD.index_add_(0, torch.where(inside_N, index_N - own.start, length), columns_MD[:n].to(kind))
+        target_N = torch.where(inside_N, index_N - own.start, length)
+        for start in range(0, n, AT_A_TIME):
+            rows = slice(start, min(start + AT_A_TIME, n))
+            gradient_LD.index_add_(0, target_N[rows], columns_MD[rows].to(kind))
     return gradient_LD[:length].div_(n)
 
 

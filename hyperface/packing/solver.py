@@ -42,8 +42,8 @@ LONGEST_SOFT_STEP = 1.2 * 2 * SOFT_RATE * 0.01
 Two rows approach by at most the length of both their steps, and Adam's direction has at most 1.2 in each coordinate: by
 Cauchy and Schwarz the root of sum_k (1 - b1)^2 b1^2k / ((1 - b2) b2^k) for the decays of SOFT_BETAS.
 """
-BLOCK = 4096
-"""Rows that are updated at a time, so that what is needed on the way stays small."""
+BLOCK = {"cpu": 512, "cuda": 1 << 16}
+"""Rows that are updated at a time: what is needed on the way stays in a CPU's cache, and a GPU has enough to do."""
 LOOK_EVERY = 10
 """Steps between looks at whether to stop: a look waits for the device."""
 BETTER = 1e-4
@@ -233,8 +233,9 @@ def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, tau: float,
         rate, betas = SOFT_RATE * config.learning_rate * tau, SOFT_BETAS
     else:
         rate, betas = config.learning_rate * 0.75 ** (state.step // 5000), PAPER_BETAS
-    for start in range(0, len(gradient_bD), BLOCK):
-        part = slice(start, min(start + BLOCK, len(gradient_bD)))
+    height = BLOCK.get(gradient_bD.device.type, BLOCK["cpu"])
+    for start in range(0, len(gradient_bD), height):
+        part = slice(start, min(start + height, len(gradient_bD)))
         at = part if isinstance(rows, slice) else rows[part]
         old = state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at]
         x, mean, square, count = _adam(*old, gradient_bD[part], rate, betas)
