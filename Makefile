@@ -23,8 +23,9 @@ type: install
 format: install
 	ruff format . && ruff check --fix .
 
-bench: install ## images/s of the synthesis stage against a bare loop; writes tests/benchmarks/results/
+bench: install ## the records of tests/benchmarks/results/: about an hour on a machine with nothing else to do
 	python -m tests.benchmarks.bench_pipeline
+	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)

@@ -16,7 +16,6 @@ from torch import Tensor
 from hyperface.packing.kernel import Block, Nearest, SoftPairs, unpack
 from hyperface.packing.shard import Shard
 
-
 AT_A_TIME = 4096
 """Rows that are copied at a time, so that copies stay small."""
 

@@ -36,10 +36,7 @@ def polish(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises:
         ConfigError: N x D above 32,768.
     """
-    if x_ND.size > LARGEST:
-        n, dim = x_ND.shape
-        rule = f"takes at most {LARGEST:,} coordinates"
-        raise ConfigError(f"packing.polish {rule}: set packing.polish=false or pack fewer; they are {n} x {dim}")
+    refuse_large(*x_ND.shape)
     x_ND = x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)
     radius = FIRST_RADIUS
     for _ in range(STEPS):
@@ -48,6 +45,13 @@ def polish(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
             break
         x_ND, radius = _programmed(x_ND, radius)
     return x_ND
+
+
+def refuse_large(n: int, dim: int) -> None:
+    """Raise ConfigError for a problem that `polish` does not take."""
+    if n * dim > LARGEST:
+        rule = f"takes at most {LARGEST:,} coordinates"
+        raise ConfigError(f"packing.polish {rule}: set packing.polish=false or pack fewer; they are {n} x {dim}")
 
 
 def _equalised(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:

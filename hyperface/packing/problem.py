@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, PackingConfig
-from hyperface.packing import sphere, starts
+from hyperface.packing import polish, restarts, sphere, starts
 from hyperface.packing.solver import Problem
 
 Rows = NDArray[np.float32]
@@ -39,13 +39,18 @@ def pose(
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
-        ConfigError: fewer than 2 identities or dimensions, rows of another dimension, too few rows to start from.
+        ConfigError: fewer than 2 identities or dimensions, rows of another dimension, too few rows to start from,
+            more than packing.restarts or packing.polish can take.
     """
     if config.num_identities < 2:
         rule = "must be at least 2: one identity has no neighbour"
         raise ConfigError(f"packing.num_identities {rule}; it is {config.num_identities}")
     if start_ND.ndim != 2 or start_ND.shape[1] < 2:
         raise ConfigError(f"packing: embeddings must be rows of at least 2 numbers; their shape is {start_ND.shape}")
+    if config.restarts > 1:
+        restarts.refuse_large(config.num_identities)
+    if config.polish:
+        polish.refuse_large(config.num_identities, start_ND.shape[1])
     given = {"gallery": gallery_GD, "frozen": frozen_FD, "protected": protected_PD}
     rows = {name: _checked(rows, name, start_ND, device) for name, rows in given.items()}
     x_ND, duplicates = start_rows(start_ND, config, seed), 0

@@ -53,9 +53,7 @@ def best_of(start_RND: NDArray[np.floating], steps: int = 600) -> NDArray[np.flo
     start = torch.as_tensor(start_RND).double()
     start = start[None] if start.ndim == 2 else start
     restarts, n, dim = start.shape
-    if n > LARGEST:
-        rule = f"holds all pairs and takes at most {LARGEST} points"
-        raise ConfigError(f"packing.restarts {rule}: pack fewer identities or set packing.restarts=1; they are {n}")
+    refuse_large(n)
     unit = dim**-0.5
     # A golden-ratio sequence: spread evenly whatever R is, and over the kinds of `draw`; squared: most of them hot.
     mildness_R = torch.arange(restarts, dtype=torch.float64).mul((math.sqrt(5) - 1) / 2).frac().square()
@@ -65,6 +63,13 @@ def best_of(start_RND: NDArray[np.floating], steps: int = 600) -> NDArray[np.flo
     x_rND = _annealed(x_RND[kept_r], torch.full((len(kept_r),), unit * COLD, dtype=torch.float64), COLDEST, steps // 2)
     best_ND: NDArray[np.float64] = x_rND[_max_cosine(x_rND).argmin()].numpy()
     return best_ND
+
+
+def refuse_large(n: int) -> None:
+    """Raise ConfigError for more points than `best_of` takes."""
+    if n > LARGEST:
+        rule = f"holds all pairs and takes at most {LARGEST} points"
+        raise ConfigError(f"packing.restarts {rule}: pack fewer identities or set packing.restarts=1; they are {n}")
 
 
 def soft_maximum_gradient(x_RND: Tensor, tau_R: Tensor) -> tuple[Tensor, Tensor]:

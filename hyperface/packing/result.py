@@ -18,7 +18,7 @@ from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
 from hyperface.packing.polish import polish
 from hyperface.packing.problem import Posed
-from hyperface.packing.shard import Shard, one_process
+from hyperface.packing.shard import Shard, even_sizes
 from hyperface.packing.solver import Problem, State, fresh_state
 
 BINS = 40
@@ -126,6 +126,7 @@ def finished(state: State, problem: Problem, shard: Shard, before: Measures, dup
         stopped_by = "patience"
     run = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
     references_ND = shard.all(x_LD).cpu().numpy()
+    run["max_frozen_cosine"] = _max_frozen_cosine(problem, shard)
     return certify(references_ND, cosine_N, after, before, duplicates, problem, run)
 
 
@@ -156,12 +157,9 @@ def certify(
 ) -> Packing:
     """The packing with the bound that it is compared with."""
     n, dim = references_ND.shape
-    closest, max_frozen_cosine = after.max_cosine, None
+    closest = after.max_cosine
     if problem.frozen_FD is not None:
-        frozen = len(problem.frozen_FD)
-        alone = Problem(problem.config, problem.seed)
-        max_frozen_cosine = measure(problem.frozen_FD, alone, one_process(frozen)).max_cosine
-        closest, n = max(closest, max_frozen_cosine), n + frozen
+        n, closest = n + len(problem.frozen_FD), max(closest, run["max_frozen_cosine"])
     bound = max_cosine_bound(n, dim)
     nearest_N = cosine_N.double().cpu().numpy()
     counts, edges = np.histogram(nearest_N, BINS, (nearest_N.min() - 1e-6, nearest_N.max() + 1e-6))
@@ -171,7 +169,6 @@ def certify(
         mean_nearest_cosine=after.mean_nearest_cosine,
         mean_gallery_cosine=after.mean_gallery_cosine,
         max_protected_cosine=after.max_protected_cosine,
-        max_frozen_cosine=max_frozen_cosine,
         bound_cosine=bound,
         bound_angle_share=math.acos(min(1.0, max(-1.0, closest))) / math.acos(bound),
         nearest_histogram={"edges": edges.tolist(), "counts": counts.tolist()},
@@ -180,6 +177,14 @@ def certify(
         duplicates_separated=duplicates,
         **run,
     )
+
+
+def _max_frozen_cosine(problem: Problem, shard: Shard) -> float | None:
+    """Of the closest pair of frozen rows, shared among the ranks."""
+    if problem.frozen_FD is None:
+        return None
+    share = Shard(even_sizes(len(problem.frozen_FD), len(shard.sizes)), shard.rank, shard.group)
+    return measure(problem.frozen_FD[share.own], Problem(problem.config, problem.seed), share).max_cosine
 
 
 def _measure(x_LD: Tensor, problem: Problem, shard: Shard) -> tuple[Measures, Tensor]:

@@ -4,6 +4,7 @@ N: all rows, L: own rows of this rank, G: gallery rows, F: frozen rows, P: prote
 b: own rows that move in a step.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -144,9 +145,10 @@ def local_step(state: State, problem: Problem, shard: Shard) -> Value:
     own_bD = state.x_LD[rows]
     tau = temperature(state.step, config, own_bD.shape[1])
     near_bD = None if problem.gallery_GD is None or not config.alpha else problem.gallery_GD[state.near_L[rows]]
-    others = _others(state, problem, shard, rows)
     terms = _terms(state, config, tau, own_bD.shape[1])
-    value = objective.evaluate(own_bD, near_bD, of_step, terms, others)
+    others = _others(state, problem, shard, rows, terms.dtype)
+    with _tensor_cores(config.precision == "bfloat16"):
+        value = objective.evaluate(own_bD, near_bD, of_step, terms, others)
     if isinstance(rows, slice):
         _keep_best(state, value, config)
     state.max_cosine = value.max_cosine.to(state.max_cosine.dtype)
@@ -176,10 +178,21 @@ def batch(n: int, size: int, seed: int, step: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng([seed, 2, step]).choice(n, size, replace=False, shuffle=False))
 
 
-def _others(state: State, problem: Problem, shard: Shard, rows: slice | Tensor) -> Others:
+@contextlib.contextmanager
+def _tensor_cores(rough: bool) -> Iterator[None]:
+    """Where bfloat16 is welcome but too coarse, a GPU's float32 products may take its faster 19-bit format."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or rough
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _others(state: State, problem: Problem, shard: Shard, rows: slice | Tensor, dtype: torch.dtype) -> Others:
     if isinstance(rows, slice) or problem.config.batch_against == "batch":
         return Others(problem.frozen_FD)
-    return Others(problem.frozen_FD, shard.all(state.x_LD), rows + shard.own.start)
+    return Others(problem.frozen_FD, shard.all(state.x_LD.to(dtype)), rows + shard.own.start)
 
 
 def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> None:

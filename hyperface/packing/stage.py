@@ -3,9 +3,11 @@
 N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
+import hashlib
 import sys
 import time
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -17,7 +19,7 @@ from hyperface.packing.checkpoint import History
 from hyperface.packing.problem import Posed, pose
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.shard import Shard
-from hyperface.packing.solver import State
+from hyperface.packing.solver import Problem, State
 from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 
 PROGRESS_SECONDS = 2.0
@@ -77,7 +79,7 @@ def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
             checkpoint.save(run.store, state, history, shard)
     packing = result.finished(state, problem, shard, history.before, posed.duplicates)
     if shard.rank == 0:
-        write_results(run, packing, history)
+        write_results(run, packing, history, problem)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
 
 
@@ -86,7 +88,7 @@ def _begin(posed: Posed, shard: Shard) -> tuple[State, History]:
     return state, History(before)
 
 
-def write_results(run: Run, packing: Packing, history: History) -> None:
+def write_results(run: Run, packing: Packing, history: History, problem: Problem) -> None:
     """References, the steps' record, then the summary, which marks the stage as done; then checkpoints go."""
     first = run.config.packing.first_identity
     identities = list(range(first, first + len(packing.references_ND)))
@@ -101,8 +103,16 @@ def write_results(run: Run, packing: Packing, history: History) -> None:
     config = run.config.packing
     described = {"num_identities": n, "dim": dim}
     described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
+    described |= {"frozen": _identity(problem.frozen_FD), "protected": _identity(problem.protected_PD)}
     run.put_json(PACKING_SUMMARY, summary | described)
     checkpoint.clear(run.store)
+
+
+def _identity(rows: torch.Tensor | None) -> dict[str, Any] | None:
+    """Which rows they were: how many, and the SHA-256 of their float32 numbers."""
+    if rows is None:
+        return None
+    return {"rows": len(rows), "sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()}
 
 
 def summary_line(packing: Packing) -> str:

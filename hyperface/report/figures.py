@@ -96,7 +96,7 @@ def to_gallery(found: dict[str, Any]) -> str:
     title = f"Cosine of each reference to the nearest gallery face after packing, mean {found['mean']:.3f}"
     caption = (
         "A reference far from every gallery face may be the embedding of no face at all, and the generator must guess. "
-        f"Before packing this is 1: references start as gallery faces. Record: {e.record(SEPARATION)}."
+        f"A reference that is a gallery face has 1. Record: {e.record(SEPARATION)}."
     )
     return e.figure("References: to the nearest gallery face", histograms(title, series, "references"), caption)
 

@@ -216,15 +216,41 @@ def _packing(r: Records) -> str:
     measures.append(("Reference to the nearest gallery face", "embeddings, after packing", references["to_gallery"]))
     return f"""<section>
 <h2>Packing the identities</h2>
-<p>Before packing, a reference is the embedding of a gallery face. Packing moves the references apart while keeping them
-near the gallery. These are embeddings only: whether images realise the distance is answered above. After packing the
-mean cosine to the nearest gallery face is {e.cosine(summary.get("mean_gallery_cosine"))}; no arrangement of so many
-points has a closest pair below cosine {e.cosine(summary["bound_cosine"])}. Record: {e.record(PACKING_SUMMARY)}.</p>
+<p>Before packing, a reference is {_START[r.config.packing.start]}. Packing moves the references apart while keeping
+them near the gallery. These are embeddings only: whether images realise the distance is answered above. After packing
+the mean cosine to the nearest gallery face is {e.cosine(summary.get("mean_gallery_cosine"))}. {_certificate(summary)}
+Record: {e.record(PACKING_SUMMARY)}.</p>
 <div class="plots">
 {"".join(plots)}
 </div>
 {_distribution_table("Cosines of references", measures)}
 </section>"""
+
+
+_START = {
+    "gallery": "the embedding of a gallery face",
+    "random": "a random point of the sphere",
+    "algebraic": "a point of an algebraic code",
+}
+
+
+def _certificate(summary: dict[str, Any]) -> str:
+    """How good the packing is, exactly, and how much better it could be."""
+    said = [
+        f"The closest pair has cosine {e.cosine(summary['max_cosine'])}, exact over all pairs; no arrangement of so "
+        f"many points has one below {e.cosine(summary['bound_cosine'])}: the smallest angle is "
+        f"{summary['bound_angle_share']:.1%} of the largest that this bound allows."
+    ]
+    if summary["max_frozen_cosine"] is not None:
+        said.append(
+            f"These identities were added to existing ones, which stayed as they are and whose own closest pair has "
+            f"cosine {e.cosine(summary['max_frozen_cosine'])}; pairs with them are included."
+        )
+    if summary["max_protected_cosine"] is not None:
+        said.append(
+            f"No reference comes closer to a protected person than {e.cosine(summary['max_protected_cosine'])}."
+        )
+    return " ".join(said)
 
 
 def _counts(r: Records) -> str:

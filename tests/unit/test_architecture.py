@@ -14,6 +14,7 @@ HOMES = {
     "fsspec": {"hyperface/storage.py"},
     "onnxruntime": {"hyperface/models/arcface.py"},
     "insightface": {"hyperface/models/arcface.py"},
+    "scipy": {"hyperface/packing/polish.py"},
     "diffusers": {"hyperface/models/arc2face.py", "hyperface/models/toy/diffusion_generator.py"},
 }
 

@@ -365,3 +365,22 @@ def test_rows_that_are_nearly_of_norm_one_are_normalised_with_a_warning():
     with pytest.warns(UserWarning, match=r"packing start: norms are off by up to 5\.0e-04"):
         packing = pack(start_ND, PackingConfig(20, steps=0), seed=0)
     np.testing.assert_allclose(np.linalg.norm(packing.references_ND, axis=1), 1, atol=1e-6)
+
+
+def test_a_small_code_is_found_to_the_last_digit_of_float32_by_restarts_and_polish():
+    config = free(12, start="random", restarts=8, steps=300, polish=True)
+    packing = pack(np.empty((0, 3), np.float32), config, seed=0)
+    assert packing.max_cosine == pytest.approx(5**-0.5, abs=2e-7)  # the icosahedron
+    assert packing.bound_angle_share == pytest.approx(1, abs=1e-6)
+    assert packing.steps == 300
+
+
+def test_a_problem_too_large_for_restarts_or_polish_is_refused_before_the_first_step():
+    for values, key in (({"restarts": 2}, "restarts"), ({"polish": True}, "polish")):
+        with pytest.raises(ConfigError, match=f"packing.{key} "):
+            pack(np.empty((0, 512), np.float32), free(3000, start="random", **values), seed=0)
+
+
+def test_an_algebraic_start_is_kept_where_steps_find_nothing_better():
+    packing = pack(np.empty((0, 32), np.float32), free(900, start="algebraic", steps=20), seed=0)
+    assert packing.max_cosine <= 0.25 + 1e-6  # 2^((5 + 1) / 2) / 32

@@ -1,5 +1,6 @@
 """The packing of a run: what it leaves, how it goes on after an interruption, and checkpoints across world sizes."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
     summary = run.get_json(PACKING_SUMMARY)
     assert summary.pop("seconds") > 0
     expected = {**asdict(packing), "num_identities": N, "dim": DIM, "alpha": 0.5, "start": "gallery"}
-    expected |= {"separation": "logsumexp", "precision": "float32"}
+    expected |= {"separation": "logsumexp", "precision": "float32", "frozen": None, "protected": None}
     del expected["references_ND"], expected["seconds"]
     assert summary == expected
     rows = run.records("packing")
@@ -237,6 +238,8 @@ def test_a_run_keeps_away_from_protected_embeddings_of_a_file(tmp_path, name):
     largest = (references(run) @ people_PD.T).max()
     assert run.get_json(PACKING_SUMMARY)["max_protected_cosine"] == pytest.approx(largest, abs=1e-6)
     assert largest <= 0.6
+    sha256 = hashlib.sha256(people_PD.tobytes()).hexdigest()
+    assert run.get_json(PACKING_SUMMARY)["protected"] == {"rows": 10, "sha256": sha256}
 
 
 def test_files_that_hold_no_embeddings_are_refused_by_name(tmp_path):
