@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 320
-_LEFT, _BOTTOM = 74, 52
+_LEFT, _BOTTOM = 86, 52
 _LABEL_ROW = 24
-# Widest letters of a label that the page may set at 17 units.
-_LETTER = 8.6
+# Letters of a label that the page may set at 17 units, in a wide font such as DejaVu Sans.
+_LETTER = 11
 _MOST_POINTS = 400
 
 
@@ -103,11 +103,11 @@ def histograms(
     highest = max(max(share) for share in shares)
     frame = _Frame(_LEFT, 10 + rows * _LABEL_ROW, WIDTH - 14, HEIGHT - _BOTTOM, (low, high), (0, highest * 1.04))
     parts = _y_axis(frame, percent=True)
-    parts.append(_y_label(frame.top, f"share of {of} per {2 / bins:.2g}"))
+    parts.append(_y_label(frame.top, f"share of {of}"))
     parts += [
         f'<path class="area {s.tone}" d="{_outline(frame, share)}"/>' for s, share in zip(series, shares, strict=True)
     ]
-    parts += _x_axis(frame, "cosine")
+    parts += _x_axis(frame, _cosine_label(bins))
     marks = [(s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean") for s in series]
     if rule:
         marks.append((rule.value, f"{rule.label} {_signed(rule.value, 2)}", "tone-muted", "rule"))
@@ -132,8 +132,8 @@ def bands(title: str, series: Sequence[Histogram], of: str) -> str:
         parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
         mark = (s.mean, f"{s.label}, mean {_signed(s.mean, 2)}", s.tone, "mean")
         parts += [_mark_line(frame, frame.top - 10, *mark), _mark_label(frame, frame.top - 10, *mark)]
-    parts += _x_axis(frame, "cosine")
-    parts.append(_y_label(30, f"share of {of} per {2 / len(series[0].counts):.2g}"))
+    parts += _x_axis(frame, _cosine_label(len(series[0].counts)))
+    parts.append(_y_label(30, f"share of {of}"))
     return _svg(title, parts)
 
 
@@ -180,9 +180,13 @@ def _x_axis(frame: _Frame, label: str) -> list[str]:
     return parts
 
 
+def _cosine_label(bins: int) -> str:
+    return f"cosine, in bins of {2 / bins:.2g}"
+
+
 def _y_label(top: float, label: str) -> str:
     middle = (top + HEIGHT - _BOTTOM) / 2
-    return f'<text class="tick middle" transform="translate(14 {middle:.1f}) rotate(-90)">{escape(label)}</text>'
+    return f'<text class="tick middle" transform="translate(12 {middle:.1f}) rotate(-90)">{escape(label)}</text>'
 
 
 def _outline(frame: _Frame, share: Sequence[float]) -> str:
