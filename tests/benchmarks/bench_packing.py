@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_packing step|race|algebraic|codes|gallery|workers|gpu ...
 
 Each part writes results/packing_PART.json; without a part, all of them (about an hour on two cores). Everything runs on
-all threads of the machine, `workers` on one thread each. Nothing else should.
+OMP_NUM_THREADS threads, by default as many as there are cores, `workers` on one each. Nothing else should.
 """
 
 import multiprocessing
@@ -327,6 +327,6 @@ PARTS = {
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     for part in sys.argv[1:] or [part for part in PARTS if part != "gpu" or torch.cuda.is_available()]:
         PARTS[part]()
