@@ -6,7 +6,7 @@ field is part of the run's identity: a run directory refuses to be resumed when 
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,14 +115,16 @@ class PackingConfig:
     polish: bool = False
     """Small free problems only: refine the result to machine precision at the end."""
     frozen: str = ""
-    """References of an existing dataset (.parquet or .npy), which stay as they are: identities keep away from them."""
+    """References of an existing dataset (.parquet or .npy; several, separated by commas), which stay as they are:
+    identities keep away from them."""
     first_identity: int = 0
     """Number of the first identity. A run that makes a dataset larger starts where the finished part ends, so that
     labels, keys and seeds of the parts never collide."""
     protected: str = ""
-    """Embeddings of real people (.parquet or .npy) that no identity may come near to."""
+    """Embeddings of real people (.parquet or .npy) by the same recogniser, that no reference may come near to."""
     protected_cosine: float = 0.3
-    """The largest cosine between an identity and a protected embedding."""
+    """The largest cosine between a reference and a protected embedding. Images scatter around their reference and are
+    not held to it."""
     checkpoint_every: int = knob(200)
     """Steps between checkpoints."""
     num_workers: int = knob(1)
@@ -217,7 +219,10 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "embed.identity_spread", 0 < c.embed.identity_spread <= 1, "must be above 0 and at most 1"
     yield "embed.batch_size", c.embed.batch_size >= 1, "must be at least 1"
     yield "embed.max_bad_fraction", 0 <= c.embed.max_bad_fraction <= 1, "must be between 0 and 1"
-    yield from _packing_rules(c)
+    yield from _packing_rules(c.packing)
+    if toy and c.packing.start == "gallery":
+        rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
+        yield "packing.num_identities", c.embed.num_faces >= c.packing.num_identities, rule
     yield "synthesis.images_per_identity", 1 <= c.synthesis.images_per_identity <= 10_000, "must be between 1 and 10000"
     yield "synthesis.images_per_shard", c.synthesis.images_per_shard >= 1, "must be at least 1"
     yield "synthesis.beta", c.synthesis.beta >= 0, "must be at least 0"
@@ -236,20 +241,21 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
             yield key, value >= 1, "must be at least 1"
 
 
-def _packing_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
-    p = c.packing
+def check_packing(config: PackingConfig) -> None:
+    """Raise ConfigError naming every rule that does not hold, for a packing outside a run."""
+    _refuse({f"packing.{key}": value for key, value in flat(config).items()}, _packing_rules(config))
+
+
+def _packing_rules(p: PackingConfig) -> Iterator[tuple[str, bool, str]]:
     n, b = p.num_identities, p.batch_identities
     yield "packing.num_identities", n >= 2, "must be at least 2: one identity has no neighbour"
-    if c.embed.source == "toy" and p.start == "gallery":
-        rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
-        yield "packing.num_identities", c.embed.num_faces >= n, rule
     yield "packing.alpha", p.alpha >= 0, "must be at least 0"
     free = p.alpha == 0 and not (p.frozen or p.protected)
     for key, wanted in (("start", p.start == "algebraic"), ("restarts", p.restarts > 1), ("polish", p.polish)):
         rule = "is for the free problem: it needs packing.alpha=0, no packing.frozen and no packing.protected"
         yield f"packing.{key}", free or not wanted, rule
     yield "packing.steps", p.steps >= 0, "must be at least 0"
-    yield "packing.learning_rate", p.learning_rate > 0, "must be above 0"
+    yield "packing.learning_rate", 0 < p.learning_rate <= 1, "must be above 0 and at most 1"
     yield "packing.target_cosine", -1 <= p.target_cosine < 1, "must be at least -1 (take all steps) and below 1"
     yield "packing.patience", p.patience >= 0, "must be at least 0 (take all steps)"
     yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
@@ -263,7 +269,7 @@ def _packing_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "packing.first_identity", p.first_identity >= 0, "must be at least 0"
     rule = f"plus packing.first_identity={p.first_identity} must not exceed 10000000: a key gives an identity 7 digits"
     yield "packing.num_identities", p.first_identity + n <= 10_000_000, rule
-    yield "packing.protected_cosine", -1 < p.protected_cosine < 1, "must be above -1 and below 1"
+    yield "packing.protected_cosine", -0.99 <= p.protected_cosine < 1, "must be at least -0.99 and below 1"
     yield "packing.checkpoint_every", p.checkpoint_every >= 1, "must be at least 1"
     yield "packing.num_workers", 1 <= p.num_workers <= n, "must be between 1 and packing.num_identities"
     rule = "must be between 0 (all of them) and packing.num_workers"
@@ -314,8 +320,11 @@ def _from_words(overrides: Sequence[str]) -> DictConfig:
 
 def check(config: Config) -> None:
     """Raise ConfigError naming every rule that does not hold."""
-    values = flat(config)
-    broken = [f"{key} {rule}; it is {values[key]!r}" for key, holds, rule in _rules(config) if not holds]
+    _refuse(flat(config), _rules(config))
+
+
+def _refuse(values: Mapping[str, Any], rules: Iterable[tuple[str, bool, str]]) -> None:
+    broken = [f"{key} {rule}; it is {values[key]!r}" for key, holds, rule in rules if not holds]
     if broken:
         raise ConfigError("\n".join(broken))
 

@@ -47,7 +47,10 @@ def to_parquet(column: str, embeddings: Embeddings) -> bytes:
 
 
 def read(store: Store, name: str, column: str | None = None) -> Embeddings:
-    """Read and check a table written by `to_parquet`; without a `column` of names, rows are named by their number.
+    """Read and check a table written by `to_parquet`.
+
+    Args:
+        column: what names the rows; None: `identity` where there is such a column, else their numbers.
 
     Raises:
         EmbeddingError: no such file, not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
@@ -57,6 +60,8 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
         raise EmbeddingError(f"{uri}: does not exist; run the stage that writes it first, or jobs.pipeline")
     with store.open(name) as file:
         try:
+            if column is None and "identity" in pq.read_schema(file).names:
+                column = "identity"
             table = pq.read_table(file, columns=[*([column] if column else []), "embedding"])
             kind = table.schema.field("embedding").type
         except (pa.ArrowException, KeyError, ValueError) as error:
@@ -72,20 +77,29 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     return Embeddings(names, vectors_ND)
 
 
-def read_rows(path: str, storage: StorageConfig) -> NDArray[np.float32]:
+def exists(path: str, storage: StorageConfig) -> bool:
+    """Whether there is such a file; a path is local, file:// or s3://."""
+    store, name = _place(path, storage)
+    return store.exists(name)
+
+
+def _place(path: str, storage: StorageConfig) -> tuple[Store, str]:
+    folder, _, name = path.rpartition("/")
+    return open_store(folder or ("/" if path.startswith("/") else "."), storage), name
+
+
+def read_file(path: str, storage: StorageConfig) -> Embeddings:
     """The embeddings of a .parquet file with a column `embedding`, or of a two-dimensional .npy file.
 
-    Args:
-        path: local, file:// or s3://.
+    Rows are named by the column `identity` where there is one, else by their number.
 
     Raises:
         EmbeddingError: as `read`.
     """
-    folder, _, name = path.rpartition("/")
-    store = open_store(folder or ("/" if path.startswith("/") else "."), storage)
+    store, name = _place(path, storage)
     uri = store.uri(name)
     if name.endswith(".parquet"):
-        return read(store, name).vectors_ND
+        return read(store, name)
     if not name.endswith(".npy"):
         raise EmbeddingError(f"{uri}: embeddings are read from .parquet or .npy files")
     if not store.exists(name):
@@ -98,7 +112,7 @@ def read_rows(path: str, storage: StorageConfig) -> NDArray[np.float32]:
         rule = "must hold rows of floating point numbers"
         raise EmbeddingError(f"{uri}: {rule}; it holds {rows_ND.dtype} of shape {rows_ND.shape}")
     check_unit(rows_ND, uri)
-    return np.ascontiguousarray(rows_ND, dtype=np.float32)
+    return Embeddings(list(range(len(rows_ND))), np.ascontiguousarray(rows_ND, dtype=np.float32))
 
 
 def check_unit(vectors_ND: NDArray[np.float32], source: str) -> None:

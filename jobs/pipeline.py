@@ -9,9 +9,11 @@ def main(config: Config) -> None:
     from cluster.packing import pack_stage
     from cluster.session import session
     from cluster.synthesis import synthesize_stage
+    from hyperface.packing import others
     from hyperface.run import DATASET, REPORT, open_run
     from jobs import report
 
+    others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
     run = open_run(config)
     with session():
         embed_stage(run)

@@ -1,14 +1,17 @@
 """Pack the embeddings of a file in one process, on a GPU if there is one: without Ray and without a run directory.
 
 python -m hyperface.packing faces.npy references.parquet alpha=0.5 steps=300
-python -m hyperface.packing 512 references.npy num_identities=10000 start=random alpha=0
+python -m hyperface.packing 512 references.npy num_identities=20000 start=algebraic alpha=0 steps=0
 """
 
 import argparse
 import json
+import os
 import sys
+import time
 import warnings
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,13 @@ import torch
 
 from hyperface import config as configuration
 from hyperface import embeddings
-from hyperface.config import Config, ConfigError
+from hyperface.config import ConfigError, PackingConfig, StorageConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
-from hyperface.packing import Packing, pack
+from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
 from hyperface.storage import StorageError
 
-SHOWN_EVERY = 25
+PROGRESS_SECONDS = 2.0
 
 
 def main() -> int:
@@ -33,42 +36,47 @@ def main() -> int:
     except (ConfigError, EmbeddingError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    summary = {key: value for key, value in asdict(packing).items() if key != "references_ND"}
-    print(json.dumps(summary, indent=1))
+    print(stage.summary_line(packing))
+    print(f"references   {arguments.out}\ncertificate  {_certificate(arguments.out)}")
     return 0
 
 
 def _parsed() -> argparse.Namespace:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m hyperface.packing", description=__doc__, formatter_class=shown)
-    parser.add_argument("start", help="unit embeddings, .npy or .parquet; or a number of dimensions, for other starts")
-    parser.add_argument("out", help="where references go, .npy or .parquet; must not exist")
+    parser.add_argument(
+        "start", help="unit embeddings, .npy or .parquet, all packed by default; for start=random or algebraic also "
+        "just their number of dimensions"
+    )  # fmt: skip
+    parser.add_argument("out", help="where references go, .npy or .parquet, with a .json of the same name beside it")
     parser.add_argument("--gallery", default="", help="embeddings to stay near; default: those of START")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of everything random; default: %(default)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="as torch names it; default: %(default)s")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="as packing.key=value of a job; see jobs.pack")
+    parser.add_argument("--device", default=device, help="default: cuda where there is a GPU, else cpu")
+    described = "any packing.key of `python -m jobs.pack --help` but those of workers and checkpoints"
+    parser.add_argument("settings", nargs="*", metavar="key=value", help=described)
     return parser.parse_args()
 
 
 def _packed(arguments: argparse.Namespace) -> Packing:
-    """The packing, written to where it was wanted; the summary comes last, and nothing that was there is replaced."""
+    """The packing, written to where it was wanted; what keeps it from being written is found out before."""
     out = Path(arguments.out)
-    if out.suffix not in (".npy", ".parquet"):
-        raise ConfigError(f"{out}: references are written as .npy or .parquet")
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; delete it or name another file")
+    _refuse_out(out)
+    _refuse_device(arguments.device)
     start_ND = _rows(arguments.start)
     config = _config(arguments.settings, start_ND)
-    gallery_GD = _read(arguments.gallery) if arguments.gallery else start_ND if len(start_ND) else None
+    if not len(start_ND) and config.start == "gallery":
+        wanted = "add start=random or start=algebraic, alpha=0 and num_identities, or name a file"
+        raise ConfigError(f"START={arguments.start} is a number of dimensions: {wanted}")
+    frozen_FD, protected_PD = others.read(config, StorageConfig())
     packing = pack(
         start_ND,
         config,
         seed=arguments.seed,
-        gallery_GD=gallery_GD,
-        frozen_FD=_read(config.frozen) if config.frozen else None,
-        protected_PD=_read(config.protected) if config.protected else None,
-        on_step=_tell,
+        gallery_GD=_read(arguments.gallery) if arguments.gallery else start_ND if len(start_ND) else None,
+        frozen_FD=frozen_FD,
+        protected_PD=protected_PD,
+        on_step=_teller(config.steps),
         device=arguments.device,
     )
     first = config.first_identity
@@ -78,7 +86,31 @@ def _packed(arguments: argparse.Namespace) -> Packing:
             np.save(file, packing.references_ND)
         else:
             file.write(embeddings.to_parquet("identity", Embeddings(identities, packing.references_ND)))
+    certificate = {key: value for key, value in asdict(packing).items() if key != "references_ND"}
+    _certificate(arguments.out).write_text(json.dumps(certificate, indent=1) + "\n")
     return packing
+
+
+def _certificate(out: str) -> Path:
+    return Path(out).with_suffix(".json")
+
+
+def _refuse_out(out: Path) -> None:
+    if out.suffix not in (".npy", ".parquet"):
+        raise ConfigError(f"{out}: references are written as .npy or .parquet")
+    if not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
+        raise ConfigError(f"{out}: {out.parent} is not a folder that can be written to; make it or name another")
+    for path in (out, _certificate(str(out))):
+        if path.exists():
+            raise ConfigError(f"{path}: exists already; delete it or name another file")
+
+
+def _refuse_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {device}: cannot be used ({reason}); leave it out or take cpu") from error
 
 
 def _rows(start: str) -> np.ndarray:
@@ -87,24 +119,29 @@ def _rows(start: str) -> np.ndarray:
 
 
 def _read(path: str) -> np.ndarray:
-    return embeddings.read_rows(path, configuration.StorageConfig())
+    return embeddings.read_file(path, StorageConfig()).vectors_ND
 
 
-def _config(settings: list[str], start_ND: np.ndarray) -> configuration.PackingConfig:
+def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
     """As many identities as rows, unless another number is given."""
     rows = [f"num_identities={len(start_ND)}"] if len(start_ND) else []
-    words = [f"packing.{word}" for word in (*rows, *settings)]
+    words = [f"packing.{word.removeprefix('packing.')}" for word in (*rows, *settings)]
     # The gallery here is a file: how many faces a job would embed says nothing about it.
-    given = configuration.load(None, ["run.dir=unused", "embed.num_faces=10000000", *words])
-    assert isinstance(given, Config)
-    return replace(given.packing, num_workers=1)
+    return configuration.load(None, ["run.dir=unused", "embed.num_faces=10000000", *words]).packing
 
 
-def _tell(progress: Progress) -> None:
-    if progress.step % SHOWN_EVERY == 0:
-        gallery = "" if progress.mean_gallery_cosine is None else f" gallery {progress.mean_gallery_cosine:.4f}"
-        told = f"step {progress.step} max cosine {progress.max_cosine:.4f}{gallery} {progress.seconds:.1f} s"
-        print(told, file=sys.stderr, flush=True)
+def _teller(steps: int) -> Callable[[Progress], None]:
+    """Says every other second how far it is."""
+    said = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        nonlocal said
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            left = progress.seconds / (progress.step + 1) * (steps - progress.step - 1)
+            print(f"{stage.progress_line(progress, steps)}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return tell
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Lower bounds on the maximal cosine of any N points on the sphere in D dimensions: how far a packing can still go."""
 
+import functools
 import math
 from collections.abc import Iterator
 from itertools import count, islice
 
 
+@functools.cache
 def max_cosine_bound(n: int, dim: int) -> float:
     """The best of the bounds below: no N unit vectors in R^dim have a smaller maximal cosine. -1 to 1.
 
@@ -63,7 +65,8 @@ def _even(k: int, dim: int, s: float, p: float, after: float) -> float:
 
 
 def _binomial(n: int, k: int) -> float:
-    return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1))
+    # More than any number of points, and still a float.
+    return math.exp(min(600.0, math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)))
 
 
 def _gegenbauer(dim: int, s: float) -> Iterator[float]:

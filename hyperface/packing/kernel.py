@@ -18,6 +18,9 @@ from torch import Tensor
 TILE = {"cpu": 1024, "cuda": 4096}
 """Rows and columns of a tile: 4 MiB in float32 on a CPU, 32 MiB in bfloat16 on a GPU, inside its L2 cache."""
 
+LARGEST_EXPONENT = 60.0
+"""1e10 pairs of this size still add up to a float32."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -62,7 +65,7 @@ class Buffer:
         if shift is None:
             torch.mm(rows_aD, columns_bD.T, out=cosine_ab)
         else:
-            torch.addmm(-shift.to(rows_aD.dtype), rows_aD, columns_bD.T, alpha=scale, out=cosine_ab)
+            torch.addmm(-shift, rows_aD, columns_bD.T, alpha=scale, out=cosine_ab)
         if block.diagonal and rows == columns:
             cosine_ab.diagonal().fill_(-math.inf)
         if block.self_A is not None:
@@ -123,12 +126,14 @@ def nearest(rows_AD: Tensor, columns_BD: Tensor) -> tuple[Tensor, Tensor]:
 class SoftPairs:
     """Sums of exp((cosine - shift) / tau) over pairs of N rows, with what each row's gradient takes from them.
 
-    The shift, a 0-dimensional tensor, should be near the largest cosine: it keeps the terms in range.
+    The shift, a 0-dimensional tensor, should be near the largest cosine. Where it is not, terms too large for float32
+    are cut to LARGEST_EXPONENT, and a sum of terms too small for it is 0.
     """
 
     def __init__(self, n: int, dim: int, like: Tensor, shift: Tensor, tau: float) -> None:
         kind = torch.promote_types(like.dtype, torch.float32)
-        self.shift, self.tau = shift.to(kind), tau
+        self.offset, self.tau = (shift / tau).to(like.dtype), tau
+        self.shift = self.offset.to(kind) * tau  # as it is after rounding
         self.total = torch.zeros((), dtype=kind, device=like.device)
         """Each pair once."""
         self.pull_ND = torch.zeros(n, dim, dtype=kind, device=like.device)
@@ -143,13 +148,13 @@ class SoftPairs:
     def look(self, block: Block) -> None:
         buffer = Buffer(block.rows_AD)
         for rows, columns in block.tiles():
-            tile_ab = buffer.tile(block, rows, columns, self.shift / self.tau, 1 / self.tau)
+            tile_ab = buffer.tile(block, rows, columns, self.offset, 1 / self.tau)
             twice = (block.diagonal and rows == columns) or block.self_A is not None
             back = block.both and not twice
             self._note(block.first_row, rows, tile_ab.amax(1))
             if back:
                 self._note(block.first_column, columns, tile_ab.amax(0))
-            tile_ab.exp_()
+            tile_ab.clamp_(max=LARGEST_EXPONENT).exp_()
             self.total += tile_ab.sum(dtype=self.total.dtype) * (0.5 if twice else 1.0)
             self._pull(block.first_row, rows, tile_ab, block.columns_BD[columns])
             if back:

@@ -30,7 +30,7 @@ class Terms:
     tau: float = 1.0
     """Temperature of `logsumexp`, in cosines; the others have none."""
     shift: Tensor | None = None
-    """0-dimensional, near the largest cosine, for `logsumexp`."""
+    """0-dimensional, near the largest cosine, for `logsumexp`; None: found first, in a pass of its own."""
     dtype: torch.dtype = torch.float32
     """Of the products and of what ranks send each other."""
 
@@ -92,7 +92,7 @@ def _hard(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) -> Separat
     if terms.separation == "nearest":
         gradient_LD = nearest_gradient(index_N, columns_MD, shard.own, others.all_ND is None)
         return cosine_N.double().mean(), gradient_LD, cosine_N
-    gradient_LD = closest_pair_gradient(cosine_N, index_N, own_LD, columns_MD, shard, others.all_ND is None)
+    gradient_LD = closest_pair_gradient(cosine_N, index_N, own_LD, columns_MD, shard, others.self_L)
     return cosine_N.max(), gradient_LD, cosine_N
 
 
@@ -101,10 +101,15 @@ def _soft_maximum(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) ->
 
     Never below the maximal cosine, and equal to it in the limit tau -> 0. The paper knows the limit only.
     """
-    assert terms.shift is not None
-    pairs = SoftPairs(sum(shard.sizes), own_LD.shape[1], own_LD, terms.shift, terms.tau)
+    shift = terms.shift
+    if shift is None:
+        seen = Nearest(sum(shard.sizes), own_LD.device)
+        _look(seen.look, own_LD, shard, others)
+        shift = unpack(shard.group.max(seen.packed_N))[0].max().to(_sums(own_LD))
+    pairs = SoftPairs(sum(shard.sizes), own_LD.shape[1], own_LD, shift, terms.tau)
     _look(pairs.look, own_LD, shard, others)
-    total = shard.each(pairs.total).sum()
+    # A sum that is 0 has gradient 0: the shift was far off, and the next step's is right.
+    total = shard.each(pairs.total).sum().clamp_min(torch.finfo(pairs.total.dtype).tiny)
     gradient_LD = shard.group.sum(pairs.pull_ND, shard.sizes).div_(total)
     return pairs.shift + terms.tau * total.log(), gradient_LD, shard.group.max(pairs.cosine_N)
 
@@ -132,20 +137,23 @@ def _look(look: Callable[[Block], None], own_LD: Tensor, shard: Shard, others: O
 
 
 def closest_pair_gradient(
-    cosine_N: Tensor, index_N: Tensor, own_LD: Tensor, columns_MD: Tensor, shard: Shard, back: bool
+    cosine_N: Tensor, index_N: Tensor, own_LD: Tensor, columns_MD: Tensor, shard: Shard, self_L: Tensor | None
 ) -> Tensor:
-    """Gradient, for the own rows, of the cosine of the closest pair; of the row that saw it only, unless `back`.
+    """Gradient, for the own rows, of the cosine of the closest pair.
 
     Paper: HyperFace (Otroshi Shahreza and Marcel, ICLR 2025), algorithm 1: the loss is minus the distance of the
-    current closest pair, so that two rows get a gradient each step.
+    current closest pair, so that two rows get a gradient each step. Of a pair of which one row does not take part in
+    the step, the other.
     """
-    i = cosine_N.argmax()
-    j = index_N.gather(0, i[None])[0]
-    pair = torch.stack([i, j if back else -torch.ones_like(j)])
-    own_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device)
-    row_i = shard.each(torch.where(own_L == i, 1, 0).to(own_LD.dtype) @ own_LD).sum(0)
-    partners_2D = torch.cat([columns_MD.index_select(0, j[None]), row_i[None]])
-    return (own_L[:, None] == pair).to(own_LD.dtype).matmul(partners_2D).to(_sums(own_LD))
+    if self_L is None:
+        self_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device)
+    i = cosine_N.argmax()[None]
+    j = index_N.gather(0, i)
+    at_i_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device) == i
+    row_i = shard.each(torch.where(at_i_L, 1, 0).to(own_LD.dtype) @ own_LD).sum(0)
+    is_j_L = (self_L == j) & ~at_i_L
+    takes_part_L2 = torch.stack([at_i_L, is_j_L], 1).to(own_LD.dtype)
+    return takes_part_L2.matmul(torch.cat([columns_MD.index_select(0, j), row_i[None]])).to(_sums(own_LD))
 
 
 def nearest_gradient(index_N: Tensor, columns_MD: Tensor, own: slice, back: bool) -> Tensor:

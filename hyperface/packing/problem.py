@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hyperface import config as configuration
 from hyperface.config import ConfigError, PackingConfig
 from hyperface.packing import polish, restarts, sphere, starts
 from hyperface.packing.solver import Problem
@@ -42,21 +43,29 @@ def pose(
         ConfigError: fewer than 2 identities or dimensions, rows of another dimension, too few rows to start from,
             more than packing.restarts or packing.polish can take.
     """
-    if config.num_identities < 2:
-        rule = "must be at least 2: one identity has no neighbour"
-        raise ConfigError(f"packing.num_identities {rule}; it is {config.num_identities}")
+    configuration.check_packing(config)
+    if seed < 0:
+        raise ConfigError(f"the seed must be at least 0; it is {seed}")
     if start_ND.ndim != 2 or start_ND.shape[1] < 2:
         raise ConfigError(f"packing: embeddings must be rows of at least 2 numbers; their shape is {start_ND.shape}")
     if config.restarts > 1:
         restarts.refuse_large(config.num_identities)
     if config.polish:
         polish.refuse_large(config.num_identities, start_ND.shape[1])
+    if (config.start == "algebraic" or config.restarts > 1 or config.polish) and not (
+        frozen_FD is None and protected_PD is None
+    ):
+        rule = "are for the free problem: without frozen and protected rows"
+        raise ConfigError(
+            f"packing.start=algebraic, packing.restarts and packing.polish {rule}; leave one or the other"
+        )
     given = {"gallery": gallery_GD, "frozen": frozen_FD, "protected": protected_PD}
-    rows = {name: _checked(rows, name, start_ND, device) for name, rows in given.items()}
+    rows = {name: _checked(rows, name, start_ND) for name, rows in given.items()}
     x_ND, duplicates = start_rows(start_ND, config, seed), 0
     if config.steps:
-        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed)
-    problem = Problem(config, seed, rows["gallery"], rows["frozen"], rows["protected"])
+        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, rows["frozen"])
+    on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
+    problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
     return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
 
 
@@ -73,10 +82,10 @@ def start_rows(start_ND: Rows, config: PackingConfig, seed: int) -> Rows:
             return sphere.choose_start(sphere.unit_rows(start_ND, "packing start"), n, seed, config.first_identity)
 
 
-def _checked(rows: Rows | None, name: str, start_ND: Rows, device: torch.device) -> torch.Tensor | None:
+def _checked(rows: Rows | None, name: str, start_ND: Rows) -> Rows | None:
     if rows is None:
         return None
     if rows.ndim != 2 or rows.shape[1] != start_ND.shape[1] or not len(rows):
         shapes = f"{name} {rows.shape}, start {start_ND.shape}"
         raise ConfigError(f"packing: {name} and start must be rows of the same dimension; give {shapes} one model")
-    return torch.from_numpy(sphere.unit_rows(rows, f"packing {name}")).to(device)
+    return sphere.unit_rows(rows, f"packing {name}")

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hyperface.config import ConfigError
 from hyperface.packing import kernel, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
@@ -62,6 +63,15 @@ class Progress:
             seconds=state.seconds,
         )
 
+    @classmethod
+    def at_the_end(cls, packing: "Packing", problem: Problem) -> "Progress":
+        """The result itself, as the step after the last."""
+        reached = packing.max_cosine, packing.mean_nearest_cosine, packing.mean_gallery_cosine
+        hard = packing.mean_nearest_cosine if problem.config.separation == "nearest" else packing.max_cosine
+        alpha = problem.config.alpha
+        loss = hard + (0.0 if reached[2] is None else alpha * (1 - reached[2]))
+        return cls(packing.steps, *reached, loss, packing.seconds)
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -74,8 +84,10 @@ class Packing:
     """Mean over references of the cosine with the nearest gallery row; None without a gallery."""
     max_protected_cosine: float | None
     """The largest between a reference and a protected row; None without protected rows."""
-    max_frozen_cosine: float | None
-    """Of the closest pair of frozen rows, which nothing can change; None without frozen rows."""
+    max_protected_cosine_of_frozen: float | None
+    """The same of frozen rows, which stay whatever it is; None without either."""
+    max_cosine_within_frozen: float | None
+    """Of the closest pair of frozen rows, which nothing can change; None with fewer than two."""
     bound_cosine: float
     """No packing of so many points, frozen ones included, in so many dimensions has a smaller closest pair."""
     bound_angle_share: float
@@ -88,7 +100,7 @@ class Packing:
     """Rows of the start that repeated an earlier one."""
     steps: int
     stopped_by: str
-    """`steps`, `target_cosine`, `patience` or `restarts`: what ended it."""
+    """`steps`, `target_cosine` or `patience`: what ended it."""
     seconds: float
     """Spent on steps."""
 
@@ -102,8 +114,19 @@ def begin(posed: Posed, shard: Shard) -> tuple[State, Measures]:
     problem, x_LD = posed.problem, posed.x_ND[shard.own]
     before = measure(x_LD, problem, shard)
     if problem.protected_PD is not None:  # said before the steps, not after them
-        x_LD = walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, shard)
+        x_LD, stuck_L = _settled(x_LD, problem, shard)
+        stuck = int(shard.each(stuck_L.sum()).sum())
+        if stuck:
+            rule = f"found no place for {stuck} of {sum(shard.sizes)} identities that far from all protected ones"
+            fix = "raise it, or protect fewer embeddings"
+            raise ConfigError(f"packing.protected_cosine {rule}: {fix}; it is {problem.config.protected_cosine}")
     return fresh_state(x_LD, problem.config, before.max_cosine), before
+
+
+def _settled(x_LD: Tensor, problem: Problem, shard: Shard) -> tuple[Tensor, Tensor]:
+    """The rows out of reach of the protected ones, and which found no place."""
+    assert problem.protected_PD is not None
+    return walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, (problem.seed, shard.own.start))
 
 
 def measure(x_LD: Tensor, problem: Problem, shard: Shard) -> Measures:
@@ -111,14 +134,12 @@ def measure(x_LD: Tensor, problem: Problem, shard: Shard) -> Measures:
     return _measure(x_LD, problem, shard)[0]
 
 
-def finished(state: State, problem: Problem, shard: Shard, before: Measures, duplicates: int) -> Packing:
-    """All rows, of the best step or the last, and what they reached; the same on every rank.
-
-    Raises:
-        ConfigError: packing.protected_cosine cannot be met.
-    """
-    candidates = [state.x_LD] if state.step == 0 or math.isinf(float(state.best)) else [state.x_LD, state.best_LD]
-    refined = [_refined(x_LD, problem, shard) for x_LD in candidates]
+def finished(state: State, posed: Posed, shard: Shard, before: Measures) -> Packing:
+    """All rows, of the best step or the last, and what they reached; the same on every rank."""
+    problem = posed.problem
+    # Without a best step, as of random choices, the start is the other candidate.
+    candidates = [state.x_LD, state.best_LD] if state.step else [state.x_LD]
+    refined = [_refined(x_LD, posed, shard) for x_LD in candidates]
     reached = [(x_LD, *_measure(x_LD, problem, shard)) for x_LD in refined]
     x_LD, after, cosine_N = min(reached, key=lambda each: score(each[1], problem))
     stopped_by = "steps" if state.step >= problem.config.steps else "target_cosine"
@@ -126,14 +147,19 @@ def finished(state: State, problem: Problem, shard: Shard, before: Measures, dup
         stopped_by = "patience"
     run = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
     references_ND = shard.all(x_LD).cpu().numpy()
-    run["max_frozen_cosine"] = _max_frozen_cosine(problem, shard)
-    return certify(references_ND, cosine_N, after, before, duplicates, problem, run)
+    run["max_cosine_within_frozen"] = _max_cosine_within_frozen(problem, shard)
+    both = problem.frozen_FD is not None and problem.protected_PD is not None
+    run["max_protected_cosine_of_frozen"] = _intrusion(problem.frozen_FD, problem.protected_PD) if both else None
+    return certify(references_ND, cosine_N, after, before, posed.duplicates, problem, run)
 
 
-def _refined(x_LD: Tensor, problem: Problem, shard: Shard) -> Tensor:
-    """What is left to do when the steps are over."""
+def _refined(x_LD: Tensor, posed: Posed, shard: Shard) -> Tensor:
+    """What is left to do when the steps are over. A row that finds no place goes back to the one it started from."""
+    problem = posed.problem
     if problem.protected_PD is not None:
-        return walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, shard)
+        x_LD, stuck_L = _settled(x_LD, problem, shard)
+        start_LD, _ = _settled(posed.x_ND[shard.own], problem, shard)
+        return torch.where(stuck_L[:, None], start_LD, x_LD)
     if problem.config.polish:  # of one rank
         return torch.from_numpy(polish(x_LD.double().cpu().numpy())).to(x_LD)
     return x_LD
@@ -143,6 +169,8 @@ def score(measures: Measures, problem: Problem) -> float:
     """The objective with the hard maximum: what the best of several packings is best in."""
     hard = measures.mean_nearest_cosine if problem.config.separation == "nearest" else measures.max_cosine
     closeness = measures.mean_gallery_cosine
+    if not math.isfinite(hard):
+        return math.inf
     return hard if closeness is None else hard + problem.config.alpha * (1 - closeness)
 
 
@@ -159,7 +187,7 @@ def certify(
     n, dim = references_ND.shape
     closest = after.max_cosine
     if problem.frozen_FD is not None:
-        n, closest = n + len(problem.frozen_FD), max(closest, run["max_frozen_cosine"])
+        n, closest = n + len(problem.frozen_FD), max(closest, run["max_cosine_within_frozen"] or -1.0)
     bound = max_cosine_bound(n, dim)
     nearest_N = cosine_N.double().cpu().numpy()
     counts, edges = np.histogram(nearest_N, BINS, (nearest_N.min() - 1e-6, nearest_N.max() + 1e-6))
@@ -179,9 +207,15 @@ def certify(
     )
 
 
-def _max_frozen_cosine(problem: Problem, shard: Shard) -> float | None:
+def _intrusion(x_LD: Tensor | None, protected_PD: Tensor | None) -> float:
+    assert x_LD is not None
+    assert protected_PD is not None
+    return float(kernel.nearest(x_LD, protected_PD)[0].max())
+
+
+def _max_cosine_within_frozen(problem: Problem, shard: Shard) -> float | None:
     """Of the closest pair of frozen rows, shared among the ranks."""
-    if problem.frozen_FD is None:
+    if problem.frozen_FD is None or len(problem.frozen_FD) < 2:
         return None
     share = Shard(even_sizes(len(problem.frozen_FD), len(shard.sizes)), shard.rank, shard.group)
     return measure(problem.frozen_FD[share.own], Problem(problem.config, problem.seed), share).max_cosine

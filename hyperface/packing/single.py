@@ -54,4 +54,4 @@ def pack(
     for value in solver.iterate(state, posed.problem, shard):
         if on_step is not None:
             on_step(Progress.of(value, state))
-    return result.finished(state, posed.problem, shard, before, posed.duplicates)
+    return result.finished(state, posed, shard, before)

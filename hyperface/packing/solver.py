@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hyperface.config import PackingConfig
 from hyperface.packing import kernel, objective, restarts, sphere, walls
+from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.objective import Others, Terms, Value
 from hyperface.packing.shard import Shard
 
@@ -31,8 +32,12 @@ SOFT_RATE = 70.0
 Paper: a rate that hardly falls. Here: it cools with the temperature, because rows need to move less the finer the soft
 maximum tells pairs apart; the factor makes the default of 0.01 right for it as well.
 """
+CROWDED = 8
+"""Points a dimension from which on steps have their full length."""
 HOT, COLD, BEND = 0.6, 0.01, 1.8
 """First and last temperature of `logsumexp`, in units of 1 / sqrt(dim), and how the fall between them bends."""
+CROWDED_COLD = 0.02
+"""Last temperature at most, as a share of the cosine distance that the bound allows the closest pair."""
 ALGEBRAIC_HOT, ALGEBRAIC_COLD = 0.12, 0.008
 """The same from an algebraic start: what is nearly right already must not be melted."""
 BFLOAT16_COLDEST = 0.05
@@ -153,7 +158,8 @@ def local_step(state: State, problem: Problem, shard: Shard) -> Value:
         _keep_best(state, value, config)
     state.max_cosine = value.max_cosine.to(state.max_cosine.dtype)
     # Times n: Adam ignores the scale of a gradient except against its epsilon, which must not depend on n.
-    _update(state, rows, value.gradient_LD.mul_(sum(of_step.sizes)), tau, problem)
+    rate = _rate(state.step, tau, problem, sum(shard.sizes), own_bD.shape[1])
+    _update(state, rows, value.gradient_LD.mul_(sum(of_step.sizes)), rate, problem)
     state.step += 1
     return value
 
@@ -212,10 +218,13 @@ def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> No
 def temperature(step: int, config: PackingConfig, dim: int) -> float:
     """Temperature of the soft maximum, in cosines: from hot, where all pairs count, to cold, where the closest do.
 
-    In units of 1 / sqrt(dim), the spread of the cosines of random points, one schedule serves every dimension.
+    In units of 1 / sqrt(dim), the spread of the cosines of random points, one schedule serves every dimension. Only
+    where points are so many that the closest must nearly touch, it has to end colder.
     """
     share = step / max(1, config.steps - 1)
     hot, cold = (ALGEBRAIC_HOT, ALGEBRAIC_COLD) if config.start == "algebraic" else (HOT, COLD)
+    room = 1 - max_cosine_bound(config.num_identities, dim)
+    cold = min(cold, CROWDED_COLD * room * dim**0.5)
     return float(dim**-0.5 * hot * (cold / hot) ** (share**BEND))
 
 
@@ -225,7 +234,8 @@ def _terms(state: State, config: PackingConfig, tau: float, dim: int) -> Terms:
     rough = config.precision == "bfloat16" and not (soft and tau < BFLOAT16_COLDEST * dim**-0.5)
     dtype = torch.bfloat16 if rough else state.x_LD.dtype
     growth = LONGEST_SOFT_STEP * (config.learning_rate / 0.01) * dim**0.5
-    shift = state.max_cosine + tau * min(40.0, max(0.0, growth - 60.0)) if soft else None
+    tracked = soft and not config.batch_identities  # of a random choice the one before says nothing
+    shift = state.max_cosine + tau * min(40.0, max(0.0, growth - 60.0)) if tracked else None
     return Terms(config.separation, config.alpha, tau, shift, dtype)
 
 
@@ -239,13 +249,24 @@ def _keep_best(state: State, value: Value, config: PackingConfig) -> None:
     state.best = torch.minimum(score, state.best)
 
 
-def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, tau: float, problem: Problem) -> None:
+def _rate(step: int, tau: float, problem: Problem, n: int, dim: int) -> float:
+    """Length of a step in each coordinate.
+
+    Few points in many dimensions all push the same way, and overshoot: below 8 points a dimension the rate falls with
+    their number, down to a tenth.
+    """
+    config = problem.config
+    if config.separation != "logsumexp":
+        return config.learning_rate * 0.75 ** (step // 5000)
+    points = n + (0 if problem.frozen_FD is None else len(problem.frozen_FD))
+    crowding = min(1.0, max(0.1, points / (CROWDED * dim)))
+    return crowding * SOFT_RATE * config.learning_rate * tau
+
+
+def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, rate: float, problem: Problem) -> None:
     """One step of Adam for the rows of the step, a block at a time."""
     config = problem.config
-    if config.separation == "logsumexp":
-        rate, betas = SOFT_RATE * config.learning_rate * tau, SOFT_BETAS
-    else:
-        rate, betas = config.learning_rate * 0.75 ** (state.step // 5000), PAPER_BETAS
+    betas = SOFT_BETAS if config.separation == "logsumexp" else PAPER_BETAS
     height = BLOCK.get(gradient_bD.device.type, BLOCK["cpu"])
     for start in range(0, len(gradient_bD), height):
         part = slice(start, min(start + height, len(gradient_bD)))

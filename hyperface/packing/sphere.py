@@ -71,13 +71,16 @@ def choose_start(start_ND: NDArray[np.float32], n: int, seed: int, first: int = 
     return start_ND[np.sort(np.roll(order_N, -first)[:n])]
 
 
-def separate_duplicates(x_ND: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:
-    """Move every row that repeats an earlier one by seeded noise of length 1e-3; also how many were moved.
+def separate_duplicates(
+    x_ND: NDArray[np.float32], seed: int, frozen_FD: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], int]:
+    """Move every row that repeats a frozen or an earlier one by seeded noise of length 1e-3; also how many were moved.
 
     Equal rows would have equal gradients and stay together for ever.
     """
-    _, first_n = np.unique(x_ND, axis=0, return_index=True)
-    repeated_n = np.setdiff1d(np.arange(len(x_ND)), first_n)
+    known_FD = np.empty_like(x_ND[:0]) if frozen_FD is None else frozen_FD
+    _, first_n = np.unique(np.concatenate([known_FD, x_ND]), axis=0, return_index=True)
+    repeated_n = np.setdiff1d(np.arange(len(x_ND)), first_n - len(known_FD))
     noise_rD = np.random.default_rng([seed, 1]).standard_normal((len(repeated_n), x_ND.shape[1]))
     parted_ND = x_ND.copy()
     parted_ND[repeated_n] = _unit(x_ND[repeated_n] + DUPLICATE_NOISE * _unit(noise_rD)).astype(np.float32)

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from hyperface import embeddings
-from hyperface.config import ConfigError
 from hyperface.embeddings import Embeddings
-from hyperface.packing import checkpoint, result, solver
+from hyperface.packing import checkpoint, others, result, solver
 from hyperface.packing.checkpoint import History
 from hyperface.packing.problem import Posed, pose
 from hyperface.packing.result import Packing, Progress
@@ -35,18 +34,12 @@ def load_problem(run: Run, device: torch.device) -> Posed:
     """The run's problem and its start.
 
     Raises:
-        ConfigError: the gallery has fewer rows than there are identities to pack; packing.first_identity is not what
-            comes after packing.frozen.
+        ConfigError: the gallery has fewer rows than there are identities to pack; as `others.read`.
         EmbeddingError: the gallery, the frozen or the protected rows cannot be used.
     """
     config = run.config.packing
     gallery_GD = embeddings.read(run.store, GALLERY, "key").vectors_ND
-    frozen_FD, protected_PD = (
-        embeddings.read_rows(path, run.config.storage) if path else None for path in (config.frozen, config.protected)
-    )
-    if frozen_FD is not None and config.first_identity < len(frozen_FD):
-        rule = f"must be at least {len(frozen_FD)}, the number of identities of packing.frozen, whose numbers are taken"
-        raise ConfigError(f"packing.first_identity {rule}; it is {config.first_identity}")
+    frozen_FD, protected_PD = others.read(config, run.config.storage)
     return pose(gallery_GD, config, run.config.run.seed, device, gallery_GD, frozen_FD, protected_PD)
 
 
@@ -67,17 +60,22 @@ def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
     say(f"packing: {told}, from step {state.step} of {config.steps}")
-    said = time.monotonic()
+    said, saved = time.monotonic(), state.step
     for value in solver.iterate(state, problem, shard):
         last = state.step == config.steps
         if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
             history.progress.append(Progress.of(value, state))
             if time.monotonic() - said > PROGRESS_SECONDS:
                 said = time.monotonic()
-                say(_line(history.progress[-1], config.steps))
+                say(progress_line(history.progress[-1], config.steps))
         if state.step % config.checkpoint_every == 0 or last:
             checkpoint.save(run.store, state, history, shard)
-    packing = result.finished(state, problem, shard, history.before, posed.duplicates)
+            saved = state.step
+    if saved < state.step:
+        checkpoint.save(run.store, state, history, shard)
+    packing = result.finished(state, posed, shard, history.before)
+    if state.step:
+        history.progress.append(Progress.at_the_end(packing, problem))
     if shard.rank == 0:
         write_results(run, packing, history, problem)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
@@ -123,7 +121,7 @@ def summary_line(packing: Packing) -> str:
     )
 
 
-def _line(progress: Progress, steps: int) -> str:
+def progress_line(progress: Progress, steps: int) -> str:
     gallery = "" if progress.mean_gallery_cosine is None else f" gallery {progress.mean_gallery_cosine:.3f}"
     return f"packing: step {progress.step}/{steps} max cosine {progress.max_cosine:.3f}{gallery}"
 

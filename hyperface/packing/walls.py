@@ -3,17 +3,17 @@
 L: own rows of this rank, P: protected rows, D: embedding dimension.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hyperface.config import ConfigError
 from hyperface.packing.kernel import nearest
-from hyperface.packing.shard import Shard
+from hyperface.packing.sphere import normalise
 
 MARGIN = 2e-6
 """Cosine by which rows stay inside, so that float32 rounding never puts one outside."""
-ROUNDS = 1000
-"""Projections after which rows that are still too close are given up."""
+ROUNDS, ATTEMPTS = 100, 10
+"""Projections of a row from one beginning, and beginnings, after which it is given up."""
 
 
 def push_back(x_LD: Tensor, wall_LD: Tensor, limit: float) -> Tensor:
@@ -29,32 +29,39 @@ def push_back(x_LD: Tensor, wall_LD: Tensor, limit: float) -> Tensor:
     return torch.where(cosine_L > limit, edge_LD / edge_LD.norm(dim=1, keepdim=True), x_LD)
 
 
-def settle(x_LD: Tensor, protected_PD: Tensor, limit: float, shard: Shard) -> Tensor:
+def settle(x_LD: Tensor, protected_PD: Tensor, limit: float, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Rows pushed back, each from its nearest protected row again and again, until none is closer than `limit`.
 
     Alternating projections: Boyd and Dattorro, "Alternating Projections" (2003); here onto one violated constraint of
-    a row at a time, and the caps are no convex sets, so that it may fail where there is a solution.
+    a row at a time, and the caps are no convex sets, so that a row may get stuck where there is a place. It then tries
+    again from random directions.
 
-    Raises:
-        ConfigError: rows are still too close after many rounds; the same on every rank.
+    Args:
+        seed: of those directions: the run's, and the number of the first row, so that they do not depend on ranks.
+
+    Returns:
+        The rows, and which of them [L] are still too close.
     """
     x_LD = x_LD.clone()
     waiting_l = torch.arange(len(x_LD), device=x_LD.device)
-    for _ in range(ROUNDS):
-        cosine_l, index_l = nearest(x_LD[waiting_l], protected_PD)
-        near_l = cosine_l > limit - MARGIN / 2
-        waiting_l, index_l = waiting_l[near_l], index_l[near_l]
-        if not len(waiting_l):
-            break
-        x_LD[waiting_l] = push_back(x_LD[waiting_l], protected_PD[index_l], limit)
-    worst_l = nearest(x_LD[waiting_l], protected_PD)[0]
-    told = torch.tensor([len(waiting_l), float(worst_l.max()) if len(worst_l) else -1.0], device=x_LD.device)
-    told_W2 = shard.each(told)
-    count, worst = int(told_W2[:, 0].sum()), float(told_W2[:, 1].max())
-    if count and worst > limit:
-        fix = f"raise it (these reached {worst:.4f}), pack fewer identities or protect fewer embeddings"
-        rule = (
-            f"cannot be met: {count} of {sum(shard.sizes)} identities found no place that far from all protected ones"
-        )
-        raise ConfigError(f"packing.protected_cosine {rule}: {fix}; it is {limit}")
-    return x_LD
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            x_LD[waiting_l] = _directions(waiting_l, x_LD, seed, attempt)
+        for _ in range(ROUNDS):
+            cosine_l, index_l = nearest(x_LD[waiting_l], protected_PD)
+            near_l = cosine_l > limit - MARGIN / 2
+            waiting_l, index_l = waiting_l[near_l], index_l[near_l]
+            if not len(waiting_l):
+                return x_LD, torch.zeros(len(x_LD), dtype=torch.bool, device=x_LD.device)
+            x_LD[waiting_l] = push_back(x_LD[waiting_l], protected_PD[index_l], limit)
+    stuck_L = nearest(x_LD, protected_PD)[0] > limit
+    return x_LD, stuck_L
+
+
+def _directions(rows_l: Tensor, like_LD: Tensor, seed: tuple[int, int], attempt: int) -> Tensor:
+    run, first = seed
+    drawn_lD = [
+        np.random.default_rng([run, 4, first + row, attempt]).standard_normal(like_LD.shape[1])
+        for row in rows_l.tolist()
+    ]
+    return normalise(torch.from_numpy(np.stack(drawn_lD)).to(like_LD))

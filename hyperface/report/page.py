@@ -241,15 +241,21 @@ def _certificate(summary: dict[str, Any]) -> str:
         f"many points has one below {e.cosine(summary['bound_cosine'])}: the smallest angle is "
         f"{summary['bound_angle_share']:.1%} of the largest that this bound allows."
     ]
-    if summary["max_frozen_cosine"] is not None:
+    if summary["frozen"] is not None:
         said.append(
-            f"These identities were added to existing ones, which stayed as they are and whose own closest pair has "
-            f"cosine {e.cosine(summary['max_frozen_cosine'])}; pairs with them are included."
+            f"These {e.count(summary['num_identities'])} identities were added to {e.count(summary['frozen']['rows'])} "
+            f"existing ones, which stayed as they are and whose own closest pair has cosine "
+            f"{e.cosine(summary['max_cosine_within_frozen'])}. The closest pair and the bound count both; the plots "
+            f"and the table below show the new ones among themselves."
         )
-    if summary["max_protected_cosine"] is not None:
+    if summary["protected"] is not None:
         said.append(
-            f"No reference comes closer to a protected person than {e.cosine(summary['max_protected_cosine'])}."
+            f"No reference comes closer than {e.cosine(summary['max_protected_cosine'])} to one of the "
+            f"{e.count(summary['protected']['rows'])} protected embeddings. Images scatter around their reference, as "
+            f"measured above, and are not held to that."
         )
+    if summary["max_protected_cosine_of_frozen"] is not None:
+        said.append(f"Existing identities come as close as {e.cosine(summary['max_protected_cosine_of_frozen'])}.")
     return " ".join(said)
 
 

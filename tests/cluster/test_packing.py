@@ -85,7 +85,7 @@ def test_two_workers_agree_with_the_oracle(ray_cluster, tmp_path):
     pack_stage(run)
     assert_references_of(oracle(run), run, 1e-4)
     assert_summary_of(oracle(run), run, 1e-4)
-    assert [row["step"] for row in run.records("packing")] == list(range(50))
+    assert [row["step"] for row in run.records("packing")] == list(range(51))
     assert not run.store.list(CHECKPOINTS)
 
 

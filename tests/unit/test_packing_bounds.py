@@ -47,3 +47,9 @@ def test_the_bound_grows_with_the_number_of_points():
     for dim in (2, 3, 16):
         bounds = [max_cosine_bound(n, dim) for n in range(2, 300)]
         assert all(a <= b + 1e-12 for a, b in itertools.pairwise(bounds))
+
+
+def test_there_is_a_bound_in_every_dimension():
+    bounds = [max_cosine_bound(3 * dim, dim) for dim in (2, 64, 2048, 4096)]
+    assert all(0 < bound < 1 for bound in bounds)
+    assert bounds == sorted(bounds, reverse=True)

@@ -91,7 +91,7 @@ def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch
     def work(shard):
         state, before = result.begin(posed, shard)
         assert len(list(solver.iterate(state, posed.problem, shard))) == 50
-        return result.finished(state, posed.problem, shard, before, 0)
+        return result.finished(state, posed, shard, before)
 
     for rank in on_ranks(even_sizes(50, world_size), work):
         np.testing.assert_allclose(rank.references_ND, packing.references_ND, atol=1e-4)
@@ -114,8 +114,11 @@ def test_a_mini_batch_depends_on_seed_and_step_and_the_rows_outside_it_rest():
     assert len({tuple(batch) for batch in batches}) == 6
     assert all(batch == sorted(set(batch)) and len(batch) == 8 for batch in batches)
     gallery_GD = clustered(40, 8)
-    packing = pack(gallery_GD, PackingConfig(40, steps=1, batch_identities=8), seed=0, gallery_GD=gallery_GD)
-    moved = np.flatnonzero(np.abs(packing.references_ND - gallery_GD).max(1) > 1e-6)
+    config = PackingConfig(40, steps=1, batch_identities=8)
+    posed = pose(gallery_GD, config, 0, torch.device("cpu"), gallery_GD)
+    state, _ = result.begin(posed, one_process(40))
+    solver.local_step(state, posed.problem, one_process(40))
+    moved = np.flatnonzero(np.abs(state.x_LD.numpy() - gallery_GD).max(1) > 1e-6)
     assert moved.tolist() == batches[0]
 
 
@@ -219,7 +222,7 @@ def free(n: int, **values) -> PackingConfig:
 def test_the_result_is_the_best_step_and_never_worse_than_the_start():
     axes_ND = np.eye(16, dtype=np.float32)
     start_ND, seen = np.concatenate([axes_ND, -axes_ND])[:31], []  # optimal, and nothing holds it there
-    packing = pack(start_ND, free(31, steps=30), seed=0, on_step=seen.append)
+    packing = pack(start_ND, free(31, steps=30, learning_rate=0.05), seed=0, on_step=seen.append)
     assert seen[5].max_cosine > 0.05
     assert packing.max_cosine <= packing.max_cosine_before + 1e-7
     jumping = free(60, separation="closest_pair", steps=40, learning_rate=0.2)
@@ -269,7 +272,7 @@ def test_identities_keep_away_from_frozen_ones_which_stay(separation):
     union_ND = np.concatenate([grown.references_ND, frozen_FD])
     new_cosine = (np.triu(union_ND @ union_ND.T, 1) + np.tril(np.full((100, 100), -3.0)))[:40].max()
     assert grown.max_cosine == pytest.approx(new_cosine, abs=1e-6)
-    assert grown.max_frozen_cosine == pytest.approx(max_cosine(frozen_FD), abs=1e-6)
+    assert grown.max_cosine_within_frozen == pytest.approx(max_cosine(frozen_FD), abs=1e-6)
     assert grown.bound_cosine == result.max_cosine_bound(100, 32)
     assert new_cosine < (blind.references_ND @ frozen_FD.T).max() - 0.02
 
@@ -302,7 +305,7 @@ def test_no_identity_comes_near_a_protected_one_and_the_summary_proves_it(separa
 def test_protected_embeddings_that_leave_no_room_are_refused_before_the_first_step():
     protected_PD, seen = sphere.random_points(200, 3, 0), []
     config = PackingConfig(10, start="random", alpha=0.0, protected_cosine=0.5)
-    with pytest.raises(ConfigError, match=r"protected_cosine cannot be met: 10 of 10.*raise it.*it is 0\.5"):
+    with pytest.raises(ConfigError, match=r"protected_cosine found no place for 10 of 10.*raise it.*it is 0\.5"):
         pack(np.empty((0, 3), np.float32), config, seed=0, protected_PD=protected_PD, on_step=seen.append)
     assert not seen
 
@@ -384,3 +387,51 @@ def test_a_problem_too_large_for_restarts_or_polish_is_refused_before_the_first_
 def test_an_algebraic_start_is_kept_where_steps_find_nothing_better():
     packing = pack(np.empty((0, 32), np.float32), free(900, start="algebraic", steps=20), seed=0)
     assert packing.max_cosine <= 0.25 + 1e-6  # 2^((5 + 1) / 2) / 32
+
+
+@pytest.mark.parametrize("batch_against", ["all", "batch"])
+def test_a_random_choice_stays_finite_when_cold_and_ends_no_worse_than_the_start(batch_against):
+    start_ND = clustered(300, 128)
+    start_ND[1] = start_ND[0]
+    batch = {"batch_identities": 15, "batch_against": batch_against}
+    packing = pack(start_ND, free(300, steps=300, **batch), seed=0)
+    assert packing.max_cosine < packing.max_cosine_before
+    tight = pack(start_ND, free(300, steps=200), seed=0)
+    again = pack(tight.references_ND, free(300, steps=20, **batch), seed=0)
+    assert again.max_cosine <= tight.max_cosine + 1e-6
+
+
+@pytest.mark.parametrize(("n", "dim", "rate"), [(2, 4096, 0.01), (50, 512, 1.0), (40, 1024, 0.1)])
+def test_exponents_that_leave_their_range_leave_no_nan(n, dim, rate):
+    packing = pack(np.empty((0, dim), np.float32), free(n, start="random", steps=40, learning_rate=rate), seed=0)
+    assert np.isfinite(packing.references_ND).all()
+    assert packing.max_cosine <= packing.max_cosine_before
+
+
+def test_a_tight_protected_request_that_was_begun_is_met_at_the_end():
+    for seed in range(8):
+        protected_PD = sphere.random_points(200, 16, 100 + seed)
+        config = free(60, start="random", steps=40, learning_rate=0.03, protected_cosine=0.42)
+        packing = pack(np.empty((0, 16), np.float32), config, seed=seed, protected_PD=protected_PD)
+        assert packing.max_protected_cosine <= 0.42
+        assert packing.max_cosine < 0.999
+
+
+def test_one_frozen_row_is_kept_away_from_also_by_a_reference_that_starts_on_it():
+    start_ND = clustered(20, 16)
+    for separation in SEPARATIONS:
+        config = free(20, separation=separation, steps=200)
+        packing = pack(start_ND, config, seed=0, frozen_FD=start_ND[3:4])
+        assert packing.duplicates_separated == 1
+        assert packing.max_cosine < 0.9
+        assert packing.max_cosine_within_frozen is None
+
+
+def test_the_library_checks_a_configuration_as_a_job_does():
+    start_ND = clustered(20, 8)
+    with pytest.raises(ConfigError, match=r"packing\.batch_identities must be 0"):
+        pack(start_ND, free(20, batch_identities=21), seed=0)
+    with pytest.raises(ConfigError, match="the seed must be at least 0"):
+        pack(start_ND, free(20), seed=-1)
+    with pytest.raises(ConfigError, match="for the free problem"):
+        pack(start_ND, free(20, restarts=4), seed=0, frozen_FD=start_ND)

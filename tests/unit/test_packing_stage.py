@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -69,7 +71,8 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
     del expected["references_ND"], expected["seconds"]
     assert summary == expected
     rows = run.records("packing")
-    assert [row["step"] for row in rows] == list(range(50))
+    assert [row["step"] for row in rows] == list(range(51))
+    assert rows[-1]["max_cosine"] == packing.max_cosine
     assert set(rows[0]) == {
         "step", "max_cosine", "mean_nearest_cosine", "mean_gallery_cosine", "loss", "seconds"
     }  # fmt: skip
@@ -83,7 +86,7 @@ def test_a_long_run_records_about_eighty_steps_with_the_first_and_the_last(tmp_p
     stage.pack_rows(run, one_process(N), CPU)
     steps = [row["step"] for row in run.records("packing")]
     assert steps[0] == 0
-    assert steps[-1] == 499
+    assert steps[-2:] == [499, 500]
     assert 60 <= len(steps) <= 100
     assert run.records("packing")[0]["mean_gallery_cosine"] is None
 
@@ -215,7 +218,7 @@ def test_a_run_grows_a_dataset_by_new_identities_with_numbers_of_their_own(tmp_p
     stage.pack_rows(first, one_process(N), CPU)
     before = first.store.read(REFERENCES)
     grown = replace(PACKING, num_identities=20, frozen=str(tmp_path / "first" / REFERENCES), first_identity=N)
-    with pytest.raises(ConfigError, match=r"first_identity must be at least 30.*it is 29"):
+    with pytest.raises(ConfigError, match=r"first_identity must be at least 30: numbers up to 29.*it is 29"):
         stage.pack_rows(
             run_in(LocalStore(str(tmp_path / "bad")), replace(grown, first_identity=29)), one_process(20), CPU
         )
@@ -226,7 +229,28 @@ def test_a_run_grows_a_dataset_by_new_identities_with_numbers_of_their_own(tmp_p
     assert first.store.read(REFERENCES) == before
     summary = second.get_json(PACKING_SUMMARY)
     assert summary["max_cosine"] >= (table.vectors_ND @ references(first).T).max() - 1e-6
-    assert summary["max_frozen_cosine"] == pytest.approx(first.get_json(PACKING_SUMMARY)["max_cosine"])
+    assert summary["max_cosine_within_frozen"] == pytest.approx(first.get_json(PACKING_SUMMARY)["max_cosine"])
+
+
+def test_a_run_grows_a_dataset_again_and_its_parts_are_all_kept_away_from(tmp_path):
+    parts = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    rows = [sphere.random_points(10, DIM, seed) for seed in (1, 2)]
+    for first, (path, rows_ND) in enumerate(zip(parts, rows, strict=True)):
+        path.write_bytes(
+            embeddings.to_parquet("identity", Embeddings(list(range(10 * first, 10 * first + 10)), rows_ND))
+        )
+    last = replace(PACKING, num_identities=20, frozen=str(parts[1]), first_identity=10)
+    with pytest.raises(ConfigError, match="first_identity must be at least 20: numbers up to 19"):
+        stage.pack_rows(run_in(LocalStore(str(tmp_path / "bad")), last), one_process(20), CPU)
+    with pytest.warns(UserWarning, match="10 of the identities below packing.first_identity=20 are not in it"):
+        stage.load_problem(run_in(LocalStore(str(tmp_path / "bad")), replace(last, first_identity=20)), CPU)
+    both = replace(last, frozen=f"{parts[0]}, {parts[1]}", first_identity=20, alpha=0.0)
+    run = run_in(LocalStore(str(tmp_path / "run")), both)
+    stage.pack_rows(run, one_process(20), CPU)
+    summary = run.get_json(PACKING_SUMMARY)
+    nearest = (references(run) @ np.concatenate(rows).T).max()
+    assert summary["max_cosine"] >= nearest - 1e-6
+    assert summary["frozen"]["rows"] == 20
 
 
 @pytest.mark.parametrize("name", ["people.npy", "people.parquet"])
@@ -244,8 +268,8 @@ def test_a_run_keeps_away_from_protected_embeddings_of_a_file(tmp_path, name):
 
 def test_files_that_hold_no_embeddings_are_refused_by_name(tmp_path):
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY cut")
+    (tmp_path / "people.csv").write_text("0.6,0.8")
     bad = {
-        "missing.npy": "missing.npy: does not exist",
         "cut.npy": "cut.npy: is not a readable .npy file",
         file_of(tmp_path, np.ones(4, np.float32), "flat.npy"): r"flat.npy: must hold rows.*shape \(4,\)",
         file_of(tmp_path, np.ones((4, DIM), int), "whole.npy"): "whole.npy: must hold rows.*int64",
@@ -258,3 +282,51 @@ def test_files_that_hold_no_embeddings_are_refused_by_name(tmp_path):
         config = replace(PACKING, protected=str(tmp_path / name))
         with pytest.raises(EmbeddingError, match=message):
             stage.pack_rows(run_in(LocalStore(str(tmp_path / "run")), config), one_process(N), CPU)
+
+
+def test_a_missing_file_is_refused_by_its_key(tmp_path):
+    for key in ("frozen", "protected"):
+        config = replace(PACKING, **{key: str(tmp_path / "missing.npy")})
+        with pytest.raises(ConfigError, match=rf"packing\.{key}: .*missing\.npy does not exist"):
+            stage.pack_rows(run_in(LocalStore(str(tmp_path / "run")), config), one_process(N), CPU)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hyperface.packing", *words], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("name", ["references.npy", "references.parquet"])
+def test_a_file_is_packed_without_a_run(tmp_path, name):
+    gallery = file_of(tmp_path, sphere.random_points(60, DIM, 5), "faces.npy")
+    out = tmp_path / name
+    done = command(gallery, str(out), "packing.steps=50", "num_identities=30", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    packing = pack(np.load(gallery), replace(PACKING), seed=3, gallery_GD=np.load(gallery))
+    found = embeddings.read_file(str(out), Config().storage)
+    np.testing.assert_array_equal(found.vectors_ND, packing.references_ND)
+    certificate = json.loads(out.with_suffix(".json").read_text())
+    assert certificate["max_cosine"] == packing.max_cosine
+    before = out.read_bytes()
+    again = command(gallery, str(out))
+    assert (again.returncode, out.read_bytes()) == (2, before)
+    assert "exists already" in again.stderr
+
+
+def test_the_command_refuses_what_cannot_work_before_it_works(tmp_path):
+    gallery = file_of(tmp_path, sphere.random_points(60, DIM, 5), "faces.npy")
+    refused = {
+        (gallery, str(tmp_path / "nowhere" / "out.npy")): "is not a folder that can be written to",
+        (gallery, str(tmp_path / "out.csv")): "references are written as .npy or .parquet",
+        ("16", str(tmp_path / "out.npy")): "is a number of dimensions: add start=random",
+        (gallery, str(tmp_path / "out.npy"), "--device", "none"): "--device none: cannot be used",
+        (gallery, str(tmp_path / "out.npy"), f"frozen={gallery}", "first_identity=59"): "must be at least 60",
+    }
+    for words, message in refused.items():
+        done = command(*words)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.npy"]
