@@ -75,9 +75,11 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
             rows = safetensors.torch.load(store.read(name))
             parts.append({column: rows[column][own] for column in ROWS})
             seen = rows["seen"]
-    columns = {column: torch.cat([part[column] for part in parts]).to(device) for column in ROWS}
-    best, max_cosine, looked_best = seen.to(columns["x_LD"].dtype).to(device).unbind()
-    state = State(**columns, best=best, max_cosine=max_cosine)  # type: ignore[arg-type]  # mypy takes each for any
+    x_LD, mean_LD, square_LD, count_L, near_L, wall_L, best_LD = (
+        torch.cat([part[column] for part in parts]).to(device) for column in ROWS
+    )
+    best, max_cosine, looked_best = seen.to(x_LD.dtype).to(device).unbind()
+    state = State(x_LD, mean_LD, square_LD, count_L, near_L, wall_L, best_LD, best, max_cosine)
     state.step, state.seconds, state.looked_step = (marker[name] for name in ("step", "seconds", "looked_step"))
     state.looked_best = float(looked_best)
     return state, _history(marker)

@@ -88,10 +88,6 @@ class Nearest:
             if block.both and not (block.diagonal and rows == columns):
                 self._note(block.first_column, columns, block.first_row + rows.start, cosine_ab.max(0))
 
-    def merge(self, other_N: Tensor, own: slice) -> None:
-        """Take over what others have seen, as `packed_N` of theirs gives it."""
-        self._best_N[own] = torch.maximum(self._best_N[own], other_N)
-
     @property
     def packed_N(self) -> Tensor:
         """Cosine and index in one int64 of which the larger is the nearer, and of equals the one of smaller index."""
