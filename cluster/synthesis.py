@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from cluster.actor_pool import fan_out
-from hyperface.config import ConfigError, RecognizerConfig, SynthesisConfig
+from hyperface.config import Config, ConfigError
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import marker_file
@@ -23,8 +23,8 @@ from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.embeddings import EmbeddingError
-from hyperface.models.loading import load_generator, load_recognizer
-from hyperface.models.protocols import Generator, ModelError, Recognizer
+from hyperface.models.loading import load_models
+from hyperface.models.protocols import ModelError, Models
 from hyperface.run import DATASET, INDEX, Run, RunError
 from hyperface.storage import StorageError
 from hyperface.synthesis.render import RenderError
@@ -36,19 +36,17 @@ SHOWN = 20
 
 OWN_ERRORS = (ConfigError, EmbeddingError, ModelError, RenderError, RunError, ShardError, StorageError)
 
-MakeGenerator = Callable[[SynthesisConfig], Generator]
-MakeRecognizer = Callable[[RecognizerConfig], Recognizer]
-Models = tuple[MakeGenerator, MakeRecognizer]
+MakeModels = Callable[[Config], Models]
 
 
 class _Renderer:
     """An actor: one generator and one recogniser, one shard at a time."""
 
-    def __init__(self, run: Run, models: Models) -> None:
+    def __init__(self, run: Run, make_models: MakeModels) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.run, self.models = run, models
+        self.run, self.make_models = run, make_models
         self.maker: ShardMaker | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -71,9 +69,7 @@ class _Renderer:
             return {"shard": shard, "failed": _one_line(error)}
 
     def _start(self) -> ShardMaker:
-        make_generator, make_recognizer = self.models
-        generator, recognizer = make_generator(self.run.config.synthesis), make_recognizer(self.run.config.recognizer)
-        return shard_maker(self.run, read_references(self.run), generator, recognizer)
+        return shard_maker(self.run, read_references(self.run), self.make_models(self.run.config))
 
 
 def _one_line(error: Exception) -> str:
@@ -81,9 +77,7 @@ def _one_line(error: Exception) -> str:
     return str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
 
 
-def synthesize_stage(
-    run: Run, make_generator: MakeGenerator = load_generator, make_recognizer: MakeRecognizer = load_recognizer
-) -> None:
+def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     """Make the shards that have no marker, then the index and the data card; nothing to do when all is there.
 
     Raises:
@@ -99,7 +93,7 @@ def synthesize_stage(
     drawn = 0
     if todo:
         run.store.delete(INDEX)
-        drawn = _render(run, plan, todo, (make_generator, make_recognizer))
+        drawn = _render(run, plan, todo, make_models)
         found = survey(run.store, plan, kinds, _agreed(run, references))
         _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
     made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
@@ -146,7 +140,7 @@ def _refuse(run: Run, problems: list[str]) -> None:
         raise RunError(_listed(f"{run}: the dataset is damaged ({advice}):", problems))
 
 
-def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
+def _render(run: Run, plan: Plan, todo: list[int], make_models: MakeModels) -> int:
     """Make the shards on the cluster; the number of images in them.
 
     Raises:
@@ -160,7 +154,7 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
     print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done", flush=True)
     try:
         # Closed also when it is left early: the workers stop before Ray does.
-        with closing(_results(run, todo, models)) as results:
+        with closing(_results(run, todo, make_models)) as results:
             for result in results:
                 if "stop" in result:
                     raise (ConfigError if result["refused"] else RunError)(result["stop"])
@@ -185,13 +179,13 @@ def _render(run: Run, plan: Plan, todo: list[int], models: Models) -> int:
     return images
 
 
-def _results(run: Run, todo: list[int], models: Models) -> Results[dict[str, Any], None, None]:
+def _results(run: Run, todo: list[int], make_models: MakeModels) -> Results[dict[str, Any], None, None]:
     """What the workers say of each shard, in the order in which they finish."""
     synthesis = run.config.synthesis
     rows = fan_out(
         todo,
         _Renderer,
-        (run, models),
+        (run, make_models),
         cluster=run.config.cluster,
         actors=synthesis.num_actors,
         gpus=synthesis.gpus_per_actor,

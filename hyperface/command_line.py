@@ -5,7 +5,7 @@ import inspect
 import sys
 import textwrap
 from dataclasses import fields
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args, get_origin
 
 from hyperface.config import Config, load
 
@@ -25,13 +25,14 @@ def describe() -> str:
     """Every key with its choices or type, default and meaning."""
     lines = []
     for section in fields(Config):
-        cls = type(getattr(Config(), section.name))
+        defaults = getattr(Config(), section.name)
+        cls = type(defaults)
         docs = _field_docs(cls)
         lines.append(f"\n{section.name}")
         for f in fields(cls):
-            choices = getattr(f.type, "__args__", None)
-            kind = "|".join(choices) if choices else getattr(f.type, "__name__", str(f.type))
-            lines.append(f"  {section.name}.{f.name}={f.default!r}  ({kind})")
+            choices = get_args(f.type) if get_origin(f.type) is Literal else ()
+            kind = "|".join(choices) or (f.type.__name__ if isinstance(f.type, type) else str(f.type))
+            lines.append(f"  {section.name}.{f.name}={getattr(defaults, f.name)!r}  ({kind})")
             lines.append(textwrap.fill(docs[f.name], 110, initial_indent="      ", subsequent_indent="      "))
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ def main(config: Config) -> None:
     from hyperface.report import write_report
     from hyperface.run import open_run
 
-    write_report(open_run(config), load_recognizer(config.recognizer), load_judge(config.recognizer))
+    write_report(open_run(config), load_recognizer(config.recognizer), load_judge(config))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import config as configuration
-from hyperface.config import Config, RecognizerConfig, SynthesisConfig
+from hyperface.config import Config
 from hyperface.dataset import index
 from hyperface.dataset.survey import survey
 from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.models.protocols import Models
 from hyperface.run import DATASET, REFERENCES, Run, open_run
 from hyperface.storage import Store
 from hyperface.synthesis.shards import read_references, shard_maker
@@ -57,12 +58,8 @@ class ColorGenerator:
         return colours.repeat(BLOCK, 0).repeat(BLOCK, 1).astype(np.uint8)
 
 
-def make_recognizer(config: RecognizerConfig) -> ColorRecognizer:
-    return ColorRecognizer()
-
-
-def make_generator(config: SynthesisConfig) -> ColorGenerator:
-    return ColorGenerator(miss_every=5)
+def make_models(config: Config) -> Models:
+    return Models(ColorGenerator(miss_every=5), ColorRecognizer())
 
 
 def references(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -98,7 +95,8 @@ def hashes(run: Run) -> dict[str, str]:
 
 def make_dataset(run: Run, generator: ColorGenerator | None = None) -> None:
     """The whole dataset in this process, without Ray: the oracle of the distributed stage."""
-    maker = shard_maker(run, read_references(run), generator or make_generator(run.config.synthesis), ColorRecognizer())
+    models = Models(generator or ColorGenerator(miss_every=5), ColorRecognizer())
+    maker = shard_maker(run, read_references(run), models)
     for shard in range(maker.plan.num_shards):
         maker.make(shard)
     found = survey(run.store, maker.plan, maker.kinds, maker.fingerprint)

@@ -11,7 +11,7 @@ from hyperface.run import DATASET, REFERENCES, RunError, to_json
 from hyperface.storage import Store
 
 FINGERPRINT = f"{DATASET}/fingerprint.json"
-SECTIONS = ("run.", "recognizer.", "synthesis.", "dataset.")
+SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")
 LAYOUT = 1
 """Raised when the same configuration begins to give other bytes."""
 

@@ -1,7 +1,13 @@
 """The models a configuration names. A choice is a `match`; there is no registry."""
 
-from hyperface.config import RecognizerConfig, SynthesisConfig, local_path
-from hyperface.models.protocols import Generator, Recognizer
+from hyperface.config import Config, RecognizerConfig, local_path
+from hyperface.models.protocols import Aligner, Generator, Models, Recognizer
+
+
+def load_models(config: Config) -> Models:
+    """What the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
+    judge = load_judge(config) if config.synthesis.min_judge_cosine > -1 else None
+    return Models(load_generator(config), load_recognizer(config.recognizer), load_aligner(config), judge)
 
 
 def load_recognizer(config: RecognizerConfig) -> Recognizer:
@@ -17,18 +23,23 @@ def load_recognizer(config: RecognizerConfig) -> Recognizer:
             return ArcFaceRecognizer(local_path(config.path), config.sha256)
 
 
-def load_judge(config: RecognizerConfig) -> Recognizer | None:
-    """An independent recogniser that only measures; None where there is none for this kind."""
-    if config.kind != "toy":
+def load_judge(config: Config) -> Recognizer | None:
+    """An independent recogniser that only measures; None where there is none."""
+    if config.judge.kind == "onnx":
+        from hyperface.models.arcface import ArcFaceRecognizer
+
+        return ArcFaceRecognizer(local_path(config.judge.path), config.judge.sha256)
+    if config.judge.kind == "none" or config.recognizer.kind != "toy":
         return None
     from hyperface.models.toy import recognizer as toy
 
     return toy.load_judge()
 
 
-def load_generator(config: SynthesisConfig) -> Generator:
-    """The generator that draws the dataset."""
-    match config.generator:
+def load_generator(config: Config) -> Generator:
+    """The generator that draws the dataset. Raises ModelError for weights that are missing or do not fit."""
+    steps, guidance = config.synthesis.diffusion_steps, config.synthesis.guidance
+    match config.synthesis.generator:
         case "toy_render":
             from hyperface.models.toy.render_generator import ToyRenderGenerator
 
@@ -36,4 +47,15 @@ def load_generator(config: SynthesisConfig) -> Generator:
         case "toy_diffusion":
             from hyperface.models.toy.diffusion_generator import ToyDiffusionGenerator
 
-            return ToyDiffusionGenerator(steps=config.diffusion_steps, guidance=config.guidance)
+            return ToyDiffusionGenerator(steps=steps or 8, guidance=guidance or 1.5)
+        case "arc2face":
+            raise NotImplementedError("arc2face")
+
+
+def load_aligner(config: Config) -> Aligner | None:
+    """What crops the generator's pictures; None where it draws what the recogniser takes. Raises ModelError."""
+    match config.synthesis.alignment:
+        case "none":
+            return None
+        case "landmarks" | "template":
+            raise NotImplementedError(config.synthesis.alignment)

@@ -4,6 +4,7 @@ B: images in a batch, H and W: pixels, d: embedding dimension.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -48,5 +49,48 @@ class Generator(Protocol):
     def fingerprint(self) -> str: ...
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
-        """Unit rows float32 [B, d] and B integer seeds in [0, 2^63) -> uint8 RGB [B, H, W, 3]."""
+        """Unit rows float32 [B, d] and B integer seeds in [0, 2^63) -> uint8 RGB [B, H, W, 3].
+
+        A picture that cannot be drawn (its latents are not finite) comes back black, and the others of its batch whole.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What an aligner made of one picture."""
+
+    image_HWC: NDArray[np.uint8] | None
+    """uint8 RGB [S, S, 3]; None when no face was found."""
+    faces: int
+    """Faces in the picture; 1 where none are looked for."""
+
+
+class Aligner(Protocol):
+    """Pictures of any size to face crops of the size and place that the recogniser is used to."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width S of the crops, in pixels."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of whatever decides the crops besides the picture."""
+        ...
+
+    def align(self, pictures_BHWC: NDArray[np.uint8]) -> list[Crop]:
+        """uint8 RGB [B, H, W, 3] -> B crops. The crop of a picture does not depend on its batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that make a dataset."""
+
+    generator: Generator
+    recognizer: Recognizer
+    aligner: Aligner | None = None
+    """None: the generator draws what the recogniser takes."""
+    judge: Recognizer | None = None
+    """None: nobody else is asked."""

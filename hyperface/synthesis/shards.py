@@ -19,7 +19,7 @@ from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import Generator, Recognizer
+from hyperface.models.protocols import Generator, Models, Recognizer
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
 from hyperface.synthesis.render import Gate, RenderedShard, render_shard
@@ -107,7 +107,7 @@ class ShardMaker:
         return webdataset.to_bytes(rendered.samples)
 
 
-def shard_maker(run: Run, references: References, generator: Generator, recognizer: Recognizer) -> ShardMaker:
+def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
     """Check that the models fit the references and each other, and that the dataset was begun with the same ones.
 
     Raises:
@@ -115,6 +115,7 @@ def shard_maker(run: Run, references: References, generator: Generator, recogniz
         RunError: the recogniser takes images of another size than the generator draws.
         ConfigError: the dataset was begun with other models or references; names them.
     """
+    generator, recognizer = models.generator, models.recognizer
     dim, uri = references.vectors_Nd.shape[1], run.store.uri(REFERENCES)
     for name, model in (("recogniser", recognizer), ("generator", generator)):
         if model.embedding_dim != dim:

@@ -62,7 +62,7 @@ def main(seconds_per_shard: float = 30.0, repeats: int = 3) -> None:
     torch.set_num_threads(1)
     base = ["synthesis.generator=toy_diffusion", "synthesis.num_actors=1", "synthesis.max_attempts=1"]
     plain = configuration.load(None, ["run.dir=unused", *base])
-    generator, batch = load_generator(plain.synthesis), plain.synthesis.batch_size
+    generator, batch = load_generator(plain), plain.synthesis.batch_size
     vectors = references(32, generator.embedding_dim)
     rate = bare(generator, vectors, 4 * batch, batch)
     per_identity = -(-int(rate * seconds_per_shard) * SHARDS // len(vectors))

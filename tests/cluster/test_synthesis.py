@@ -14,11 +14,11 @@ import pytest
 import ray
 from color_world import (
     ColorGenerator,
+    ColorRecognizer,
     color_run,
     hashes,
     make_dataset,
-    make_generator,
-    make_recognizer,
+    make_models,
     put_references,
     references,
 )
@@ -29,6 +29,7 @@ from hyperface.config import ConfigError
 from hyperface.dataset import read_shards, verify
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import Models
 from hyperface.run import REFERENCES, Run, RunError
 
 # The workers have no path to the tests.
@@ -47,7 +48,7 @@ def start(path: Path, *overrides: str) -> Run:
 
 
 def synthesize(run: Run, generator: ColorGenerator | None = None) -> None:
-    synthesize_stage(run, (lambda _: generator) if generator else make_generator, make_recognizer)
+    synthesize_stage(run, (lambda _: Models(generator, ColorRecognizer())) if generator else make_models)
 
 
 def seed_of(shard: int, row: int = 4) -> int:
@@ -118,7 +119,7 @@ directory = sys.argv[1]
 generator = KillingGenerator(miss_every=5, seed=SEED, flag=directory + "-killed", victim=directory + "-pid")
 run = color_world.color_run(directory, *OPTIONS, "cluster.num_cpus=2")
 Path(generator.victim).write_text(str(os.getpid()))
-synthesize_stage(run, lambda _: generator, color_world.make_recognizer)
+synthesize_stage(run, lambda _: color_world.Models(generator, color_world.ColorRecognizer()))
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 STAGES = {"gallery", "packing", "synthesis", "recognition", "evaluation"}
 HOMES = {
-    "omegaconf": {"hyperface/config.py"},
+    "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage.py"},
     "fsspec": {"hyperface/storage.py"},
     "onnxruntime": {"hyperface/models/arcface.py"},

@@ -18,7 +18,7 @@ PARQUET = "dataset/parquet/shard-000001.parquet"
 
 
 def maker(run: Run, generator: ColorGenerator | None = None, recognizer: ColorRecognizer | None = None) -> ShardMaker:
-    return shard_maker(run, read_references(run), generator or ColorGenerator(), recognizer or ColorRecognizer())
+    return shard_maker(run, read_references(run), Models(generator or ColorGenerator(), recognizer or ColorRecognizer()))
 
 
 @pytest.mark.parametrize(

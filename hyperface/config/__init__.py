@@ -1,0 +1,123 @@
+"""The configuration: load, check, compare. Only home of omegaconf."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hyperface.config.rules import check as check
+from hyperface.config.rules import check_packing as check_packing
+from hyperface.config.schema import Arc2FaceConfig as Arc2FaceConfig
+from hyperface.config.schema import ClusterConfig as ClusterConfig
+from hyperface.config.schema import Config as Config
+from hyperface.config.schema import ConfigError as ConfigError
+from hyperface.config.schema import DatasetConfig as DatasetConfig
+from hyperface.config.schema import EmbedConfig as EmbedConfig
+from hyperface.config.schema import JudgeConfig as JudgeConfig
+from hyperface.config.schema import PackingConfig as PackingConfig
+from hyperface.config.schema import RecognizerConfig as RecognizerConfig
+from hyperface.config.schema import ReportConfig as ReportConfig
+from hyperface.config.schema import RunConfig as RunConfig
+from hyperface.config.schema import StorageConfig as StorageConfig
+from hyperface.config.schema import SynthesisConfig as SynthesisConfig
+from hyperface.config.schema import flat as flat
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (None: the defaults), apply `key=value` overrides, check.
+
+    Raises:
+        ConfigError: unknown key, wrong type, impossible value or unreadable file.
+    """
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
+    try:
+        given = OmegaConf.load(path) if path else OmegaConf.create()
+        if not OmegaConf.is_dict(given):
+            raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+        merged = OmegaConf.merge(OmegaConf.structured(Config), given, _from_words(overrides))
+        config = OmegaConf.to_object(merged)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path or overrides}: is not YAML: {' '.join(str(error).split())}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or path}: {str(error.msg or error).splitlines()[0]}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; give a YAML file, e.g. jobs/configs/toy.yaml"
+        ) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def _from_words(overrides: Sequence[str]) -> DictConfig:
+    """The `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
+    defaults, given = flat(Config()), OmegaConf.create()
+    for word in overrides:
+        key, _, text = word.partition("=")
+        if isinstance(defaults.get(key), str):
+            OmegaConf.update(given, key, text)
+        else:
+            given.merge_with_dotlist([word])
+    return given
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """{"section.key": value} of the fields that change what a run writes (everything but the knobs)."""
+    values = flat(config)
+    for section in fields(config):
+        for f in fields(getattr(config, section.name)):
+            if f.metadata.get("knob"):
+                del values[f"{section.name}.{f.name}"]
+    return values
+
+
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line per key whose value differs: `key: recorded -> wanted`."""
+    return [
+        f"{key}: {recorded.get(key)!r} -> {wanted.get(key)!r}"
+        for key in sorted(recorded.keys() | wanted.keys())
+        if recorded.get(key) != wanted.get(key)
+    ]
+
+
+def from_yaml(text: str) -> Config:
+    """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
+    try:
+        given = OmegaConf.create(text)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    missing = [section.name for section in fields(Config) if section.name not in given]
+    if missing:
+        raise ConfigError(f"the sections {', '.join(missing)} are missing")
+    assert isinstance(config, Config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+
+
+def local_path(path: str) -> str:
+    """A path of the configuration made absolute against the directory the user works in.
+
+    A submitted Ray job runs in an unpacked copy of the working directory that Ray deletes later, so a relative path
+    is taken from HYPERFACE_BASE_DIR there (`make demo` sets it on the local cluster).
+
+    Raises:
+        ConfigError: relative path in a submitted job without HYPERFACE_BASE_DIR.
+    """
+    if "://" in path or os.path.isabs(path):
+        return path
+    base = os.environ.get("HYPERFACE_BASE_DIR")
+    if base is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ConfigError(f"{path}: a relative path would be lost with this Ray job; use s3:// or an absolute path")
+    return str(Path(base or ".", path).resolve())
