@@ -17,22 +17,22 @@ LICENCES = {
 
 def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
     """The card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
-    short = sum(index["shortfall"].values())
     rows = "\n".join(f"| `{key}` | `{value}` |" for key, value in sorted(fingerprint.items()))
     return f"""{_front_matter(index)}
 # Synthetic faces: {index["identities"]} identities, {index["images"]} images
 
 Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
 recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and each was drawn up to
-{index["images_per_identity"]} times by a generator conditioned on it, with noise of beta {config.synthesis.beta} on the
-reference for each image (Algorithm 3).
+{index["images_per_identity"]} times by a generator conditioned on it, {_varied(config)}.
 
 | | |
 |---|---|
 | identities | {index["identities"]} |
 | images | {index["images"]} of {index["planned_images"]} planned |
-| images that never passed the gate | {short}, in {len(index["shortfall"])} identities (listed in `index.json`) |
-| draws | {index["draws"]}, of which {index["redraws"]} were repeats and {index["errors"]} failed |
+| images that never passed the gate | {len(index["rejects"])} (listed in `index.json` under `rejects`) |
+| near-duplicates | {_near_duplicates(config, index)} |
+| identities with fewer images than planned | {len(index["shortfall"])} (listed under `shortfall`) |
+| draws | {index["draws"]}, of which {index["redraws"]} were repeats; refused: {_refused(index)} |
 | mean cosine of an image to its reference | {index["mean_cosine"]:.4f} (gate: {config.synthesis.min_cosine}) |
 | size | {index["bytes"]} bytes in {len(index["shards"])} shards |
 {_grown(index)}
@@ -61,6 +61,29 @@ SHA-256.
 No image is of a real person by construction; nothing here proves that none resembles one. Fairness across groups was
 not measured. Labels are right by construction only as far as the cosines say.
 """
+
+
+def _varied(config: Config) -> str:
+    s = config.synthesis
+    match s.variation:
+        case "gaussian":
+            return f"with noise of beta {s.beta} on the\nreference for each image (Algorithm 3)"
+        case "angle":
+            return f"from a point at most\n{s.max_angle} degrees from the reference (after IDperturb, arXiv 2602.18831)"
+        case "norm_preserving":
+            return (
+                f"with noise of sigma\n{s.sigmas} for the shares {s.shares} of its images (after Vec2Face, ICLR 2025)"
+            )
+
+
+def _near_duplicates(config: Config, index: Mapping[str, Any]) -> str:
+    if config.synthesis.min_hash_distance == 0:
+        return "not looked for"
+    return f"{len(index['duplicates'])} are in the shards, listed under `duplicates`; exports leave them out"
+
+
+def _refused(index: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(index["refused"].items())) or "none"
 
 
 def _front_matter(index: Mapping[str, Any]) -> str:

@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
+from hyperface.models.protocols import Models
 from hyperface.run import DATASET, REFERENCES, RunError, to_json
 from hyperface.storage import Store
 
 FINGERPRINT = f"{DATASET}/fingerprint.json"
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")
-LAYOUT = 1
+LAYOUT = 2
 """Raised when the same configuration begins to give other bytes."""
+BATCH_SIZE = "batch_size"
+"""Images per call of the generator: as configured, or found by trial."""
 
 
 def chosen(config: Config, references: str) -> dict[str, Any]:
@@ -25,9 +28,12 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
     return {**keys, REFERENCES: references, "layout": LAYOUT}
 
 
-def parts(config: Config, references: str, recognizer: str, generator: str) -> dict[str, Any]:
-    """{name: value} of everything that decides the bytes; the last three arguments are SHA-256 in hex."""
-    return {**chosen(config, references), "recognizer": recognizer, "generator": generator}
+def parts(config: Config, references: str, models: Models) -> dict[str, Any]:
+    """{name: value} of everything that decides the bytes but what is found by trial; `references` is a SHA-256."""
+    used = {"recognizer": models.recognizer.fingerprint, "generator": models.generator.fingerprint}
+    used |= {"aligner": models.aligner.fingerprint} if models.aligner else {}
+    used |= {"judge": models.judge.fingerprint} if models.judge else {}
+    return {**chosen(config, references), **used}
 
 
 def digest(of_parts: Mapping[str, Any]) -> str:
@@ -35,16 +41,24 @@ def digest(of_parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(of_parts)).hexdigest()
 
 
-def agree(store: Store, of_parts: dict[str, Any]) -> str:
-    """Record the parts for a new dataset, compare them for an existing one; their digest.
+def agree(store: Store, of_parts: dict[str, Any], find_batch_size: Callable[[], int]) -> dict[str, Any]:
+    """Record the parts for a new dataset, compare them for an existing one; what is recorded.
+
+    Args:
+        find_batch_size: called for a new dataset; its result is recorded as well, and holds from then on.
 
     Raises:
         ConfigError: the dataset was begun with others; names each that differs.
         RunError: what it was begun with cannot be read.
     """
-    if not store.put_new(FINGERPRINT, to_json(of_parts)):
-        refuse_others(store, recorded(store) or {}, of_parts)
-    return digest(of_parts)
+    before = recorded(store)
+    if before is None:
+        wanted = {**of_parts, BATCH_SIZE: find_batch_size()}
+        if store.put_new(FINGERPRINT, to_json(wanted)):
+            return wanted
+        before = recorded(store) or {}  # another worker was faster, and may have found another size
+    refuse_others(store, before, {**before, **of_parts})
+    return before
 
 
 def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -5,18 +5,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hyperface.dataset import card, fingerprint
+from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Plan
+from hyperface.dataset.plan import Plan, key
 from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
 
 
-def build(plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], digest: str) -> dict[str, Any]:
-    """The content of `dataset/index.json`; equal markers give an equal index, whoever wrote them and when."""
+def build(
+    plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], digest: str, min_hash_distance: int
+) -> dict[str, Any]:
+    """The content of `dataset/index.json`; equal markers give an equal index, whoever wrote them and when.
+
+    Args:
+        min_hash_distance: bits in which the hashes of two images of an identity must differ; 0: any will do.
+    """
     ordered = [markers[shard] for shard in range(plan.num_shards)]
     rejects = [reject for marker in ordered for reject in marker.rejects]
     rows = sum(marker.rows for marker in ordered)
+    repeated = _duplicates(plan, ordered, min_hash_distance)
+    short = Counter([reject.identity for reject in rejects] + [identity for identity, _ in repeated])
     cosines = sum(marker.statistics.mean_cosine * marker.rows for marker in ordered)
     return {
         "formats": list(kinds),
@@ -30,14 +42,34 @@ def build(plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], di
         "mean_cosine": round(cosines / rows, 6) if rows else 0.0,
         "draws": sum(marker.statistics.draws for marker in ordered),
         "redraws": sum(marker.statistics.redraws for marker in ordered),
-        "errors": sum(marker.statistics.errors for marker in ordered),
+        "refused": dict(sum((Counter(marker.statistics.refused) for marker in ordered), Counter())),
         "shards": [
             {"shard": marker.shard, "rows": marker.rows, "files": [asdict(file) for file in marker.files]}
             for marker in ordered
         ],
         "rejects": [asdict(reject) for reject in rejects],
-        "shortfall": dict(sorted(Counter(f"{reject.identity:07d}" for reject in rejects).items())),
+        "duplicates": [key(identity, image) for identity, image in repeated],
+        "shortfall": {f"{identity:07d}": count for identity, count in sorted(short.items())},
     }
+
+
+def _duplicates(plan: Plan, ordered: Sequence[Marker], min_hash_distance: int) -> list[tuple[int, int]]:
+    """(identity, image) of every stored image that nearly repeats an earlier one of its identity, in order."""
+    if min_hash_distance == 0:
+        return []
+    places = [_stored(plan, marker) for marker in ordered]
+    identities_R, images_R = (np.concatenate(column) for column in zip(*places, strict=True))
+    hashes_R = np.concatenate([from_text(marker.hashes) for marker in ordered])
+    repeats_R = near_duplicates(identities_R, images_R, hashes_R, min_hash_distance)
+    return sorted(zip(identities_R[repeats_R].tolist(), images_R[repeats_R].tolist(), strict=True))
+
+
+def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(identities, images) of the rows of a shard."""
+    identities_R, images_R = plan.shard(marker.shard)
+    rejected = {(reject.identity, reject.image_index) for reject in marker.rejects}
+    kept = [place not in rejected for place in zip(identities_R.tolist(), images_R.tolist(), strict=True)]
+    return identities_R[kept], images_R[kept]
 
 
 def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker]) -> dict[str, Any]:
@@ -49,7 +81,7 @@ def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, M
     parts = fingerprint.recorded(run.store)
     if parts is None:
         raise RunError(f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or choose another run.dir")
-    index = build(plan, kinds, markers, fingerprint.digest(parts))
+    index = build(plan, kinds, markers, fingerprint.digest(parts), run.config.synthesis.min_hash_distance)
     for name, data in ((DATA_CARD, card.text(run.config, index, parts).encode()), (INDEX, to_json(index))):
         if not run.store.exists(name) or run.store.read(name) != data:
             run.store.put(name, data)

@@ -27,8 +27,10 @@ class Reject:
     attempts: int
     best_cosine: float | None
     """Highest cosine to the reference among its draws; None when no draw gave one."""
+    reason: str
+    """Why the last draw was refused: one of `REASONS` in `hyperface/synthesis/quality.py`."""
     error: str
-    """What went wrong at the last draw that gave no cosine; empty when every draw gave one."""
+    """What the generator said, where the reason is `error`."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Statistics:
     draws: int
     """Images asked of the generator, redraws included."""
     redraws: int
-    errors: int
-    """Draws that gave no cosine: the generator failed, or the embedding was not finite."""
+    refused: dict[str, int]
+    """Draws that were refused, by reason."""
     mean_cosine: float
     """Mean over the rows, to six digits; 0 for a shard without rows."""
 
@@ -51,8 +53,10 @@ class Marker:
     rows: int
     rejects: tuple[Reject, ...]
     statistics: Statistics
+    hashes: str
+    """16 hex digits for each row, in their order, where near-duplicates are looked for; else empty."""
     seconds: dict[str, float]
-    """Time spent to generate, encode and embed. Not compared: it differs each time."""
+    """Time spent to generate, crop, encode and embed. Not compared: it differs each time."""
     fingerprint: str
     """SHA-256 of everything that decides the shard's bytes; see `fingerprint.py`."""
 
@@ -79,6 +83,7 @@ def from_bytes(data: bytes, name: str) -> Marker:
             rows=int(given["rows"]),
             rejects=tuple(_built(Reject, reject) for reject in given["rejects"]),
             statistics=_built(Statistics, given["statistics"]),
+            hashes=str(given["hashes"]),
             seconds=dict(given["seconds"]),
             fingerprint=str(given["fingerprint"]),
         )

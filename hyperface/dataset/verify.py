@@ -37,7 +37,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         for shard in sorted(found.markers):
             problems += shard_problems(run.store, plan, found.markers[shard], run.config)
     if not found.missing and not found.damaged:
-        built = to_json(index.build(plan, kinds, found.markers, expected))
+        built = to_json(index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance))
         problems += _index_problems(run.store, found, built)
     problems += _references_problems(run.store, parts)
     return problems

@@ -1,26 +1,30 @@
-"""One shard: vary, generate, encode, embed what will be stored, and draw again what misses the gate.
+"""One shard: draw every planned image, and draw again what the gate refuses.
 
-N: identities, R: rows planned for the shard, B: rows of a batch, d: embedding dimension.
+The generator runs on the calling thread. What comes after it runs on another one, behind a short queue, so that a GPU
+draws the next batch while the last one is cropped, encoded and embedded.
+
+R: rows planned for the shard.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.dataset import jpeg
 from hyperface.dataset.marker import Reject, Statistics
 from hyperface.dataset.plan import Plan, image_seed, key
 from hyperface.dataset.schema import Sample
-from hyperface.models.protocols import Generator, Recognizer
-from hyperface.synthesis.variation import vary
+from hyperface.models.protocols import Models
+from hyperface.synthesis.drawing import Batch, Drawing, Identities, Painter, Progress, Row
+from hyperface.synthesis.quality import count
+from hyperface.synthesis.variation import Variation
 
-IMAGE_FAILURES = (ValueError, ArithmeticError)
-"""What a generator may raise for an image it cannot draw. Anything else (out of memory, a lost device) is not the
-image's fault and goes up, so that the shard is tried again elsewhere."""
+BATCHES_BEHIND = 2
+"""Batches that may wait for what comes after the generator: enough that it never waits, few enough to fit in memory."""
 
 
 class RenderError(RuntimeError):
@@ -28,157 +32,90 @@ class RenderError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Gate:
-    """How images are drawn and which are kept; see the fields of `SynthesisConfig` and `DatasetConfig`."""
-
-    beta: float
-    batch_size: int
-    min_cosine: float
-    max_attempts: int
-    jpeg_quality: int
-
-
-@dataclass(frozen=True)
 class RenderedShard:
     samples: list[Sample]
     """In the order of the plan."""
+    hashes: list[int]
+    """`difference_hash` of each sample's image."""
     rejects: list[Reject]
     """The planned images that are missing in `samples`, in the order of the plan."""
     statistics: Statistics
     seconds: dict[str, float]
-    """Time spent to generate, encode and embed."""
-
-
-@dataclass
-class _Drawing:
-    """What is known so far, by planned row."""
-
-    passed: dict[int, Sample] = field(default_factory=dict)
-    best_cosine: dict[int, float] = field(default_factory=dict)
-    error: dict[int, str] = field(default_factory=dict)
-    draws: int = 0
-    errors: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("generate", "encode", "embed"), 0.0))
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[part] += time.perf_counter() - began
-
-    def failed(self, row: int, error: str) -> None:
-        self.errors += 1
-        self.error[row] = error
+    """Time spent to generate, and on the other thread to crop, encode and embed."""
 
 
 def render_shard(
     plan: Plan,
     shard: int,
-    references_Nd: NDArray[np.float32],
-    generator: Generator,
-    recognizer: Recognizer,
-    gate: Gate,
+    identities: Identities,
+    models: Models,
+    drawing: Drawing,
+    turn: AbstractContextManager[object] | None = None,
 ) -> RenderedShard:
     """Draw the images of one shard.
 
-    The first attempt draws all planned rows in batches of `gate.batch_size`, each further attempt those that failed,
-    again in such batches: which images share a batch depends on the plan and the models alone. The cosine of an image
-    is that of its decoded JPEG, so it describes what is stored.
+    The first attempt draws all planned rows in batches, each further attempt those that were refused, again in such
+    batches: which images share a batch depends on the plan and the models alone. The cosine of an image is that of its
+    decoded JPEG, so it describes what is stored.
+
+    Args:
+        turn: entered before the generator is first called and left after it was last called, so that threads can share
+            one generator.
 
     Raises:
         RenderError: the first attempt failed for every image with an error.
     """
+    rows = _rows(plan, shard, drawing.variation)
+    progress, painter = Progress(), Painter(plan, rows, identities, models, drawing)
+    with turn or nullcontext():
+        for attempt in range(drawing.max_attempts):
+            _attempt(painter, progress, attempt)
+            if attempt == 0 and progress.refused.count("error") == len(rows):
+                raise RenderError(f"shard {shard}: not one image could be drawn; the first: {progress.last[0][1]}")
+    return _finished(progress, rows, drawing)
+
+
+def _rows(plan: Plan, shard: int, variation: Variation) -> list[Row]:
     identities_R, images_R = plan.shard(shard)
-    references_Rd = references_Nd[identities_R - plan.first_identity]
-    names = [(int(i), int(j)) for i, j in zip(identities_R, images_R, strict=True)]
-    drawing, pending = _Drawing(), list(range(len(names)))
-    for attempt in range(gate.max_attempts):
-        for begin in range(0, len(pending), gate.batch_size):
-            rows = pending[begin : begin + gate.batch_size]
-            seeds = [image_seed(plan.seed, *names[row], attempt) for row in rows]
-            drawn = _draw(drawing, rows, seeds, references_Rd[rows], generator, gate)
-            for row, seed, stored, embedding_d in _measured(drawing, rows, seeds, drawn, recognizer):
-                identity, image = names[row]
-                cosine = round(float(embedding_d @ references_Rd[row]), 6)
-                drawing.best_cosine[row] = max(cosine, drawing.best_cosine.get(row, -2.0))
-                if cosine >= gate.min_cosine:
-                    sample = Sample(key(identity, image), identity, image, stored, seed, attempt, cosine, embedding_d)
-                    drawing.passed[row] = sample
-        pending = [row for row in pending if row not in drawing.passed]
-        if attempt == 0 and drawing.errors == len(names):
-            raise RenderError(f"shard {shard}: not one image could be drawn; the first: {drawing.error[0]}")
-    return _finished(drawing, names, gate)
+    sigmas: dict[int, NDArray[np.float64]] = {
+        int(identity): variation.image_sigmas(plan.seed, int(identity), plan.images_per_identity)
+        for identity in np.unique(identities_R)
+    }
+    return [Row(int(i), int(j), float(sigmas[int(i)][j])) for i, j in zip(identities_R, images_R, strict=True)]
 
 
-def _draw(
-    drawing: _Drawing,
-    rows: Sequence[int],
-    seeds: Sequence[int],
-    references_Bd: NDArray[np.float32],
-    generator: Generator,
-    gate: Gate,
-) -> list[bytes | None]:
-    """The JPEG of each row; None where the generator failed."""
-    varied_Bd = np.stack([vary(x_d, seed, gate.beta) for x_d, seed in zip(references_Bd, seeds, strict=True)])
-    drawing.draws += len(rows)
-    with drawing.timed("generate"):
-        images = _generate(drawing, rows, seeds, varied_Bd, generator)
-    with drawing.timed("encode"):
-        return [None if image is None else jpeg.encode(image, gate.jpeg_quality) for image in images]
+def _attempt(painter: Painter, progress: Progress, attempt: int) -> None:
+    """Draw once each row that has not passed; returns when what comes after the generator is done as well."""
+    rows, size, behind = painter.rows, painter.drawing.batch_size, deque[Future[None]]()
+    pending = [place for place in range(len(rows)) if place not in progress.passed]
+    with ThreadPoolExecutor(1) as finisher:
+        for begin in range(0, len(pending), size):
+            places = pending[begin : begin + size]
+            seeds = [image_seed(painter.plan.seed, rows[p].identity, rows[p].image, attempt) for p in places]
+            batch = Batch(places, seeds, attempt)
+            pictures = painter.generate(progress, batch)
+            if len(behind) == BATCHES_BEHIND:
+                behind.popleft().result()
+            behind.append(finisher.submit(painter.finish, progress, batch, pictures))
+        while behind:
+            behind.popleft().result()
 
 
-def _generate(
-    drawing: _Drawing, rows: Sequence[int], seeds: Sequence[int], varied_Bd: NDArray[np.float32], generator: Generator
-) -> Sequence[NDArray[np.uint8] | None]:
-    """One call for the batch; when it fails, one call per image, to find those that cannot be drawn."""
-    size = generator.image_size
-    try:
-        images_BHWC = generator.generate(varied_Bd, seeds)
-    except IMAGE_FAILURES as error:
-        if len(rows) == 1:
-            drawing.failed(rows[0], f"generator: {type(error).__name__}: {error}")
-            return [None]
-        singly = [
-            _generate(drawing, [row], [seed], varied_Bd[[b]], generator)
-            for b, (row, seed) in enumerate(zip(rows, seeds, strict=True))
-        ]
-        return [images[0] for images in singly]
-    assert images_BHWC.shape == (len(rows), size, size, 3), f"{images_BHWC.shape} from a generator of {size} pixels"
-    assert images_BHWC.dtype == np.uint8, images_BHWC.dtype
-    return list(images_BHWC)
-
-
-def _measured(
-    drawing: _Drawing,
-    rows: Sequence[int],
-    seeds: Sequence[int],
-    drawn: Sequence[bytes | None],
-    recognizer: Recognizer,
-) -> Iterator[tuple[int, int, bytes, NDArray[np.float32]]]:
-    """(row, seed, JPEG, embedding of the decoded JPEG) of every image that has a finite embedding."""
-    there = [(row, seed, data) for row, seed, data in zip(rows, seeds, drawn, strict=True) if data is not None]
-    if not there:
-        return
-    with drawing.timed("encode"):
-        decoded_BHWC = np.stack([jpeg.decode(data) for _, _, data in there])
-    with drawing.timed("embed"):
-        embedded_Bd = recognizer.embed(decoded_BHWC)
-    for (row, seed, data), embedding_d in zip(there, embedded_Bd, strict=True):
-        if np.isfinite(embedding_d).all():
-            yield row, seed, data, embedding_d
-        else:
-            drawing.failed(row, "recognizer: the embedding is not finite")
-
-
-def _finished(drawing: _Drawing, names: list[tuple[int, int]], gate: Gate) -> RenderedShard:
-    samples = [drawing.passed[row] for row in range(len(names)) if row in drawing.passed]
+def _finished(progress: Progress, rows: Sequence[Row], drawing: Drawing) -> RenderedShard:
+    there = [progress.passed[place] for place in range(len(rows)) if place in progress.passed]
+    samples, hashes = [sample for sample, _ in there], [value for _, value in there]
     rejects = [
         Reject(
-            key(*names[row]), *names[row], gate.max_attempts, drawing.best_cosine.get(row), drawing.error.get(row, "")
+            key(row.identity, row.image),
+            row.identity,
+            row.image,
+            drawing.max_attempts,
+            progress.best_cosine.get(place),
+            *progress.last[place],
         )
-        for row in range(len(names))
-        if row not in drawing.passed
+        for place, row in enumerate(rows)
+        if place not in progress.passed
     ]
     mean = round(float(np.mean([s.cosine for s in samples])), 6) if samples else 0.0
-    statistics = Statistics(drawing.draws, drawing.draws - len(names), drawing.errors, mean)
-    return RenderedShard(samples, rejects, statistics, {k: round(v, 3) for k, v in drawing.seconds.items()})
+    statistics = Statistics(progress.draws, progress.draws - len(rows), count(progress.refused), mean)
+    return RenderedShard(samples, hashes, rejects, statistics, {k: round(v, 3) for k, v in progress.seconds.items()})

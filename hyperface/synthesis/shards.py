@@ -4,6 +4,7 @@ N: identities, d: embedding dimension.
 """
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,15 +15,20 @@ from hyperface import embeddings
 from hyperface.config import Config
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import commit, record
+from hyperface.dataset.duplicates import to_text
 from hyperface.dataset.layout import Format, shard_file
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import Generator, Models, Recognizer
+from hyperface.models.protocols import Models
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
-from hyperface.synthesis.render import Gate, RenderedShard, render_shard
+from hyperface.synthesis import variation
+from hyperface.synthesis.batches import best_batch_size
+from hyperface.synthesis.drawing import Drawing, Identities
+from hyperface.synthesis.quality import Gate
+from hyperface.synthesis.render import RenderedShard, render_shard
 
 
 @dataclass(frozen=True)
@@ -62,20 +68,23 @@ class ShardMaker:
     config: Config
     plan: Plan
     kinds: tuple[Format, ...]
-    references_Nd: NDArray[np.float32]
-    generator: Generator
-    recognizer: Recognizer
+    identities: Identities
+    models: Models
+    batch_size: int
     fingerprint: str
 
-    def make(self, shard: int) -> dict[str, Any]:
-        """Render a shard, commit it, and return its statistics as a flat row.
+    def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
+        """Render a shard, commit it, and return its statistics.
+
+        Args:
+            turn: entered before the generator is first called and left after it was last called.
 
         Raises:
             RenderError: the generator is broken.
             ShardError: the shard's name is taken by other bytes.
             StorageError: it cannot be written.
         """
-        rendered = render_shard(self.plan, shard, self.references_Nd, self.generator, self.recognizer, self.gate())
+        rendered = render_shard(self.plan, shard, self.identities, self.models, self.drawing(), turn)
         files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.kinds]
         marker = Marker(
             shard=shard,
@@ -83,6 +92,7 @@ class ShardMaker:
             rows=len(rendered.samples),
             rejects=tuple(rendered.rejects),
             statistics=rendered.statistics,
+            hashes=to_text(rendered.hashes) if self.config.synthesis.min_hash_distance else "",
             seconds=rendered.seconds,
             fingerprint=self.fingerprint,
         )
@@ -90,20 +100,25 @@ class ShardMaker:
         counted = {"shard": shard, "rows": marker.rows, "rejects": len(marker.rejects)}
         return {**counted, **asdict(rendered.statistics), **{f"{k}_seconds": v for k, v in rendered.seconds.items()}}
 
-    def gate(self) -> Gate:
+    def drawing(self) -> Drawing:
         """The part of the configuration that decides how images are drawn and kept."""
         synthesis = self.config.synthesis
-        return Gate(
-            beta=synthesis.beta,
-            batch_size=synthesis.batch_size,
-            min_cosine=synthesis.min_cosine,
+        return Drawing(
+            variation=variation.chosen(synthesis),
+            gate=Gate(
+                min_cosine=synthesis.min_cosine,
+                min_judge_cosine=synthesis.min_judge_cosine,
+                min_sharpness=synthesis.min_sharpness,
+                one_face=synthesis.one_face,
+            ),
+            batch_size=self.batch_size,
             max_attempts=synthesis.max_attempts,
             jpeg_quality=self.config.dataset.jpeg_quality,
         )
 
     def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
         if kind == "parquet":
-            return parquet.to_bytes(rendered.samples, self.recognizer.embedding_dim)
+            return parquet.to_bytes(rendered.samples, self.models.recognizer.embedding_dim)
         return webdataset.to_bytes(rendered.samples)
 
 
@@ -112,29 +127,49 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
 
     Raises:
         EmbeddingError: the references have another dimension than a model.
-        RunError: the recogniser takes images of another size than the generator draws.
+        RunError: the recogniser takes images of another size than it is given.
         ConfigError: the dataset was begun with other models or references; names them.
     """
-    generator, recognizer = models.generator, models.recognizer
+    _check_fit(run, references, models)
+    config, plan = run.config, planned(run.config)
+    parts = fingerprint.parts(config, references.sha256, models)
+    agreed = fingerprint.agree(run.store, parts, lambda: _batch_size(config, references, models, plan))
+    return ShardMaker(
+        store=run.store,
+        config=config,
+        plan=plan,
+        kinds=planned_formats(config),
+        identities=Identities(references.vectors_Nd),
+        models=models,
+        batch_size=agreed[fingerprint.BATCH_SIZE],
+        fingerprint=fingerprint.digest(agreed),
+    )
+
+
+def _check_fit(run: Run, references: References, models: Models) -> None:
     dim, uri = references.vectors_Nd.shape[1], run.store.uri(REFERENCES)
-    for name, model in (("recogniser", recognizer), ("generator", generator)):
+    for name, model in (("recogniser", models.recognizer), ("generator", models.generator)):
         if model.embedding_dim != dim:
             raise EmbeddingError(f"{uri}: has dimension {dim}; the {name} works in {model.embedding_dim}; pack again")
-    if generator.image_size != recognizer.image_size:
-        raise RunError(
-            f"synthesis.generator={run.config.synthesis.generator}: draws {generator.image_size} pixels; the "
-            f"recogniser must take the same, it takes {recognizer.image_size}"
-        )
-    parts = fingerprint.parts(run.config, references.sha256, recognizer.fingerprint, generator.fingerprint)
-    agreed = fingerprint.agree(run.store, parts)
-    config = run.config
-    return ShardMaker(
-        run.store,
-        config,
-        planned(config),
-        planned_formats(config),
-        references.vectors_Nd,
-        generator,
-        recognizer,
-        agreed,
-    )
+    drawn = models.aligner.image_size if models.aligner else models.generator.image_size
+    for name, size in (
+        ("recogniser", models.recognizer.image_size),
+        ("judge", models.judge and models.judge.image_size),
+    ):
+        if size and size != drawn:
+            raise RunError(
+                f"synthesis.generator={run.config.synthesis.generator}: images have {drawn} pixels; the {name} takes "
+                f"{size}; give one that takes the same, or set synthesis.alignment"
+            )
+
+
+def _batch_size(config: Config, references: References, models: Models, plan: Plan) -> int:
+    """As configured, or found by trial."""
+    if config.synthesis.batch_size:
+        return config.synthesis.batch_size
+    reference_d = references.vectors_Nd[0]
+
+    def draw(size: int) -> None:
+        models.generator.generate(np.repeat(reference_d[None], size, 0), list(range(size)))
+
+    return best_batch_size(draw, plan.rows(0))

@@ -16,8 +16,12 @@ MARKER = Marker(
     shard=2,
     files=tuple(record(name, data) for name, data in FILES),
     rows=3,
-    rejects=(Reject("0000001-0002", 1, 2, 3, None, "generator: broke"), Reject("0000001-0003", 1, 3, 3, 0.1, "")),
-    statistics=Statistics(draws=9, redraws=4, errors=3, mean_cosine=0.91),
+    rejects=(
+        Reject("0000001-0002", 1, 2, 3, None, "error", "generator: broke"),
+        Reject("0000001-0003", 1, 3, 3, 0.1, "cosine", ""),
+    ),
+    statistics=Statistics(draws=9, redraws=4, refused={"error": 3, "cosine": 3}, mean_cosine=0.91),
+    hashes="",
     seconds={"generate": 1.5},
     fingerprint="f" * 64,
 )

@@ -10,22 +10,27 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan, image_seed
-from hyperface.synthesis.render import Gate, RenderedShard, RenderError, render_shard
+from hyperface.models.protocols import Models
+from hyperface.synthesis.drawing import Drawing, Identities
+from hyperface.synthesis.quality import Gate
+from hyperface.synthesis.render import RenderedShard, RenderError, render_shard
+from hyperface.synthesis.variation import Variation
 
 PLAN = Plan(seed=1, num_identities=6, images_per_identity=10, images_per_shard=40)
-GATE = Gate(beta=0.01, batch_size=7, min_cosine=0.9, max_attempts=3, jpeg_quality=95)
+DRAWING = Drawing(Variation(beta=0.01), Gate(min_cosine=0.9), batch_size=7, max_attempts=3, jpeg_quality=95)
+IDENTITIES = Identities(references(6))
 RECOGNIZER = ColorRecognizer()
 
 
-def rendered(generator: ColorGenerator, gate: Gate = GATE, shard: int = 0) -> RenderedShard:
-    return render_shard(PLAN, shard, references(6), generator, RECOGNIZER, gate)
+def rendered(generator: ColorGenerator, drawing: Drawing = DRAWING, shard: int = 0) -> RenderedShard:
+    return render_shard(PLAN, shard, IDENTITIES, Models(generator, RECOGNIZER), drawing)
 
 
 def test_a_shard_holds_its_planned_images_in_order():
     shard = rendered(ColorGenerator())
     assert [s.key for s in shard.samples] == PLAN.keys(0)
     assert not shard.rejects
-    assert (shard.statistics.draws, shard.statistics.redraws, shard.statistics.errors) == (40, 0, 0)
+    assert (shard.statistics.draws, shard.statistics.redraws, shard.statistics.refused) == (40, 0, {})
     assert {s.attempt for s in shard.samples} == {0}
     assert all(s.seed == image_seed(1, s.identity, s.image_index, 0) for s in shard.samples)
     assert len(rendered(ColorGenerator(), shard=1).samples) == 20
@@ -33,7 +38,7 @@ def test_a_shard_holds_its_planned_images_in_order():
 
 def test_the_references_of_a_part_that_begins_later_are_its_own_rows():
     first = rendered(ColorGenerator())
-    later = render_shard(replace(PLAN, first_identity=6), 0, references(6), ColorGenerator(), RECOGNIZER, GATE)
+    later = render_shard(replace(PLAN, first_identity=6), 0, IDENTITIES, Models(ColorGenerator(), RECOGNIZER), DRAWING)
     assert [s.identity - 6 for s in later.samples] == [s.identity for s in first.samples]
     assert [s.key for s in later.samples] == replace(PLAN, first_identity=6).keys(0)
     assert not {s.seed for s in later.samples} & {s.seed for s in first.samples}
@@ -42,14 +47,14 @@ def test_the_references_of_a_part_that_begins_later_are_its_own_rows():
 
 
 def test_cosine_and_embedding_describe_the_stored_image():
-    for sample in rendered(ColorGenerator(), replace(GATE, jpeg_quality=30)).samples:
+    for sample in rendered(ColorGenerator(), replace(DRAWING, jpeg_quality=30)).samples:
         (embedded,) = RECOGNIZER.embed(jpeg.decode(sample.jpeg)[None])
         assert (sample.embedding_d == embedded).all()
         assert sample.cosine == pytest.approx(float(embedded @ references(6)[sample.identity]), abs=1e-6)
 
 
 def test_an_image_that_misses_the_gate_is_drawn_again_with_another_seed():
-    shard = rendered(ColorGenerator(miss_every=3), replace(GATE, max_attempts=30))
+    shard = rendered(ColorGenerator(miss_every=3), replace(DRAWING, max_attempts=30))
     again = [s for s in shard.samples if s.attempt > 0]
     assert len(shard.samples) == 40
     assert len(again) > 5
@@ -69,21 +74,21 @@ def test_an_image_that_never_passes_is_a_reject_with_its_best_cosine():
     assert all(s.cosine >= 0.9 for s in shard.samples)
     for reject in shard.rejects:
         assert reject.attempts == 3
-        assert reject.error == ""
+        assert (reject.reason, reject.error) == ("cosine", "")
         assert reject.best_cosine is not None
         assert -1 <= reject.best_cosine < -0.9
 
 
 def test_a_generator_that_fails_for_some_images_loses_no_other():
     fine, broken = rendered(ColorGenerator()), rendered(ColorGenerator(fail_every=4))
-    assert broken.statistics.errors > 0
+    assert broken.statistics.refused["error"] > 0
     assert len(broken.samples) + len(broken.rejects) == 40
     first = {s.key: s for s in fine.samples}
     for sample in broken.samples:
         if sample.attempt == 0:
             assert sample.jpeg == first[sample.key].jpeg
     failing = [r for r in broken.rejects if r.error]
-    assert all("latents of seed" in r.error for r in failing)
+    assert all("latents of seed" in r.error and r.reason == "error" for r in failing)
 
 
 def test_an_image_that_only_raises_is_rejected_without_a_cosine():
@@ -96,8 +101,8 @@ def test_an_image_that_only_raises_is_rejected_without_a_cosine():
 
 
 def test_an_embedding_that_is_not_finite_is_a_failed_draw():
-    shard = render_shard(PLAN, 0, references(6), ColorGenerator(), _SometimesBlind(), GATE)
-    assert shard.statistics.errors > 0
+    shard = render_shard(PLAN, 0, IDENTITIES, Models(ColorGenerator(), _SometimesBlind()), DRAWING)
+    assert shard.statistics.refused["no_embedding"] > 0
     assert len(shard.samples) + len(shard.rejects) == 40
     assert all(np.isfinite(s.embedding_d).all() for s in shard.samples)
 

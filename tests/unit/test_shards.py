@@ -11,6 +11,7 @@ from hyperface.config import ConfigError
 from hyperface.dataset import verify
 from hyperface.dataset.commit import ShardError
 from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import Models
 from hyperface.run import Run, RunError
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 
@@ -18,7 +19,8 @@ PARQUET = "dataset/parquet/shard-000001.parquet"
 
 
 def maker(run: Run, generator: ColorGenerator | None = None, recognizer: ColorRecognizer | None = None) -> ShardMaker:
-    return shard_maker(run, read_references(run), Models(generator or ColorGenerator(), recognizer or ColorRecognizer()))
+    models = Models(generator or ColorGenerator(), recognizer or ColorRecognizer())
+    return shard_maker(run, read_references(run), models)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_models_of_another_dimension_are_refused_with_the_references_name(
 
 
 def test_models_of_different_image_sizes_are_refused(tmp_path: Path):
-    with pytest.raises(RunError, match=r"draws 512 pixels; the recogniser must take the same, it takes 16"):
+    with pytest.raises(RunError, match=r"images have 512 pixels; the recogniser takes 16"):
         maker(color_run(tmp_path / "run"), ColorGenerator(image_size=512))
 
 
@@ -97,4 +99,10 @@ def test_statistics_of_a_shard_are_plain_numbers(tmp_path: Path):
     row = maker(color_run(tmp_path / "run"), ColorGenerator(miss_every=3)).make(0)
     assert row["rows"] + row["rejects"] == 8
     assert row["draws"] == 8 + row["redraws"]
-    assert all(isinstance(value, int | float) and not isinstance(value, np.generic) for value in row.values())
+    assert all(
+        isinstance(value, int | float) and not isinstance(value, np.generic)
+        for key, value in row.items()
+        if key != "refused"
+    )
+    assert sum(row["refused"].values()) == row["redraws"] + row["rejects"]
+    assert set(row["refused"]) == {"cosine"}

@@ -1,0 +1,65 @@
+"""Images of one identity that are nearly the same picture.
+
+The images of an identity lie in many shards, so each shard's marker carries a hash of every image, and what is too near
+is found when all shards are done.
+
+H, W: pixels, R: images, I: identities, J: images of an identity, padded to the largest number of a group.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_PAIRS_AT_A_TIME = 2**23
+
+
+def difference_hash(image_HWC: NDArray[np.uint8]) -> int:
+    """64 bits that small changes of an image leave alone: is each of 8 x 8 places brighter than its right neighbour?
+
+    The difference hash of Krawetz (2013): equal images have distance 0, unrelated ones about 32.
+    """
+    small = Image.fromarray(image_HWC).convert("L").resize((9, 8), Image.Resampling.BOX)
+    levels = np.asarray(small, dtype=np.int16)
+    return int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big")
+
+
+def to_text(hashes: list[int]) -> str:
+    """Hashes as 16 hex digits each, one after another: what a marker carries."""
+    return "".join(f"{value:016x}" for value in hashes)
+
+
+def from_text(text: str) -> NDArray[np.uint64]:
+    """Read what `to_text` wrote. Raises ValueError for anything else."""
+    return np.frombuffer(bytes.fromhex(text), dtype=">u8").astype(np.uint64)
+
+
+def near_duplicates(
+    identities_R: NDArray[np.int64], images_R: NDArray[np.int64], hashes_R: NDArray[np.uint64], min_distance: int
+) -> NDArray[np.bool_]:
+    """Which images nearly repeat another one of their identity that is kept.
+
+    The images of an identity are taken in the order of their numbers; one is kept unless its hash differs in fewer than
+    `min_distance` bits from one kept before.
+
+    Returns:
+        bool [R], in the order of the rows.
+    """
+    order_R = np.lexsort((images_R, identities_R))
+    _, begins_I, counts_I = np.unique(identities_R[order_R], return_index=True, return_counts=True)
+    repeats_R = np.zeros(len(order_R), dtype=np.bool_)
+    group = max(1, _PAIRS_AT_A_TIME // max(1, int(counts_I.max(initial=0))))
+    for first in range(0, len(begins_I), group):
+        begins, counts = begins_I[first : first + group], counts_I[first : first + group]
+        places_IJ = begins[:, None] + np.minimum(np.arange(counts.max()), counts[:, None] - 1)
+        rows_IJ = order_R[places_IJ]
+        there_IJ = np.arange(counts.max()) < counts[:, None]
+        repeats_R[rows_IJ[there_IJ]] = _repeats(hashes_R[rows_IJ], there_IJ, min_distance)[there_IJ]
+    return repeats_R
+
+
+def _repeats(hashes_IJ: NDArray[np.uint64], there_IJ: NDArray[np.bool_], min_distance: int) -> NDArray[np.bool_]:
+    repeats_IJ = ~there_IJ
+    for j in range(1, hashes_IJ.shape[1]):
+        near_Ij = np.bitwise_count(hashes_IJ[:, :j] ^ hashes_IJ[:, j : j + 1]) < min_distance
+        repeats_IJ[:, j] |= (near_Ij & ~repeats_IJ[:, :j]).any(1)
+    return repeats_IJ
