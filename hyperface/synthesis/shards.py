@@ -6,6 +6,7 @@ N: identities, d: embedding dimension.
 import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import Models
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
+from hyperface.synthesis import anchors as anchoring
 from hyperface.synthesis import variation
 from hyperface.synthesis.batches import best_batch_size
 from hyperface.synthesis.drawing import Drawing, Identities
@@ -68,10 +70,20 @@ class ShardMaker:
     config: Config
     plan: Plan
     kinds: tuple[Format, ...]
-    identities: Identities
+    references_Nd: NDArray[np.float32]
     models: Models
-    batch_size: int
+    drawing: Drawing
     fingerprint: str
+
+    @cached_property
+    def identities(self) -> Identities:
+        """References and, for the judge, anchors, which must have been drawn before."""
+        anchors = anchoring.read_anchors(self.store, self.plan) if self.models.judge else None
+        return Identities(self.references_Nd, anchors)
+
+    def make_anchors(self, block: int) -> None:
+        """Draw what the judge compares the images of a block of identities with."""
+        anchoring.make_block(self.store, self.plan, block, self.references_Nd, self.models, self.drawing)
 
     def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
         """Render a shard, commit it, and return its statistics.
@@ -84,7 +96,7 @@ class ShardMaker:
             ShardError: the shard's name is taken by other bytes.
             StorageError: it cannot be written.
         """
-        rendered = render_shard(self.plan, shard, self.identities, self.models, self.drawing(), turn)
+        rendered = render_shard(self.plan, shard, self.identities, self.models, self.drawing, turn)
         files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.kinds]
         marker = Marker(
             shard=shard,
@@ -99,22 +111,6 @@ class ShardMaker:
         commit(self.store, files, marker, repair=self.config.synthesis.repair)
         counted = {"shard": shard, "rows": marker.rows, "rejects": len(marker.rejects)}
         return {**counted, **asdict(rendered.statistics), **{f"{k}_seconds": v for k, v in rendered.seconds.items()}}
-
-    def drawing(self) -> Drawing:
-        """The part of the configuration that decides how images are drawn and kept."""
-        synthesis = self.config.synthesis
-        return Drawing(
-            variation=variation.chosen(synthesis),
-            gate=Gate(
-                min_cosine=synthesis.min_cosine,
-                min_judge_cosine=synthesis.min_judge_cosine,
-                min_sharpness=synthesis.min_sharpness,
-                one_face=synthesis.one_face,
-            ),
-            batch_size=self.batch_size,
-            max_attempts=synthesis.max_attempts,
-            jpeg_quality=self.config.dataset.jpeg_quality,
-        )
 
     def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
         if kind == "parquet":
@@ -139,9 +135,9 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
         config=config,
         plan=plan,
         kinds=planned_formats(config),
-        identities=Identities(references.vectors_Nd),
+        references_Nd=references.vectors_Nd,
         models=models,
-        batch_size=agreed[fingerprint.BATCH_SIZE],
+        drawing=_drawing(config, agreed[fingerprint.BATCH_SIZE]),
         fingerprint=fingerprint.digest(agreed),
     )
 
@@ -161,6 +157,23 @@ def _check_fit(run: Run, references: References, models: Models) -> None:
                 f"synthesis.generator={run.config.synthesis.generator}: images have {drawn} pixels; the {name} takes "
                 f"{size}; give one that takes the same, or set synthesis.alignment"
             )
+
+
+def _drawing(config: Config, batch_size: int) -> Drawing:
+    """The part of the configuration that decides how images are drawn and kept."""
+    synthesis = config.synthesis
+    return Drawing(
+        variation=variation.chosen(synthesis),
+        gate=Gate(
+            min_cosine=synthesis.min_cosine,
+            min_judge_cosine=synthesis.min_judge_cosine,
+            min_sharpness=synthesis.min_sharpness,
+            one_face=synthesis.one_face,
+        ),
+        batch_size=batch_size,
+        max_attempts=synthesis.max_attempts,
+        jpeg_quality=config.dataset.jpeg_quality,
+    )
 
 
 def _batch_size(config: Config, references: References, models: Models, plan: Plan) -> int:

@@ -1,5 +1,6 @@
 """One shard: what passes the gate, what is drawn again, what is rejected, and that none of it is lost."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from hyperface.dataset.plan import Plan, image_seed
 from hyperface.models.protocols import Models
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import Gate
-from hyperface.synthesis.render import RenderedShard, RenderError, render_shard
+from hyperface.synthesis.render import BATCHES_BEHIND, RenderedShard, RenderError, render_shard
 from hyperface.synthesis.variation import Variation
 
 PLAN = Plan(seed=1, num_identities=6, images_per_identity=10, images_per_shard=40)
@@ -123,6 +124,100 @@ def test_a_second_rendering_gives_the_same_shard():
         (s.key, s.seed, s.cosine, s.jpeg) for s in two.samples
     ]
     assert (one.rejects, one.statistics) == (two.rejects, two.statistics)
+
+
+def test_the_generator_draws_the_next_batch_while_the_last_one_is_embedded():
+    models = _Meeting()
+    shard = render_shard(PLAN, 0, IDENTITIES, Models(models, models.recognizer), DRAWING)
+    assert len(shard.samples) == 40
+
+
+def test_the_generator_runs_no_more_than_a_few_batches_ahead():
+    generator = _Counting()
+    recognizer = _Slow(generator)
+    render_shard(PLAN, 0, IDENTITIES, Models(generator, recognizer), replace(DRAWING, batch_size=2))
+    assert generator.calls == 20
+    assert 1 < max(recognizer.ahead) <= BATCHES_BEHIND + 2
+
+
+def test_the_turn_is_taken_once_and_holds_whenever_the_generator_is_called():
+    turn = _Turn()
+    generator = _Counting(miss_every=3, turn=turn)
+    rendered = render_shard(PLAN, 0, IDENTITIES, Models(generator, RECOGNIZER), DRAWING, turn)
+    assert rendered.statistics.redraws > 0
+    assert (turn.entered, turn.held) == (1, False)
+
+
+@dataclass(frozen=True)
+class _Meeting(ColorGenerator):
+    """Its second call and the recogniser's first one wait for each other."""
+
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
+    calls: list[int] = field(default_factory=list)
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        self.calls.append(len(seeds_B))
+        if len(self.calls) == 2:
+            self.both.wait()
+        return super().generate(embeddings_BD, seeds_B)
+
+    @property
+    def recognizer(self) -> ColorRecognizer:
+        return _Met(both=self.both)
+
+
+@dataclass(frozen=True)
+class _Met(ColorRecognizer):
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+    calls: list[int] = field(default_factory=list)
+
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.calls.append(len(images_BHWC))
+        if len(self.calls) == 1:
+            self.both.wait()
+        return super().embed(images_BHWC)
+
+
+class _Turn:
+    entered, held = 0, False
+
+    def __enter__(self) -> None:
+        self.entered, self.held = self.entered + 1, True
+
+    def __exit__(self, *error: object) -> None:
+        self.held = False
+
+
+@dataclass
+class _Counting:
+    """Notes its calls, and that the turn is held at each."""
+
+    miss_every: int = 0
+    turn: _Turn | None = None
+    calls: int = 0
+    embedding_dim, image_size, fingerprint = 12, 16, "9e" * 32
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        assert self.turn is None or self.turn.held
+        self.calls += 1
+        return ColorGenerator(miss_every=self.miss_every).generate(embeddings_BD, seeds_B)
+
+
+@dataclass
+class _Slow:
+    """Embeds a batch only when the generator no longer goes on; notes how many batches ahead it was."""
+
+    generator: _Counting
+    ahead: list[int] = field(default_factory=list)
+    embedding_dim, image_size, fingerprint = 12, 16, "0e" * 32
+
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        before = -1
+        while before != self.generator.calls:
+            before = self.generator.calls
+            threading.Event().wait(0.02)
+        self.ahead.append(self.generator.calls - len(self.ahead))
+        return RECOGNIZER.embed(images_BHWC)
 
 
 def _seeds(name: str) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset
 
 from hyperface.config import ConfigError
-from hyperface.dataset import verify
+from hyperface.dataset import read_shards, verify
 from hyperface.dataset.commit import ShardError
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import Models
@@ -106,3 +106,29 @@ def test_statistics_of_a_shard_are_plain_numbers(tmp_path: Path):
     )
     assert sum(row["refused"].values()) == row["redraws"] + row["rejects"]
     assert set(row["refused"]) == {"cosine"}
+
+
+def test_a_batch_size_found_by_trial_is_recorded_and_holds_for_whoever_comes_later(tmp_path: Path):
+    run = color_run(tmp_path / "run", "synthesis.batch_size=0")
+    first = maker(run)
+    assert 1 <= first.drawing.batch_size <= 8
+    recorded = run.get_json("dataset/fingerprint.json")
+    run.put_json("dataset/fingerprint.json", {**recorded, "batch_size": 5})
+    assert maker(run).drawing.batch_size == 5
+    with pytest.raises(ConfigError, match=r"synthesis.batch_size: 0 -> 3"):
+        maker(replace(run, config=color_run(tmp_path / "other").config))
+
+
+def test_the_kinds_of_variation_and_the_gate_are_in_the_fingerprint(tmp_path: Path):
+    changes = ["variation=angle", "max_angle=20", "sigmas=[0.1,0.2,0.3]", "min_sharpness=1", "min_hash_distance=2"]
+    digests = [maker(color_run(tmp_path / change, f"synthesis.{change}")).fingerprint for change in changes]
+    assert len({*digests, maker(color_run(tmp_path / "plain")).fingerprint}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("kind", ["angle", "norm_preserving"])
+def test_each_kind_of_variation_makes_a_whole_dataset(tmp_path: Path, kind: str):
+    run = color_run(tmp_path / "run", f"synthesis.variation={kind}", "synthesis.min_cosine=0.3")
+    make_dataset(run, ColorGenerator())
+    assert verify(run, deep=True) == []
+    spread = [cosine for shard in read_shards(run) for cosine in shard.cosines]
+    assert 0.7 < sum(spread) / len(spread) < 0.97
