@@ -1,4 +1,4 @@
-"""Before the shards, where a judge is asked: the anchors of all identities, block by block, on the same kind of actors."""
+"""Before the shards, where a judge is asked: the anchors of all identities, block by block, on actors."""
 
 import json
 from typing import Any
