@@ -5,9 +5,8 @@ usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the r
 
 import sys
 
-from hyperface import config as configuration
-from hyperface.config import ConfigError
-from hyperface.run import Run, RunError, existing_run
+from hyperface.run import RunError
+from jobs.existing import run_of
 from jobs.start import exit_code
 
 
@@ -18,21 +17,11 @@ def main() -> None:
         raise SystemExit(0 if arguments else 2)
     from hyperface.dataset import verify
 
-    run, deep = _run(arguments[0], arguments[1:]), "--deep" in sys.argv
+    run, deep = run_of(arguments[0], arguments[1:]), "--deep" in sys.argv
     problems = verify(run, deep=deep)
     if problems:
         raise RunError(f"{run}: {len(problems)} problems\n  " + "\n  ".join(problems))
     print(f"{run}: every shard is complete and {'every byte is' if deep else 'sizes and counts are'} as recorded")
-
-
-def _run(source: str, overrides: list[str]) -> Run:
-    """The run of a directory, or of the configuration whose run.dir it is."""
-    if source.endswith((".yaml", ".yml")):
-        config = configuration.load(source, overrides)
-        return existing_run(config.run.dir, config.storage)
-    if any(not override.startswith("storage.") for override in overrides):
-        raise ConfigError(f"{' '.join(overrides)}: only storage.* keys apply to a run that exists")
-    return existing_run(source, configuration.load(None, ["run.dir=.", *overrides]).storage)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.dataset import card, fingerprint
+from hyperface.dataset import card, fingerprint, wids
 from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
@@ -73,7 +73,7 @@ def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker]) -> dict[str, Any]:
-    """Write the data card and then the index of a run in which every shard has its marker; the index.
+    """Write the data card, wids.json and then the index of a run in which every shard has its marker; the index.
 
     Raises:
         RunError: what the dataset was begun with is lost.
@@ -82,7 +82,10 @@ def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, M
     if parts is None:
         raise RunError(f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or choose another run.dir")
     index = build(plan, kinds, markers, fingerprint.digest(parts), run.config.synthesis.min_hash_distance)
-    for name, data in ((DATA_CARD, card.text(run.config, index, parts).encode()), (INDEX, to_json(index))):
+    files = [(DATA_CARD, card.text(run.config, index, parts).encode()), (INDEX, to_json(index))]
+    if "webdataset" in kinds:
+        files.insert(0, (wids.WIDS, wids.to_bytes(index)))
+    for name, data in files:
         if not run.store.exists(name) or run.store.read(name) != data:
             run.store.put(name, data)
     return index
