@@ -10,6 +10,7 @@ from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from hyperface.config import ConfigError
 from hyperface.dataset import verify
 from hyperface.dataset.plan import Plan
 from hyperface.models.protocols import Crop, Models
@@ -116,6 +117,14 @@ def test_the_judge_refuses_what_is_far_from_its_anchor():
     assert {sample.identity for sample in shard.samples} == {0, 1, 3, 4, 5}
 
 
+def test_the_anchors_of_a_part_that_begins_later_are_its_own_rows():
+    anchors_Nd = SideJudge().embed(ColorGenerator().generate(references(6), [1] * 6))
+    models = Models(ColorGenerator(), ColorRecognizer(), judge=SideJudge())
+    drawing = replace(DRAWING, gate=replace(DRAWING.gate, min_judge_cosine=0.8))
+    later = render_shard(replace(PLAN, first_identity=6), 0, Identities(references(6), anchors_Nd), models, drawing)
+    assert (len(later.samples), later.statistics.refused) == (40, {})
+
+
 def test_an_identity_without_an_anchor_gets_no_images():
     anchors_Nd = SideJudge().embed(ColorGenerator().generate(references(6), [1] * 6))
     anchors_Nd[4] = np.nan
@@ -152,6 +161,14 @@ def test_anchors_are_drawn_once_and_needed_before_the_first_shard(tmp_path: Path
     assert anchors.missing_blocks(run.store, judged_maker(run).plan) == []
     row = judged_maker(run).make(0)
     assert row["rows"] > 0
+
+
+def test_a_dataset_begun_with_another_judge_is_refused(tmp_path: Path):
+    run = judged_run(tmp_path / "run")
+    judged_maker(run)
+    models = Models(ColorGenerator(), ColorRecognizer(), judge=SideJudge(fingerprint="2e" * 32))
+    with pytest.raises(ConfigError, match=r"judge: '1d1d.*' -> '2e2e"):
+        shard_maker(run, read_references(run), models)
 
 
 @dataclass(frozen=True)
