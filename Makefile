@@ -6,12 +6,12 @@ CONSTRAINTS := infra/constraints/cpu.txt
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint type format install browser bench clean
+.PHONY: demo test lint type format install browser object-store bench clean
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
 
-test: install browser ## the whole suite, fast tests first
+test: install browser object-store ## the whole suite, fast tests first
 	pytest tests/unit tests/cluster tests/e2e
 
 lint: install
@@ -36,6 +36,9 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 
 browser: ## the report is tested in a real one
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; }
+
+object-store: ## the tests of storage talk to a real S3 server, unpacked beside the system
+	@infra/local/object_store.sh fetch
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,10 +1,11 @@
-"""What every test may use: one thread per process, and an S3 emulator for unit tests."""
+"""What every test may use: one thread per process, an S3 emulator for unit tests, a real S3 server for others."""
 
 import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from object_store import CREDENTIALS, ObjectStore, start_object_store
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -14,7 +15,7 @@ def s3_endpoint() -> Iterator[str]:
     """A moto server on loopback, with test credentials in the environment."""
     from moto.server import ThreadedMotoServer
 
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= CREDENTIALS
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -25,8 +26,34 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
     """A fresh bucket on the emulator."""
+    return _fresh_bucket(s3_endpoint)
+
+
+@pytest.fixture(scope="session")
+def object_gateway() -> Iterator[ObjectStore]:
+    """A RADOS gateway on loopback, whose test may stop it and must start it again; its credentials are in the
+    environment."""
+    os.environ |= CREDENTIALS
+    server = start_object_store()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def object_store(object_gateway: ObjectStore) -> str:
+    """The endpoint of a real S3 server."""
+    return object_gateway.endpoint
+
+
+@pytest.fixture
+def object_bucket(object_store: str) -> str:
+    """A fresh bucket on the real S3 server."""
+    return _fresh_bucket(object_store)
+
+
+def _fresh_bucket(endpoint: str) -> str:
     import s3fs
 
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    s3fs.S3FileSystem(client_kwargs={"endpoint_url": s3_endpoint}).mkdir(name)
+    s3fs.S3FileSystem(client_kwargs={"endpoint_url": endpoint}).mkdir(name)
     return name
