@@ -49,7 +49,9 @@ def load_generator(config: Config) -> Generator:
 
             return ToyDiffusionGenerator(steps=steps or 8, guidance=guidance or 1.5)
         case "arc2face":
-            raise NotImplementedError("arc2face")
+            from hyperface.models.arc2face import Arc2FaceGenerator
+
+            return Arc2FaceGenerator(config.arc2face, steps, guidance)
 
 
 def load_aligner(config: Config) -> Aligner | None:

@@ -15,7 +15,14 @@ HOMES = {
     "onnxruntime": {"hyperface/models/arcface.py"},
     "insightface": {"hyperface/models/arcface.py"},
     "scipy": {"hyperface/packing/polish.py"},
-    "diffusers": {"hyperface/models/arc2face.py", "hyperface/models/toy/diffusion_generator.py"},
+    "lmdb": {"hyperface/dataset/export/lmdb.py"},
+    "diffusers": {
+        "hyperface/models/arc2face.py",
+        "hyperface/models/latent_diffusion.py",
+        "hyperface/models/toy/diffusion_generator.py",
+    },
+    "transformers": {"hyperface/models/arc2face.py"},
+    "huggingface_hub": {"hyperface/models/pretrained.py"},
 }
 
 

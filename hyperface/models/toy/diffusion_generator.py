@@ -1,8 +1,7 @@
 """The diffusion generator of the toy world: a small latent diffusion model run by diffusers' own classes.
 
 It is built as the full-size generator is (noise from the seed, identity as the condition, a few solver steps, a
-decoder), so the product's default run exercises the same path on a laptop. This file and models/arc2face.py are the
-only home of diffusers.
+decoder), so the product's default run exercises the same path on a laptop.
 
 Shape legend: B images, D = 128 embedding dimensions, I = IDENTITY_DIM, K = D + I condition values, C = 8 latent
 channels, h = w = 16 latent rows and columns, H = W = 64 pixels.
