@@ -1,0 +1,136 @@
+"""A finished run as the source of an export: proved whole by its markers, then read one checked shard at a time."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hyperface.dataset import fingerprint, reading
+from hyperface.dataset.export.classes import Classes, classes
+from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import Plan
+from hyperface.dataset.schema import ShardImages
+from hyperface.dataset.survey import planned, planned_formats, survey
+from hyperface.run import CONFIG, INDEX, Run, RunError
+
+NAMED = 10
+"""Damaged shards that one message names."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A whole run. Keeps the markers, never an image."""
+
+    run: Run
+    plan: Plan
+    markers: tuple[Marker, ...]
+    parts: dict[str, object]
+    """What decided the bytes; see `fingerprint.py`."""
+    index_sha256: str
+    """The identity of the source: the index names every file with its hash, and the duplicates."""
+    duplicates: frozenset[str]
+    """Keys that the index tells exports to leave out."""
+
+    @property
+    def classes(self) -> Classes:
+        rejects = [(reject.identity, reject.image_index) for marker in self.markers for reject in marker.rejects]
+        doubles = [(int(key[:7]), int(key[8:])) for key in self.duplicates]
+        plan = self.plan
+        return classes(plan.first_identity, plan.num_identities, plan.images_per_identity, rejects + doubles)
+
+    def size(self, shard: int) -> int:
+        """Bytes of the file that `read` reads."""
+        return self.markers[shard].files[0].bytes
+
+    def read(self, shard: int) -> ShardImages:
+        """The images of a shard without the duplicates, in its order; Parquet where there are both formats.
+
+        Raises:
+            RunError: its bytes are not those of its marker, or it holds other images; names the file and the rule.
+        """
+        marker, store = self.markers[shard], self.run.store
+        file = marker.files[0]
+        try:
+            data = store.read(file.name)
+            if hashlib.sha256(data).hexdigest() != file.sha256:
+                raise ValueError(f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}")
+            images = reading.from_bytes(data, store.uri(file.name))
+            rejected = {reject.key for reject in marker.rejects}
+            if images.keys != [key for key in self.plan.keys(shard) if key not in rejected]:
+                raise ValueError(f"{store.uri(file.name)}: must hold its planned keys in their order")
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{store.uri(file.name)}: is missing although its marker is there; {_mend(self.run)}"
+            ) from error
+        except ValueError as error:
+            raise RunError(f"{error}; {_mend(self.run)}") from error
+        return without(images, self.duplicates)
+
+
+def without(images: ShardImages, keys: frozenset[str]) -> ShardImages:
+    """The rows whose key is not among `keys`."""
+    kept = [row for row, key in enumerate(images.keys) if key not in keys]
+    if len(kept) == len(images.keys):
+        return images
+    return ShardImages(**{name: [column[row] for row in kept] for name, column in vars(images).items()})
+
+
+def open_source(run: Run) -> Source:
+    """Prove with one listing and the markers that the run is finished and whole.
+
+    Raises:
+        RunError: it is not; says what is missing or damaged and what to run.
+    """
+    store, plan = run.store, planned(run.config)
+    if not store.exists(INDEX):
+        raise RunError(f"{store.uri(INDEX)}: is missing: the dataset is not finished; {_finish(run)}")
+    parts = fingerprint.recorded(store)
+    if parts is None:
+        raise RunError(f"{store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or export another run")
+    digest = fingerprint.digest(parts)
+    found = survey(store, plan, planned_formats(run.config), digest)
+    if found.missing:
+        raise RunError(f"{store.uri(INDEX)}: is there, but {len(found.missing)} shards are not done; {_finish(run)}")
+    if found.damaged:
+        lines = [found.damaged[shard] for shard in sorted(found.damaged)]
+        raise RunError("\n  ".join([f"{run}: {len(lines)} damaged shards; {_mend(run)}", *lines[:NAMED]]))
+    markers = tuple(found.markers[shard] for shard in range(plan.num_shards))
+    data, index = store.read(INDEX), _index(run)
+    if index.get("fingerprint") != digest or not _describes(index, markers):
+        raise RunError(f"{store.uri(INDEX)}: does not say what the markers say; {_finish(run)}")
+    duplicates = _duplicates(run, index.get("duplicates") or (), plan, markers)
+    return Source(run, plan, markers, parts, hashlib.sha256(data).hexdigest(), duplicates)
+
+
+def _index(run: Run) -> dict[str, object]:
+    try:
+        index = run.get_json(INDEX)
+    except ValueError as error:
+        raise RunError(f"{run.store.uri(INDEX)}: cannot be read ({error}); {_finish(run)}") from error
+    return index if isinstance(index, dict) else {}
+
+
+def _describes(index: dict[str, object], markers: Iterable[Marker]) -> bool:
+    shards = index.get("shards")
+    given = [[(f.get("name"), f.get("sha256")) for f in s["files"]] for s in shards] if isinstance(shards, list) else []
+    return given == [[(file.name, file.sha256) for file in marker.files] for marker in markers]
+
+
+def _duplicates(run: Run, keys: object, plan: Plan, markers: Iterable[Marker]) -> frozenset[str]:
+    """The index's duplicates, each of which must be an image that is there."""
+    given = frozenset(keys) if isinstance(keys, list | tuple) else frozenset({str(keys)})
+    rejected = {reject.key for marker in markers for reject in marker.rejects}
+    for key in sorted(given):
+        identity, _, image = key.partition("-")
+        row = int(identity) - plan.first_identity if identity.isdecimal() and len(identity) == 7 else -1
+        planned_image = image.isdecimal() and len(image) == 4 and int(image) < plan.images_per_identity
+        if not (0 <= row < plan.num_identities and planned_image) or key in rejected:
+            raise RunError(f"{run.store.uri(INDEX)}: duplicates names {key!r}, which is no image of this dataset")
+    return given
+
+
+def _finish(run: Run) -> str:
+    return f"run `python -m jobs.synthesize {run.store.uri(CONFIG)}` first"
+
+
+def _mend(run: Run) -> str:
+    return f"mend it with `python -m jobs.synthesize {run.store.uri(CONFIG)} synthesis.repair=true`"

@@ -1,0 +1,232 @@
+"""The export of a run: which format goes through which steps, what is held in memory, and what is said at the end."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from hyperface.config import ConfigError
+from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, recordio
+from hyperface.dataset.export.classes import Classes
+from hyperface.dataset.export.destination import STATE, Destination
+from hyperface.dataset.export.progress import Progress
+from hyperface.dataset.export.source import Source, open_source
+from hyperface.dataset.schema import ShardImages
+from hyperface.run import DATASET, Run, RunError
+from hyperface.storage import LocalStore, Store
+
+Kind = Literal["imagefolder", "recordio", "lmdb", "huggingface"]
+FORMATS: tuple[Kind, ...] = get_args(Kind)
+ON_DISK: tuple[Kind, ...] = ("recordio", "lmdb")
+"""Formats that are written at several places of one file."""
+LAYOUT = 1
+"""Raised when the same run begins to give other bytes."""
+BUDGET = 128 * 2**20
+"""Bytes of images that the sorting of RecordIO holds at a time, and that a kill can cost any format."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export under way."""
+
+    source: Source
+    classes: Classes
+    destination: Destination
+    say: Callable[[str], None]
+    budget: int
+
+
+def export_run(
+    run: Run, kind: Kind, store: Store, say: Callable[[str], None] = print, budget: int = BUDGET
+) -> dict[str, Any]:
+    """Put a finished run into `store` in a format; what `export.json` says. Again: goes on, or finds all done.
+
+    Memory: a shard as it is read (its file and its images), the markers of the run and 8 bytes per image that is not
+    exported; for recordio also `budget` bytes of images.
+
+    Raises:
+        ConfigError: the format cannot go there, the destination holds something else, too many images for RecordIO.
+        RunError: the run is not finished or not whole; names the file, the rule and what to run.
+        StorageError: the destination cannot be written.
+    """
+    _refuse_place(run, kind, store)
+    source = open_source(run)
+    classes = source.classes
+    if classes.num_images == 0:
+        raise RunError(f"{run}: holds no image to export")
+    if kind == "recordio":
+        recordio.refuse_too_many(classes.num_images, len(classes.identities_C))
+    described = {"format": kind, "layout": LAYOUT, "source": {"index.json": source.index_sha256}}
+    destination = Destination(store, described, budget)
+    done = destination.finished()
+    if done is None:
+        with destination.begun():
+            export = Export(source, classes, destination, say, budget)
+            STEPS[kind](export)
+            destination.put("classes.csv", classes.table())
+            done = destination.finish(_summary(export, kind))
+    else:
+        destination.clean()
+    say(f"{store}: {_in_words(done)}")
+    return done
+
+
+def _refuse_place(run: Run, kind: Kind, store: Store) -> None:
+    if kind in ON_DISK and not isinstance(store, LocalStore):
+        others = ", ".join(other for other in FORMATS if other not in ON_DISK)
+        raise ConfigError(f"{store}: {kind} is written on a local disk; give a directory and copy it, or use {others}")
+    if f"{store}/".startswith(f"{run.store.uri(DATASET)}/"):
+        raise ConfigError(f"{store}: lies in the dataset that is exported; give another directory")
+
+
+def _summary(export: Export, kind: Kind) -> dict[str, Any]:
+    classes, store = export.classes, export.destination.store
+    if kind == "imagefolder":  # millions of files: not listed
+        files = {"classes.csv": store.size("classes.csv")}
+    else:
+        files = {name: size for name, size in store.list().items() if not name.startswith(f"{STATE}/")}
+    return {
+        "images": classes.num_images,
+        "classes": len(classes.identities_C),
+        "identities_without_images": classes.without_images,
+        "duplicates_left_out": len(export.source.duplicates),
+        "fingerprint": export.source.markers[0].fingerprint,
+        "files": files,
+    }
+
+
+def _in_words(done: dict[str, Any]) -> str:
+    parts = [f"{done['images']:,} images of {done['classes']:,} classes as {done['format']}"]
+    if done["duplicates_left_out"]:
+        parts.append(f"{done['duplicates_left_out']:,} near-duplicates left out")
+    if done["identities_without_images"]:
+        parts.append(f"{done['identities_without_images']:,} identities have no image and are no class")
+    return "; ".join(parts)
+
+
+def _parts(export: Export, what: str) -> Iterator[tuple[int, ShardImages]]:
+    """(shard, images) of every shard that has no mark; marks it when the caller asks for the next."""
+    shards = export.source.plan.num_shards
+    marked = export.destination.marked()
+    todo = [shard for shard in range(shards) if f"shard-{shard:06d}" not in marked]
+    progress = Progress(what, shards, export.say)
+    progress.passed(shards - len(todo))
+    for shard in todo:
+        images = export.source.read(shard)
+        yield shard, images
+        export.destination.mark(f"shard-{shard:06d}")
+        progress.add(len(images.keys))
+
+
+def _imagefolder(export: Export) -> None:
+    for _, images in _parts(export, "imagefolder"):
+        for name, data in imagefolder.files(images):
+            export.destination.put(name, data)
+
+
+def _huggingface(export: Export) -> None:
+    shards = export.source.plan.num_shards
+    for shard, images in _parts(export, "huggingface"):
+        labels = export.classes.labels(np.array(images.identities, np.int64)).tolist()
+        export.destination.put(huggingface.file_name(shard, shards), huggingface.to_bytes(images, labels))
+    config, classes = export.source.run.config, export.classes
+    counts = (classes.num_images, len(classes.identities_C), len(export.source.duplicates))
+    export.destination.put("README.md", huggingface.card(*counts, config.recognizer.kind, export.source.parts))
+
+
+def _lmdb(export: Export) -> None:
+    destination, source = export.destination, export.source
+    assert destination.folder is not None
+    making, made = destination.scratch / "lmdb", destination.folder / "data.mdb"
+    if not made.exists():  # it is moved when it is whole
+        stored = sum(source.size(shard) for shard in range(source.plan.num_shards))
+        making.mkdir(exist_ok=True)
+        with lmdb.opened(making, stored, export.classes.num_images) as environment:
+            for _, images in _parts(export, "lmdb"):
+                lmdb.write(environment, images)
+            if (there := lmdb.count(environment)) != export.classes.num_images:
+                advice = f"empty {destination.store} and export again"
+                raise RunError(f"{making}: must hold {export.classes.num_images} images; it holds {there}; {advice}")
+        (making / "data.mdb").replace(made)
+    with destination.writing("labels.csv") as path, path.open("w") as file:
+        file.write("key,label\n")
+        file.writelines(f"{key},{label}\n" for label, key in export.classes.rows())
+
+
+def _recordio(export: Export) -> None:
+    source, destination = export.source, export.destination
+    sizes = [source.size(shard) for shard in range(source.plan.num_shards)]
+    marked, spills = destination.marked(), []
+    progress = Progress("recordio: sorting", len(sizes), export.say)
+    for shards in grouping.batches(sizes, export.budget):
+        name = f"spill-{shards.start:06d}-{shards.stop:06d}"
+        spills.append(destination.scratch / name)
+        if name in marked:
+            progress.passed(len(shards))
+            continue
+        positions: list[int] = []
+        jpegs: list[bytes] = []
+        for shard in shards:
+            images = source.read(shard)
+            numbers = np.array(images.identities, np.int64), np.array(images.image_indices, np.int64)
+            positions += export.classes.positions(*numbers).tolist()
+            jpegs += images.jpegs
+            progress.add(len(images.keys))
+        with destination.writing(f"{STATE}/{name}") as path:
+            grouping.write_spill(path, positions, jpegs)
+        destination.mark(name)
+    export.say("recordio: writing train.rec")
+    _write_records(export, grouping.gather(spills, export.classes.num_images, export.budget))
+
+
+def _write_records(export: Export, jpegs: Iterator[tuple[int, bytes]]) -> None:
+    """Record 0, images, ranges of classes; the offset of each in the index; a line per image, which CVLface reads."""
+    classes, destination = export.classes, export.destination
+    count, num_classes = classes.num_images, len(classes.identities_C)
+    size: tuple[int, int] | None = None
+    with (
+        destination.writing("train.tsv") as tsv_path,
+        destination.writing("train.idx") as idx_path,
+        destination.writing("train.rec") as rec_path,
+        tsv_path.open("w") as tsv,
+        idx_path.open("w") as idx,
+        rec_path.open("wb") as rec,
+    ):
+
+        def write(number: int, record: bytes) -> None:
+            idx.write(f"{number}\t{rec.tell()}\n")
+            rec.write(record)
+
+        write(0, recordio.labelled(0, [count + 1, count + 1 + num_classes]))
+        for (position, jpeg), (label, key) in zip(jpegs, classes.rows(), strict=True):
+            size = _same_size(export, key, jpeg, size)
+            write(position + 1, recordio.image(position + 1, label, jpeg))
+            tsv.write(f"{position + 1}\t{label}/{key}.jpg\t{label}\n")
+        ends_C = np.append(classes.starts_C[1:], count)
+        for label, (begin, end) in enumerate(zip(classes.starts_C, ends_C, strict=True)):
+            write(count + 1 + label, recordio.labelled(count + 1 + label, [int(begin) + 1, int(end) + 1]))
+    assert size is not None
+    destination.put("property", recordio.property_file(num_classes, *size))
+
+
+def _same_size(export: Export, key: str, jpeg: bytes, expected: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of an image, read from its header; raises RunError when images differ."""
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+            size = image.height, image.width
+    except OSError as error:
+        raise RunError(f"{export.source.run}: image of {key} is not a JPEG ({error})") from error
+    if expected not in (None, size):
+        raise RunError(f"{export.source.run}: images must have one size; {key} has {size}, others have {expected}")
+    return size
+
+
+STEPS: dict[Kind, Callable[[Export], None]] = {
+    "imagefolder": _imagefolder,
+    "recordio": _recordio,
+    "lmdb": _lmdb,
+    "huggingface": _huggingface,
+}

@@ -1,0 +1,38 @@
+"""Export a finished run in a form that trainers read; the same command again goes on, or finds everything done.
+
+usage: python -m jobs.export RUN FORMAT DESTINATION [storage.key=value ...]
+
+RUN          the run.dir, or the CONFIG.yaml it came from; local or s3://
+FORMAT       imagefolder   0000012/0000012-0003.jpg, a folder per identity
+             recordio      train.rec, train.idx and property, as InsightFace and CVLface read them (local disk only)
+             lmdb          data.mdb: key -> JPEG, with labels.csv (local disk only)
+             huggingface   Parquet files and a card for datasets.load_dataset
+DESTINATION  a directory or s3:// prefix that is empty, does not exist, or holds this export unfinished
+
+Every format comes with classes.csv: class label (0 to classes - 1), identity in the run, images.
+"""
+
+import sys
+
+from hyperface.config import ConfigError
+from jobs.start import exit_code
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if len(arguments) < 3 or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        raise SystemExit(0 if {"-h", "--help"} & set(arguments) else 2)
+    from hyperface.dataset.export import FORMATS, export_run
+    from hyperface.storage import open_store
+    from jobs.existing import run_of, storage_of
+
+    source, kind, destination, *overrides = arguments
+    if kind not in FORMATS:
+        raise ConfigError(f"{kind}: is not a format; use one of {', '.join(FORMATS)}")
+    store = open_store(destination, storage_of(source, overrides))
+    export_run(run_of(source, overrides), kind, store)
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code(main))
