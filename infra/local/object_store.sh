@@ -12,7 +12,7 @@ set -euo pipefail
 
 cache=${HYPERFACE_OBJECT_STORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hyperface/object-store}
 root=$cache/root
-! command -v ceph-mon ceph-osd radosgw >/dev/null || root= # installed system-wide
+[[ ! -x /usr/bin/radosgw || ! -x /usr/bin/ceph-mon || ! -x /usr/bin/ceph-osd ]] || root= # installed already
 
 fetch() {
   [[ -z $root || -e $cache/complete ]] && return
