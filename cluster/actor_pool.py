@@ -21,6 +21,7 @@ def fan_out(
     actors: int,
     gpus: float,
     failures: int,
+    calls: int = 1,
 ) -> ray.data.Dataset:
     """A dataset of what `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
 
@@ -28,13 +29,19 @@ def fan_out(
         actors: size of the pool; 0: as many as the cluster's CPUs (or GPUs, where each reserves some) hold. Never more
             than there are pieces.
         gpus: reserved by each actor; above 0 it reserves no CPU.
-        failures: times that an actor is restarted, and a piece tried again, before the job fails. Ray's default is
-            endless: a piece that kills its actor would do so for ever.
+        failures: times that an actor is restarted, and a piece tried again, before the job fails; -1: without end, for
+            actors that find out themselves which piece kills them.
+        calls: pieces in an actor at a time, each in a thread of its own.
     """
     connect(cluster)
     there = ray.cluster_resources()
     room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)
-    size = min(actors or max(1, int(room)), len(pieces))
+    pool = ray.data.ActorPoolStrategy(
+        size=min(actors or max(1, int(room)), len(pieces)),
+        max_tasks_in_flight_per_actor=2,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=calls > 1,
+    )
     rows = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=len(pieces))
     with warnings.catch_warnings():
         # Ray Data 2.60 bounds restarts through deprecated arguments only.
@@ -43,7 +50,7 @@ def fan_out(
             actor,
             fn_constructor_args=arguments,
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+            compute=pool,
             num_cpus=0 if gpus else 1,
             num_gpus=gpus,
             max_restarts=failures,

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -34,11 +35,21 @@ def connect(config: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, logging_level=logging.ERROR)
-    else:
-        _start_local(config.num_cpus)
+    with _sigterm_kept():
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR)
+        else:
+            _start_local(config.num_cpus)
     _quieten()
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Undo what `ray.init` does to SIGTERM: with a Ray of its own the process would wait for that to drain first."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start_local(num_cpus: int) -> None:

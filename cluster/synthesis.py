@@ -3,85 +3,45 @@
 Only statistics come back to the driver, so nothing is lost with it: what is done is what has a marker on storage.
 """
 
+import contextlib
 import json
 import time
-import traceback
-from collections.abc import Callable
 from collections.abc import Generator as Results
 from contextlib import closing
 from typing import Any
 
-from numpy.typing import NDArray
+import ray
 from ray.exceptions import RayError
 
 from cluster.actor_pool import fan_out
-from hyperface.config import Config, ConfigError
+from cluster.anchors import draw_anchors
+from cluster.ledger import open_ledger
+from cluster.progress import Metrics, Numbers, Tally, reported
+from cluster.renderer import CALLS, MakeModels, Renderer
+from cluster.session import connect
+from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint, index
-from hyperface.dataset.commit import ShardError
-from hyperface.dataset.layout import marker_file
+from hyperface.dataset.layout import marker_file, quarantine_file
 from hyperface.dataset.plan import Plan
+from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
-from hyperface.embeddings import EmbeddingError
 from hyperface.models.loading import load_models
-from hyperface.models.protocols import ModelError, Models
 from hyperface.run import DATASET, INDEX, Run, RunError
-from hyperface.storage import StorageError
-from hyperface.synthesis.render import RenderError
-from hyperface.synthesis.shards import References, ShardMaker, read_references, shard_maker
+from hyperface.synthesis.shards import References, read_references
 
-PROGRESS_SECONDS = 2.0
+GRACE_SECONDS = 1.0
+"""For so long a job that is told to end waits for the uploads in flight: `ray job stop` kills after 3 s."""
 SHOWN = 20
 """Failed or damaged shards that a message names."""
-
-OWN_ERRORS = (ConfigError, EmbeddingError, ModelError, RenderError, RunError, ShardError, StorageError)
-
-MakeModels = Callable[[Config], Models]
-
-
-class _Renderer:
-    """An actor: one generator and one recogniser, one shard at a time."""
-
-    def __init__(self, run: Run, make_models: MakeModels) -> None:
-        import torch
-
-        torch.set_num_threads(1)
-        self.run, self.make_models = run, make_models
-        self.maker: ShardMaker | None = None
-
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        (shard,) = batch["piece"]
-        return {"result": [json.dumps(self._result(int(shard)))]}
-
-    def _result(self, shard: int) -> dict[str, Any]:
-        """The shard's statistics; or `failed`, and the other shards go on; or `stop`, when all would fail alike."""
-        try:
-            self.maker = self.maker or self._start()
-        except Exception as error:  # whatever keeps a model from loading keeps it from loading for every shard
-            return {"stop": _one_line(error), "refused": isinstance(error, ConfigError)}
-        try:
-            return self.maker.make(shard)
-        except StorageError as error:
-            return {"stop": str(error), "refused": False}
-        except Exception as error:  # one shard's failure is the job's at its end, not the other shards'
-            if not isinstance(error, OWN_ERRORS):
-                traceback.print_exc()
-            return {"shard": shard, "failed": _one_line(error)}
-
-    def _start(self) -> ShardMaker:
-        return shard_maker(self.run, read_references(self.run), self.make_models(self.run.config))
-
-
-def _one_line(error: Exception) -> str:
-    """The product's own errors speak for themselves; others with their type."""
-    return str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
 
 
 def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     """Make the shards that have no marker, then the index and the data card; nothing to do when all is there.
 
     Raises:
-        RunError: no references yet; damaged shards without synthesis.repair; shards that failed for good, listed.
+        RunError: no references yet; damaged shards without synthesis.repair; shards that failed for good or are
+            quarantined, listed.
         ConfigError: the dataset was begun with another configuration, other references or models; names them.
         EmbeddingError: the references cannot be used.
         StorageError: the storage cannot be read or written.
@@ -89,18 +49,24 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
     references = read_references(run)
     found = survey(run.store, plan, kinds, _agreed(run, references))
-    todo = _todo(run, found)
+    left = {} if run.config.synthesis.retry_quarantined else found.quarantined
+    todo = [shard for shard in _missing_or_damaged(run, found) if shard not in left]
     drawn = 0
     if todo:
         run.store.delete(INDEX)
-        drawn = _render(run, plan, todo, make_models)
+        draw_anchors(run, make_models)
+        drawn = _render(run, plan, todo, left, make_models)
         found = survey(run.store, plan, kinds, _agreed(run, references))
         _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
+    elif left:
+        raise RunError(_unfinished(run, {}, left))
+    for shard in found.settled:
+        run.store.delete(quarantine_file(shard))
     made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
         return
-    totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "errors", "mean_cosine")}
+    totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine")}
     rejects = len(made["rejects"])
     finished = {"event": "finished", **totals, "rejects": rejects, "drawn_now": drawn, "seconds": round(seconds, 2)}
     run.record("synthesis", [finished])
@@ -116,7 +82,7 @@ def _agreed(run: Run, references: References) -> str | None:
     return fingerprint.digest(before)
 
 
-def _todo(run: Run, found: Survey) -> list[int]:
+def _missing_or_damaged(run: Run, found: Survey) -> list[int]:
     """The shards to make: those without a marker and, with synthesis.repair, the damaged ones.
 
     Damage that a listing shows is always found; synthesis.repair also reads every file and compares its hash.
@@ -140,70 +106,95 @@ def _refuse(run: Run, problems: list[str]) -> None:
         raise RunError(_listed(f"{run}: the dataset is damaged ({advice}):", problems))
 
 
-def _render(run: Run, plan: Plan, todo: list[int], make_models: MakeModels) -> int:
+def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_models: MakeModels) -> int:
     """Make the shards on the cluster; the number of images in them.
 
+    Args:
+        left: {shard: why} of the quarantined shards, which are left alone.
+
     Raises:
-        RunError: some failed, named here after the others are done; or nothing can go on, with the reason.
+        RunError: some failed or are quarantined, named here after the others are done; or nothing can go on.
         ConfigError: the dataset was begun with other models.
     """
-    began, said, images, rejects = time.monotonic(), time.monotonic(), 0, 0
-    rows: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    before = plan.num_shards - len(todo)
-    print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done", flush=True)
+    before, results = plan.num_shards - len(todo) - len(left), list[dict[str, Any]]()
+    tally = Tally(plan.num_shards, before, sum(plan.rows(shard) for shard in todo))
+    alone = f", {len(left)} quarantined and left alone" if left else ""
+    print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done{alone}", flush=True)
+    connect(run.config.cluster)
+    ledger = open_ledger(run.config.synthesis.max_shard_attempts, run.config.synthesis.max_failures)
+    began = time.monotonic()
+
+    def numbers() -> Numbers:
+        with contextlib.suppress(RayError):
+            tally.deaths = ray.get(ledger.counts.remote())["deaths"]
+        return tally.numbers(time.monotonic() - began)
+
     try:
         # Closed also when it is left early: the workers stop before Ray does.
-        with closing(_results(run, todo, make_models)) as results:
-            for result in results:
-                if "stop" in result:
-                    raise (ConfigError if result["refused"] else RunError)(result["stop"])
-                (failed if "failed" in result else rows).append(result)
-                images, rejects = images + result.get("rows", 0), rejects + result.get("rejects", 0)
-                if time.monotonic() - said > PROGRESS_SECONDS:
-                    said = time.monotonic()
-                    print(_progress(before, plan, len(rows), len(failed), images, rejects, said - began), flush=True)
+        with reported(numbers, Metrics(run.store.url)), closing(_results(run, todo, make_models, ledger)) as said:
+            try:
+                for result in said:
+                    if "stop" in result:
+                        raise (ConfigError if result["refused"] else RunError)(result["stop"])
+                    results.append(result)
+                    tally.add(result, plan.rows(result["shard"]), time.monotonic() - began)
+            except (KeyboardInterrupt, SystemExit):
+                _let_uploads_end(ledger)
+                raise
     except RayError as error:
         what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        raise RunError(
-            f"{run}: a worker was lost more than synthesis.max_failures={run.config.synthesis.max_failures} times "
-            f"({what}); {before + len(rows)} of {plan.num_shards} shards are done, the same command goes on from there"
-        ) from error
+        done = f"{before + tally.done} of {plan.num_shards} shards are done"
+        raise RunError(f"{run}: Ray gave up ({what}); {done}, the same command goes on from there") from error
     finally:
-        events = [{"event": "shard", **row} for row in rows] + [{"event": "failed", **row} for row in failed]
-        run.record("synthesis", events)
-    if failed:
-        lines = [f"shard {row['shard']}: {row['failed']}" for row in failed]
-        advice = "the others are done; the same command goes on"
-        raise RunError(_listed(f"{run}: {len(failed)} of {len(todo)} shards failed, {advice}", lines))
-    return images
+        run.record("synthesis", [{"event": _event(result), **result} for result in results])
+    failed = {result["shard"]: result["failed"] for result in results if "failed" in result}
+    left = left | {result["shard"]: result["quarantined"] for result in results if "quarantined" in result}
+    if failed or left:
+        raise RunError(_unfinished(run, failed, left))
+    return tally.images
 
 
-def _results(run: Run, todo: list[int], make_models: MakeModels) -> Results[dict[str, Any], None, None]:
-    """What the workers say of each shard, in the order in which they finish."""
+def _results(run: Run, todo: list[int], make_models: MakeModels, ledger: Any) -> Results[dict[str, Any], None, None]:
+    """What the workers say of each shard, in the order in which they finish.
+
+    Restarts have no bound of their own: the ledger ends shards that kill their actors, and the job when all die.
+    """
     synthesis = run.config.synthesis
     rows = fan_out(
         todo,
-        _Renderer,
-        (run, make_models),
+        Renderer,
+        (run, make_models, ledger),
         cluster=run.config.cluster,
         actors=synthesis.num_actors,
         gpus=synthesis.gpus_per_actor,
-        failures=synthesis.max_failures,
+        failures=-1,
+        calls=CALLS,
     )
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         yield from map(json.loads, batch["result"])
 
 
-def _progress(before: int, plan: Plan, made: int, failed: int, images: int, rejects: int, seconds: float) -> str:
-    left = plan.num_shards - before - made - failed
-    eta = seconds / max(1, made + failed) * left
-    trouble = f", {failed} failed" if failed else ""
-    return (
-        f"synthesize: {before + made}/{plan.num_shards} shards, {images / seconds:.0f} images/s, "
-        f"{rejects} rejects{trouble}, {eta:.0f} s left"
-    )
+def _let_uploads_end(ledger: Any) -> None:
+    """Begin no further shard, and give those in upload a moment; what is being generated is abandoned."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    with contextlib.suppress(RayError):
+        ray.get(ledger.stop.remote("the job was told to end"), timeout=GRACE_SECONDS)
+        while time.monotonic() < deadline and ray.get(ledger.counts.remote(), timeout=GRACE_SECONDS)["uploading"]:
+            time.sleep(0.05)
+
+
+def _event(result: dict[str, Any]) -> str:
+    return next((event for event in ("failed", "quarantined") if event in result), "shard")
+
+
+def _unfinished(run: Run, failed: dict[int, str], quarantined: dict[int, str]) -> str:
+    """The message of a job that ends without its dataset."""
+    lines = [f"shard {shard}: {error}" for shard, error in sorted(failed.items())]
+    lines += [quarantined[shard] for shard in sorted(quarantined)]
+    what = [f"{len(failed)} shards failed; the same command tries them again"] * bool(failed)
+    what += [f"{len(quarantined)} are quarantined; take them up again with {RETRY}"] * bool(quarantined)
+    return _listed(f"{run}: all other shards are done, {' and '.join(what)}", lines)
 
 
 def _listed(headline: str, lines: list[str]) -> str:

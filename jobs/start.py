@@ -1,5 +1,6 @@
 """How every job begins and ends: configuration first, heavy imports later, an exit code and one clear line."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,22 +13,34 @@ from hyperface.models.protocols import ModelError
 from hyperface.run import RunError
 from hyperface.storage import StorageError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+GOES_ON = "the same command goes on where this one stopped"
+
+
+class Terminated(SystemExit):
+    """SIGTERM: what `ray job stop`, Slurm and Kubernetes send. It leaves the stages like an interrupt does."""
 
 
 def start(job: Callable[[Config], None], module: str) -> NoReturn:
-    """Run a job on the configuration of the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run a job on the configuration of the command line and exit.
+
+    0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
+    """
     purpose = (sys.modules["__main__"].__doc__ or "").strip()
     raise SystemExit(exit_code(lambda: job(command_line.from_command_line(purpose, module))))
 
 
 def exit_code(call: Callable[[], None]) -> int:
     """Call, and turn what a user can mend into one message on standard error; anything else keeps its traceback."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         call()
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print(f"interrupted: {GOES_ON}", file=sys.stderr)
         return INTERRUPTED
+    except Terminated:
+        print(f"terminated: {GOES_ON}", file=sys.stderr)
+        return TERMINATED
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, ConfigError):
@@ -38,7 +51,14 @@ def exit_code(call: Callable[[], None]) -> int:
                 return 1
         traceback.print_exc()
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
+    raise Terminated(TERMINATED)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

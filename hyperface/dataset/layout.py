@@ -6,6 +6,7 @@ from hyperface.run import DATASET, DONE
 
 Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}
+QUARANTINE = f"{DATASET}/_quarantine"
 
 
 def formats(choice: Literal["webdataset", "parquet", "both"]) -> tuple[Format, ...]:
@@ -19,3 +20,7 @@ def shard_file(kind: Format, shard: int) -> str:
 
 def marker_file(shard: int) -> str:
     return f"{DONE}/shard-{shard:06d}.json"
+
+
+def quarantine_file(shard: int) -> str:
+    return f"{QUARANTINE}/shard-{shard:06d}.json"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from hyperface.config import Config
 from hyperface.dataset import marker as markers
+from hyperface.dataset import quarantine
 from hyperface.dataset.fingerprint import FINGERPRINT
-from hyperface.dataset.layout import Format, formats, marker_file, shard_file
+from hyperface.dataset.layout import Format, formats, marker_file, quarantine_file, shard_file
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
+from hyperface.dataset.wids import WIDS
 from hyperface.run import DATA_CARD, DATASET, INDEX
 from hyperface.storage import Store
 
@@ -27,12 +29,16 @@ class Survey:
     """What is wrong with the other markers or their files, by shard: one line that names the file."""
     missing: list[int]
     """Shards without a marker."""
+    quarantined: dict[int, str]
+    """Why some of the missing shards are left alone, by shard: one line."""
+    settled: list[int]
+    """Shards that have a marker, and a note about a quarantine from before."""
 
     def unexpected(self, plan: Plan, kinds: Sequence[Format]) -> list[str]:
         """Names under `dataset/` that no shard of the plan has."""
-        known = {FINGERPRINT, INDEX, DATA_CARD}
+        known = {FINGERPRINT, INDEX, DATA_CARD, WIDS}
         for shard in range(plan.num_shards):
-            known |= {marker_file(shard), *(shard_file(kind, shard) for kind in kinds)}
+            known |= {marker_file(shard), quarantine_file(shard), *(shard_file(kind, shard) for kind in kinds)}
         return [name for name in self.listing if name not in known]
 
 
@@ -75,7 +81,17 @@ def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str |
             else:
                 found[shard] = result
     missing = [shard for shard in range(plan.num_shards) if shard not in found and shard not in damaged]
-    return Survey(listing, found, damaged, missing)
+    noted = [shard for shard in range(plan.num_shards) if quarantine_file(shard) in listing]
+    quarantined = {shard: _quarantine(store, shard) for shard in noted if shard in missing}
+    return Survey(listing, found, damaged, missing, quarantined, [shard for shard in noted if shard in found])
+
+
+def _quarantine(store: Store, shard: int) -> str:
+    name = quarantine_file(shard)
+    try:
+        return str(quarantine.from_bytes(store.read(name), store.uri(name)))
+    except ValueError as error:
+        return str(error)
 
 
 def _problems(

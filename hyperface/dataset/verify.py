@@ -6,9 +6,10 @@ from typing import Any
 
 from hyperface.config import Config
 from hyperface.dataset import fingerprint, index, jpeg, reading
-from hyperface.dataset.layout import marker_file
+from hyperface.dataset.layout import marker_file, quarantine_file
 from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan, image_seed
+from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.run import DATA_CARD, INDEX, REFERENCES, Run, RunError, to_json
@@ -30,7 +31,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         return [f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing: no shard has been begun, or it was lost"]
     expected = fingerprint.digest(parts)
     found = survey(run.store, plan, kinds, expected)
-    problems = [f"{run.store.uri(marker_file(shard))}: is missing: the shard is not done" for shard in found.missing]
+    problems = list(_missing_problems(run.store, found))
     problems += [found.damaged[shard] for shard in sorted(found.damaged)]
     problems += [f"{run.store.uri(name)}: is no file of this dataset" for name in found.unexpected(plan, kinds)]
     if deep:
@@ -41,6 +42,16 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         problems += _index_problems(run.store, found, built)
     problems += _references_problems(run.store, parts)
     return problems
+
+
+def _missing_problems(store: Store, found: Survey) -> Iterator[str]:
+    for shard in found.missing:
+        if shard in found.quarantined:
+            yield f"{store.uri(quarantine_file(shard))}: {found.quarantined[shard]}; take it up again with {RETRY}"
+        else:
+            yield f"{store.uri(marker_file(shard))}: is missing: the shard is not done"
+    for shard in found.settled:
+        yield f"{store.uri(quarantine_file(shard))}: is out of date, the shard is done; run the synthesize job again"
 
 
 def _index_problems(store: Store, found: Survey, built: bytes) -> Iterator[str]:

@@ -22,3 +22,14 @@ def ray_cluster(s3_endpoint: str) -> Iterator[str]:
     connect(ClusterConfig(num_cpus=4))
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hashes of the small dataset that one process makes without Ray."""
+    from color_world import hashes, make_dataset
+    from small_stage import start
+
+    run = start(tmp_path_factory.mktemp("undisturbed") / "run")
+    make_dataset(run)
+    return hashes(run)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,16 @@ class FullStore(LocalStore):
 
 @dataclass(frozen=True)
 class KillingGenerator(ColorGenerator):
-    """Kills a process once, when it is asked for a given seed."""
+    """Kills a process when it is asked for a given seed, or for any."""
 
-    seed: int = 0
+    seed: int | None = None
     flag: str = ""
     """Made by the kill that was the last; empty: every request for the seed kills."""
     victim: str = ""
     """File with the number of the process; empty: its own."""
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
-        if self.seed in seeds_B and (not self.flag or first(self.flag)):
+        if (self.seed is None or self.seed in seeds_B) and (not self.flag or first(self.flag)):
             die(int(Path(self.victim).read_text()) if self.victim else os.getpid())
         return super().generate(embeddings_BD, seeds_B)
 
@@ -86,8 +87,30 @@ class BrokenGenerator(ColorGenerator):
     """Fails for every batch with a given seed, and not as an image may fail."""
 
     seed: int = 0
+    noted: str = ""
+    """File in which each process that fails writes its number."""
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
         if self.seed in seeds_B:
+            with Path(self.noted).open("a") as file:
+                file.write(f"{os.getpid()}\n")
             raise RuntimeError("the device is lost")
+        return super().generate(embeddings_BD, seeds_B)
+
+
+@dataclass(frozen=True)
+class WaitingGenerator(ColorGenerator):
+    """Says that it was asked for a given seed, and does not go on before it may."""
+
+    seed: int = 0
+    asked: str = ""
+    """File made when it is asked."""
+    may_go_on: str = ""
+    """File whose presence lets it go on."""
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        if self.seed in seeds_B:
+            Path(self.asked).touch()
+            while not os.path.exists(self.may_go_on):
+                time.sleep(0.02)
         return super().generate(embeddings_BD, seeds_B)

@@ -1,0 +1,190 @@
+"""How far a synthesis is: counts, a line a person can read, and the same numbers as Ray metrics."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TERMINAL_SECONDS = 3.0
+"""Between lines on a terminal."""
+LOG_SECONDS = 30.0
+"""Between lines in a log."""
+METRIC_SECONDS = 2.0
+"""Between updates of the metrics."""
+RECENT = 20
+"""Shards over which the recent rate is taken."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What there is to say at one moment. Counts of shards are of the whole run, the others of this job."""
+
+    shards: int
+    shards_done: int
+    images: int
+    images_left: int
+    """Planned images of the shards that are neither done nor given up."""
+    rejects: int
+    refused: Mapping[str, int]
+    """Draws that were refused, by reason."""
+    failed: int
+    quarantined: int
+    deaths: int
+    images_per_second: float
+    recent_images_per_second: float
+    """Over the last shards; 0 before the first is finished."""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """None as long as there is no rate to tell from."""
+        rate = self.recent_images_per_second
+        return self.images_left / rate if rate else None if self.images_left else 0.0
+
+
+@dataclass
+class Tally:
+    """The results of a job so far. Seconds are of any clock, from the start of the job."""
+
+    shards: int
+    shards_before: int
+    images_todo: int
+    images: int = 0
+    accounted: int = 0
+    """Planned images of the shards that are finished or given up."""
+    rejects: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    done: int = 0
+    failed: int = 0
+    quarantined: int = 0
+    deaths: int = 0
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
+    """(seconds, images so far) at the start and after each of the last shards."""
+
+    def add(self, result: Mapping[str, Any], planned: int, seconds: float) -> None:
+        """A worker's word on a shard of so many planned images."""
+        self.accounted += planned
+        self.failed += "failed" in result
+        self.quarantined += "quarantined" in result
+        if "rows" in result:
+            self.recent = self.recent or deque([(0.0, 0)], RECENT + 1)
+            self.done, self.images = self.done + 1, self.images + result["rows"]
+            self.rejects += result["rejects"]
+            self.refused.update(result.get("refused", {}))
+            self.recent.append((seconds, self.images))
+
+    def numbers(self, seconds: float) -> Numbers:
+        began, before = self.recent[0] if self.recent else (0.0, 0)
+        return Numbers(
+            shards=self.shards,
+            shards_done=self.shards_before + self.done,
+            images=self.images,
+            images_left=self.images_todo - self.accounted,
+            rejects=self.rejects,
+            refused=dict(self.refused),
+            failed=self.failed,
+            quarantined=self.quarantined,
+            deaths=self.deaths,
+            images_per_second=self.images / max(seconds, 1e-3),
+            recent_images_per_second=(self.images - before) / max(seconds - began, 1e-3),
+        )
+
+
+def line(n: Numbers) -> str:
+    """`synthesize: 120/400 shards, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects, refused: 40 cosine`"""
+    eta = n.eta_seconds
+    parts = [
+        f"{n.shards_done}/{n.shards} shards",
+        f"{_rate(n.recent_images_per_second)} images/s ({_rate(n.images_per_second)} overall)",
+        "ETA unknown" if eta is None else f"ETA {clock(eta)}",
+        f"{n.rejects} rejects",
+    ]
+    if n.refused:
+        parts.append("refused: " + " ".join(f"{count} {reason}" for reason, count in sorted(n.refused.items())))
+    troubles = ((n.failed, "failed"), (n.quarantined, "quarantined"), (n.deaths, "actor deaths"))
+    parts += [f"{count} {what}" for count, what in troubles if count]
+    return "synthesize: " + ", ".join(parts)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 4 days 1:02:03"""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} days " if days else "") + f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+class Metrics:
+    """The numbers in Prometheus' form, on the metrics port of the driver's node; `cluster/README.md` lists them."""
+
+    def __init__(self, run: str) -> None:
+        from ray.util.metrics import Counter as RayCounter
+        from ray.util.metrics import Gauge
+
+        def gauge(name: str, text: str) -> Any:
+            return Gauge(f"hyperface_synthesis_{name}", text, ("run",)).set_default_tags({"run": run})
+
+        self._gauges = {
+            "shards": gauge("shards", "Shards of the plan"),
+            "shards_done": gauge("shards_done", "Shards that have their marker"),
+            "failed": gauge("shards_failed", "Shards that failed in this job"),
+            "quarantined": gauge("shards_quarantined", "Shards that this job gave up"),
+            "images_left": gauge("images_left", "Planned images of the shards that are still to be made"),
+            "rejects": gauge("images_rejected", "Images that no attempt brought through the gate, in this job"),
+            "deaths": gauge("actor_deaths", "Deaths of generator actors in this job"),
+            "recent_images_per_second": gauge("images_per_second", "Images per second over the last shards"),
+            "eta_seconds": gauge("eta_seconds", "Seconds until the last shard at the recent rate"),
+        }
+        tags = {"run": run}
+        self._images = RayCounter("hyperface_synthesis_images", "Images made by this job", ("run",))
+        self._images.set_default_tags(tags)
+        self._refused = RayCounter("hyperface_synthesis_refused", "Draws refused by the gate", ("run", "reason"))
+        self._refused.set_default_tags(tags)
+        self._counted: Counter[str] = Counter()
+
+    def set(self, n: Numbers) -> None:
+        for name, gauge in self._gauges.items():
+            if (value := getattr(n, name)) is not None:
+                gauge.set(value)
+        if more := self._more("", n.images):
+            self._images.inc(more)
+        for reason, count in n.refused.items():
+            if more := self._more(reason, count):
+                self._refused.inc(more, {"reason": reason})
+
+    def _more(self, name: str, count: int) -> int:
+        """Ray's counters take increments, and no zero."""
+        more, self._counted[name] = count - self._counted[name], count
+        return more
+
+
+@contextlib.contextmanager
+def reported(numbers: Callable[[], Numbers], metrics: Metrics) -> Iterator[None]:
+    """While the block runs: the metrics every few seconds, and a line to standard output; both once more at its end."""
+    done, every = threading.Event(), TERMINAL_SECONDS if sys.stdout.isatty() else LOG_SECONDS
+
+    def report() -> None:
+        said = time.monotonic()
+        while not done.wait(METRIC_SECONDS):
+            now = numbers()
+            metrics.set(now)
+            if time.monotonic() - said >= every:
+                said = time.monotonic()
+                print(line(now), flush=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        metrics.set(now := numbers())
+        print(line(now), flush=True)

@@ -1,0 +1,121 @@
+"""The actor of stage synthesize: its models, and one shard in the generator while another is uploaded.
+
+Every step is told to the ledger (`ledger.py`), so that a shard that kills its actor is found.
+"""
+
+import json
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError
+
+from cluster.ledger import Standing
+from cluster.turn import Lane, Stopped, Turn
+from hyperface.config import Config, ConfigError
+from hyperface.dataset import quarantine
+from hyperface.dataset.commit import ShardError
+from hyperface.dataset.layout import quarantine_file
+from hyperface.dataset.quarantine import Quarantine
+from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import ModelError, Models
+from hyperface.run import Run, RunError
+from hyperface.storage import StorageError
+from hyperface.synthesis.render import RenderError
+from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
+
+CALLS = 2
+"""Shards in an actor at a time: one in the generator, one in upload."""
+UPLOAD_SECONDS = 300.0
+"""For so long an actor that is about to end itself waits for the upload of the shard before."""
+
+OWN_ERRORS = (ConfigError, EmbeddingError, ModelError, RenderError, RunError, ShardError, StorageError)
+"""They say what is wrong, and would say so again: not worth another attempt."""
+
+MakeModels = Callable[[Config], Models]
+
+
+class Renderer:
+    """Called by two threads."""
+
+    def __init__(self, run: Run, make_models: MakeModels, ledger: Any) -> None:
+        self.run, self.make_models, self.ledger = run, make_models, ledger
+        self.name = str(ray.get_runtime_context().get_actor_id())
+        self.stop = self._tell("started")  # before anything that may end the process: its deaths are counted
+        self.lane, self.loading = Lane(self._tell), threading.Lock()
+        self.maker: ShardMaker | None = None
+        import torch
+
+        torch.set_num_threads(1)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        (shard,) = batch["piece"]
+        try:
+            result = self._result(int(shard))
+        except RayError as error:
+            result = _stop(RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on"))
+        return {"result": [result if isinstance(result, str) else json.dumps(result)]}
+
+    def _result(self, shard: int) -> dict[str, Any] | str:
+        """The shard's statistics; `failed` or `quarantined`, and the others go on; or `stop`, when none can."""
+        if self.stop:
+            return _stop(RunError(self.stop))
+        admission = self._tell("admit", shard)
+        if admission.row:
+            return str(admission.row)
+        if admission.given_up:
+            return self._quarantined(shard, admission.standing)
+        try:
+            with self.loading:
+                self.maker = self.maker or self._start()
+        except Exception as error:  # whatever keeps a model from loading keeps it from loading for every shard ...
+            if not isinstance(error, OWN_ERRORS) and self._tell("ends", _one_line(error)):
+                os._exit(1)  # ... unless it has loaded before: the device is lost, or held by the process before
+            return _stop(error)
+        return self._made(self.maker, shard, Turn(self.lane, shard, alone=admission.standing.alone))
+
+    def _made(self, maker: ShardMaker, shard: int, turn: Turn) -> dict[str, Any] | str:
+        row = ""
+        try:
+            row = json.dumps(maker.make(shard, turn))
+            return row
+        except (StorageError, Stopped) as error:
+            return _stop(error)
+        except OWN_ERRORS as error:  # one shard's failure is the job's at its end, not the other shards'
+            return {"shard": shard, "failed": _one_line(error)}
+        except Exception as error:  # a fresh process may do better
+            traceback.print_exc()
+            self._tell("failed", shard, _one_line(error))
+            turn.close(UPLOAD_SECONDS)
+            os._exit(1)
+        finally:
+            turn.leave(row)
+
+    def _quarantined(self, shard: int, standing: Standing) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        note = Quarantine(shard, standing.attempts, standing.error, now)
+        try:
+            self.run.store.put(quarantine_file(shard), quarantine.to_bytes(note))
+        except StorageError as error:
+            return _stop(error)
+        return {"shard": shard, "quarantined": str(note)}
+
+    def _start(self) -> ShardMaker:
+        return shard_maker(self.run, read_references(self.run), self.make_models(self.run.config))
+
+    def _tell(self, what: str, *arguments: Any) -> Any:
+        return ray.get(getattr(self.ledger, what).remote(self.name, *arguments))
+
+
+def _stop(error: Exception) -> dict[str, Any]:
+    return {"stop": _one_line(error), "refused": isinstance(error, ConfigError)}
+
+
+def _one_line(error: Exception) -> str:
+    """The product's own errors speak for themselves; others with their type."""
+    return str(error) if isinstance(error, (*OWN_ERRORS, Stopped)) else f"{type(error).__name__}: {error}"
