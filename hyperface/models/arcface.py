@@ -1,4 +1,4 @@
-"""Any ArcFace-style recogniser as an ONNX file, named by path and SHA-256. Only home of onnxruntime.
+"""Any ArcFace-style recogniser as an ONNX file, named by path and SHA-256.
 
 Images arrive aligned: the usual crop puts eyes, nose and mouth corners at fixed places of a 112 x 112 image. The input
 is RGB, (x - 127.5) / 127.5, NCHW, as in InsightFace's PyTorch recognition code. Exports that subtract and scale inside
@@ -7,14 +7,13 @@ the graph (old MXNet models) would be normalised twice and are not supported.
 Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedding dimension (the model's).
 """
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.models.onnx_file import open_session
 from hyperface.models.protocols import ModelError
 
 # Images per forward pass of a model that takes any number.
@@ -24,7 +23,9 @@ _BATCH = 64
 class ArcFaceRecognizer:
     """Aligned faces to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols)."""
 
-    def __init__(self, path: str, sha256: str, providers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, path: str, sha256: str, providers: Sequence[str] | None = None, section: str = "recognizer"
+    ) -> None:
         """Load and try the model.
 
         Args:
@@ -32,13 +33,13 @@ class ArcFaceRecognizer:
             sha256: expected SHA-256 of the file, 64 hex digits.
             providers: execution providers of onnxruntime, preferred first; None: CUDA where onnxruntime has it, then
                 CPU. On the CPU one thread is used: workers scale by processes.
+            section: of the configuration, for messages.
 
         Raises:
             ModelError: the file cannot be read, has another SHA-256, or is no ONNX model of faces to embeddings.
         """
-        data = _checked(path, sha256)
         self.fingerprint = sha256.lower()
-        self._session = _session(path, data, providers)
+        self._session = open_session(path, sha256, (f"{section}.path", f"{section}.sha256"), providers)
         self._input = self._session.get_inputs()[0].name
         self._fixed, self.image_size = _input_shape(path, self._session)
         blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
@@ -85,37 +86,6 @@ def to_signal(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], (x - 127.5) / 127.5, contiguous."""
     signal_BHWC = (images_BHWC.astype(np.float32) - 127.5) / 127.5
     return np.ascontiguousarray(signal_BHWC.transpose(0, 3, 1, 2))
-
-
-def _checked(path: str, sha256: str) -> bytes:
-    """All bytes of the file, which are the bytes that were hashed."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}; give a local file as recognizer.path") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256.lower():
-        raise ModelError(
-            f"{path}: expected SHA-256 {sha256.lower()}, found {found}; fetch the file again, or set recognizer.sha256 "
-            f"if this is the model you mean"
-        )
-    return data
-
-
-def _session(path: str, data: bytes, providers: Sequence[str] | None) -> Any:
-    import onnxruntime  # only a run with a real recogniser needs it
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    if providers is None:
-        offered = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors share no public base class
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
 
 
 def _input_shape(path: str, session: Any) -> tuple[int, int]:

@@ -7,7 +7,8 @@ from hyperface.models.protocols import Aligner, Generator, Models, Recognizer
 def load_models(config: Config) -> Models:
     """What the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
     judge = load_judge(config) if config.synthesis.min_judge_cosine > -1 else None
-    return Models(load_generator(config), load_recognizer(config.recognizer), load_aligner(config), judge)
+    recognizer = load_recognizer(config.recognizer)
+    return Models(load_generator(config), recognizer, load_aligner(config, recognizer.image_size), judge)
 
 
 def load_recognizer(config: RecognizerConfig) -> Recognizer:
@@ -28,7 +29,7 @@ def load_judge(config: Config) -> Recognizer | None:
     if config.judge.kind == "onnx":
         from hyperface.models.arcface import ArcFaceRecognizer
 
-        return ArcFaceRecognizer(local_path(config.judge.path), config.judge.sha256)
+        return ArcFaceRecognizer(local_path(config.judge.path), config.judge.sha256, section="judge")
     if config.judge.kind == "none" or config.recognizer.kind != "toy":
         return None
     from hyperface.models.toy import recognizer as toy
@@ -54,10 +55,20 @@ def load_generator(config: Config) -> Generator:
             return Arc2FaceGenerator(config.arc2face, steps, guidance)
 
 
-def load_aligner(config: Config) -> Aligner | None:
-    """What crops the generator's pictures; None where it draws what the recogniser takes. Raises ModelError."""
-    match config.synthesis.alignment:
+def load_aligner(config: Config, image_size: int) -> Aligner | None:
+    """What crops the generator's pictures to `image_size` pixels, those of the recogniser; None where it draws what the
+    recogniser takes. Raises ModelError."""
+    synthesis = config.synthesis
+    match synthesis.alignment:
         case "none":
             return None
-        case "landmarks" | "template":
-            raise NotImplementedError(config.synthesis.alignment)
+        case "template":
+            from hyperface.models.alignment import TemplateAligner
+
+            return TemplateAligner(image_size)
+        case "landmarks":
+            from hyperface.models.alignment import LandmarkAligner
+            from hyperface.models.detector import FaceDetector
+
+            detector = FaceDetector(local_path(synthesis.detector_path), synthesis.detector_sha256)
+            return LandmarkAligner(detector, image_size)

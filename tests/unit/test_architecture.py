@@ -12,8 +12,8 @@ HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage.py"},
     "fsspec": {"hyperface/storage.py"},
-    "onnxruntime": {"hyperface/models/arcface.py"},
-    "insightface": {"hyperface/models/arcface.py"},
+    "onnxruntime": {"hyperface/models/onnx_file.py"},
+    "insightface": set(),
     "scipy": {"hyperface/packing/polish.py"},
     "lmdb": {"hyperface/dataset/export/lmdb.py"},
     "diffusers": {

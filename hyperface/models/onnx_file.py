@@ -1,0 +1,52 @@
+"""An ONNX file, named by path and SHA-256, as a session that runs it. Only home of onnxruntime."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hyperface.models.protocols import ModelError
+
+
+def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Sequence[str] | None = None) -> Any:
+    """An onnxruntime session of a local file, weights inside.
+
+    Args:
+        sha256: expected SHA-256 of the file, 64 hex digits.
+        keys: names of path and SHA-256 in the configuration, for messages.
+        providers: execution providers, preferred first; None: CUDA where onnxruntime has it, then CPU. On the CPU one
+            thread is used: workers scale by processes.
+
+    Raises:
+        ModelError: the file cannot be read, has another SHA-256, or is no whole ONNX model.
+    """
+    import onnxruntime  # only a run with a real recogniser or detector needs it
+
+    data = _checked(path, sha256, keys)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    if providers is None:
+        offered = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's errors share no public base class
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
+
+
+def _checked(path: str, sha256: str, keys: tuple[str, str]) -> bytes:
+    """All bytes of the file, which are the bytes that were hashed."""
+    path_key, sha256_key = keys
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}; give a local file as {path_key}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256.lower():
+        raise ModelError(
+            f"{path}: expected SHA-256 {sha256.lower()}, found {found}; fetch the file again, or set {sha256_key} "
+            f"if this is the model you mean"
+        )
+    return data
