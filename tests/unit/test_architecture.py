@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 STAGES = {"gallery", "packing", "synthesis", "recognition", "evaluation"}
 HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
-    "s3fs": {"hyperface/storage.py"},
-    "fsspec": {"hyperface/storage.py"},
+    "s3fs": {"hyperface/storage/s3.py"},
+    "fsspec": {"hyperface/storage/s3.py"},
     "onnxruntime": {"hyperface/models/onnx_file.py"},
     "insightface": set(),
     "scipy": {"hyperface/packing/polish.py"},

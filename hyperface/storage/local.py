@@ -1,0 +1,76 @@
+"""A directory. A file appears whole under its name, by link(2) or rename(2), after its bytes are on the disk."""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hyperface.storage.store import Stat, StorageError, Store
+
+
+@dataclass(frozen=True)
+class LocalStore(Store):
+    def _path(self, name: str) -> Path:
+        path = Path(os.path.normpath(Path(self.url, name)))
+        if not path.is_relative_to(self.url):
+            raise StorageError(f"{self.url}: {name!r} leaves the directory; give a name inside it")
+        return path
+
+    def list(self, prefix: str = "") -> dict[str, int]:
+        root, found = self._path(prefix), {}
+        for folder, _, files in os.walk(root):
+            for file in files:
+                if not file.startswith("."):
+                    path = Path(folder, file)
+                    with contextlib.suppress(FileNotFoundError):
+                        found[path.relative_to(self.url).as_posix()] = path.stat().st_size
+        return dict(sorted(found.items()))
+
+    def stat(self, name: str) -> Stat | None:
+        try:
+            return Stat(self._path(name).stat().st_size, etag="")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, name: str) -> BinaryIO:
+        return self._path(name).open("rb")
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        with self._written(name, data) as (temporary, path):
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+        return True
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._written(name, data) as (temporary, path):
+            temporary.replace(path)
+
+    def delete(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _written(self, name: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """The data, synced under a hidden name beside its final one; the hidden name is gone afterwards."""
+        path = self._path(name)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary, path
+        except OSError as error:
+            fix = (
+                "free space or choose another run.dir" if error.errno == errno.ENOSPC else "check path and permissions"
+            )
+            raise StorageError(f"{self.uri(name)}: cannot be written: {error.strerror}; {fix}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
