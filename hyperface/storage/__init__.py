@@ -1,0 +1,35 @@
+"""The one door to bytes: a local directory or a prefix in a bucket, behind the same few verbs.
+
+Nothing half-written is ever visible. Locally a file is written under a hidden temporary name, synced and linked; on S3
+an object is one PUT with Content-MD5. (An exception inside `with fs.open(path, "wb")` would commit the partial object.)
+`put_new` is won by exactly one writer: `link(2)` locally, `If-None-Match: *` on S3.
+"""
+
+from urllib.parse import urlsplit
+
+from hyperface import config as configuration
+from hyperface.storage.local import LocalStore
+from hyperface.storage.s3 import S3Store
+from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
+
+__all__ = ["LARGEST_OBJECT", "LocalStore", "S3Store", "Stat", "StorageError", "Store", "open_store"]
+
+
+def open_store(path: str, config: configuration.StorageConfig | None = None) -> Store:
+    """The store behind a path, file:// or s3:// URL.
+
+    Raises:
+        ConfigError: another scheme, or a relative path inside a submitted Ray job.
+    """
+    config = config or configuration.StorageConfig()
+    parts = urlsplit(path)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise configuration.ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
+        chosen = (config.endpoint_url, config.region, config.addressing_style, config.patience_s)
+        return S3Store(path.rstrip("/"), *chosen)
+    if parts.scheme not in ("", "file"):
+        raise configuration.ConfigError(
+            f"{path}: scheme {parts.scheme!r} is not supported; use a path, file:// or s3://"
+        )
+    return LocalStore(configuration.local_path(parts.path if parts.scheme else path))

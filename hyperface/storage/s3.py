@@ -1,0 +1,246 @@
+"""A prefix in a bucket of any S3 server. Only home of s3fs, which lists and reads; a write is one PUT.
+
+Endpoint, region and credentials that the configuration does not give come from the standard AWS chain; credentials
+come from nowhere else, and are never seen by this code.
+"""
+
+import base64
+import errno
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, BinaryIO, Self, TypeVar, cast
+
+from hyperface.storage import patience
+from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+SLOWEST_BYTES_S = 500_000
+"""Of an upload that is still believed to go on."""
+FIRST_CONTACT_S = 4.0
+"""For which a job asks a server that does not answer; afterwards `storage.patience_s` counts."""
+READ_BUFFER_BYTES = 4 * 2**20
+NO_CONDITIONS = {400, 405, 501}
+"""What servers answer to a header If-None-Match that they do not know."""
+
+
+@dataclass(frozen=True)
+class S3Store(Store):
+    endpoint_url: str = ""
+    region: str = ""
+    addressing_style: str = "auto"
+    patience_s: float = 120.0
+    """Seconds for which a request is tried again while the server is away or answers with an error of its own."""
+    answer_s: float = 60.0
+    """Seconds without a byte after which a request is believed lost."""
+    conditional: bool = True
+    """Whether the server honours `If-None-Match: *`; see `prepared`."""
+
+    @cached_property
+    def _fs(self) -> Any:
+        import s3fs  # a second of import that local runs do not need
+
+        # Gateways other than AWS's refuse the checksum trailers that botocore sends unasked.
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
+        # botocore itself knows AWS_DEFAULT_REGION, but not the name that AWS's other tools use.
+        region = self.region or os.environ.get("AWS_REGION", "")
+        client = {k: v for k, v in {"endpoint_url": self.endpoint_url, "region_name": region}.items() if v}
+        settings = {
+            "s3": {"addressing_style": self.addressing_style},
+            "connect_timeout": CONNECT_S,
+            "read_timeout": self.answer_s,
+            # `patience` tries again, and nothing beneath it: attempts within attempts would multiply.
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+        }
+        fs = s3fs.S3FileSystem(
+            client_kwargs=client, config_kwargs=settings, use_listings_cache=False, max_concurrency=1
+        )
+        fs.retries = 1
+        return fs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_fs"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def list(self, prefix: str = "") -> dict[str, int]:
+        found = self._patiently(prefix, lambda: self._fs.find(self.uri(prefix), detail=True, withdirs=False))
+        root = len(self.url.removeprefix("s3://")) + 1
+        return {path[root:]: entry["size"] for path, entry in sorted(found.items())}
+
+    def stat(self, name: str) -> Stat | None:
+        try:
+            head = self._patiently(name, lambda: self._call("head_object", name))
+        except FileNotFoundError:
+            # The answer to HEAD has no body: a bucket that is gone looks like an object that is not there.
+            self._patiently(name, lambda: self._fs.call_s3("list_objects_v2", Bucket=self._bucket, MaxKeys=1))
+            return None
+        return Stat(int(head["ContentLength"]), head["ETag"].strip('"'))
+
+    def open(self, name: str) -> BinaryIO:
+        size = self.size(name)
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name))
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self, name, size), READ_BUFFER_BYTES))
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """All bytes, or those from `start` to before `end`. Raises FileNotFoundError."""
+        return cast(bytes, self._patiently(name, lambda: self._fs.cat_file(self.uri(name), start=start, end=end)))
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                self._put(name, data, IfNoneMatch="*")
+            except OSError as error:
+                if patience.code(error) not in patience.TAKEN_CODES:
+                    raise
+                # An earlier attempt may have written it and lost the answer: then this call is the writer.
+                return attempts > 1 and self.holds(name, data)
+            return True
+
+        if self.conditional:
+            return self._patiently(name, attempt)
+        if self.exists(name):
+            return False
+        self.put(name, data)
+        return self.holds(name, data)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._patiently(name, lambda: self._put(name, data))
+
+    def delete(self, name: str) -> None:
+        self._patiently(name, lambda: self._call("delete_object", name))
+
+    def holds(self, name: str, data: bytes) -> bool:
+        found = self.stat(name)
+        if found is None or found.bytes != len(data):
+            return False
+        # An ETag is the MD5 of what one PUT wrote, but not on every server and not with every encryption.
+        same = found.etag == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return same or self.read(name) == data
+
+    def reach(self) -> None:
+        def ask() -> None:
+            self._fs.call_s3("list_objects_v2", Bucket=self._bucket, MaxKeys=1, timeout=FIRST_CONTACT_S)
+
+        self._patiently("", ask, unreachable_s=FIRST_CONTACT_S)
+
+    def prepared(self) -> Self:
+        """See `Store.prepared`. Two writes of one name tell whether the server lets the first one win."""
+        self.reach()
+        self._advise_on_uploads()
+        name = f"_probe-{uuid.uuid4().hex}"
+        try:
+            try:
+                honoured = self.put_new(name, b"1") and not self.put_new(name, b"2")
+            except StorageError as error:
+                status = patience.response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status not in NO_CONDITIONS:
+                    raise
+                self.put(name, b"1")
+                honoured = False
+        finally:
+            self.delete(name)
+        return self if honoured else replace(self, conditional=False)
+
+    @property
+    def one_writer_wins(self) -> bool:
+        return self.conditional
+
+    @property
+    def _bucket(self) -> str:
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+    def _key(self, name: str) -> str:
+        return self.uri(name).removeprefix("s3://").partition("/")[2]
+
+    def _call(self, method: str, name: str, **arguments: Any) -> Any:
+        return self._fs.call_s3(method, Bucket=self._bucket, Key=self._key(name), **arguments)
+
+    def _put(self, name: str, data: bytes, **condition: str) -> None:
+        if len(data) > LARGEST_OBJECT:
+            raise StorageError(
+                f"{self.uri(name)}: has {len(data)} bytes; S3 takes {LARGEST_OBJECT} in one PUT; write smaller files"
+            )
+        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        # The time without a byte is not counted while the body is on its way to a server that stopped reading.
+        limit = self.answer_s + len(data) / SLOWEST_BYTES_S
+        try:
+            self._call("put_object", name, Body=data, ContentMD5=md5, timeout=limit, **condition)
+        except FileNotFoundError as error:
+            if patience.code(error) == "NoSuchBucket":
+                raise
+            fix = "check that storage.endpoint_url is an S3 endpoint and that the bucket exists"
+            raise StorageError(f"{self.uri(name)}: the endpoint answers 404 to a write; {fix}") from error
+
+    def _patiently(self, name: str, call: Callable[[], T], unreachable_s: float | None = None) -> T:
+        """Call, be patient, and turn what s3fs and botocore raise into one line with the URI.
+
+        A missing object stays FileNotFoundError.
+        """
+        try:
+            return patience.patiently(self.uri(name), call, self.patience_s, unreachable_s)
+        except StorageError:
+            raise
+        except Exception as error:  # botocore's errors share no base class with the network's
+            if isinstance(error, FileNotFoundError) and patience.code(error) != "NoSuchBucket":
+                raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
+            raise StorageError(f"{self.uri(name)}: {patience.advice(error)}") from error
+
+    def _advise_on_uploads(self) -> None:
+        """One line when parts of uploads that never ended lie under the prefix: paid for, and in no listing.
+
+        Ours are single PUTs: they come from other tools, or from another version of this one.
+        """
+        try:
+            found = self._fs.call_s3("list_multipart_uploads", Bucket=self._bucket, Prefix=self._key("") + "/")
+        except Exception:  # advice only: this may be forbidden, or unknown to the server
+            return
+        if uploads := found.get("Uploads"):
+            print(
+                f"storage: {self.url} has {len(uploads)} unfinished multipart uploads, whose parts are stored and paid "
+                "for; a lifecycle rule that aborts them is in infra/README.md",
+                flush=True,
+            )
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a seekable file; each read is a request of its own, with the store's patience."""
+
+    def __init__(self, store: S3Store, name: str, size: int) -> None:
+        super().__init__()
+        self._store, self._name, self._size, self._at = store, name, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._at + len(view), self._size)
+        if self._at >= end:
+            return 0
+        data = self._store.read(self._name, self._at, end)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)

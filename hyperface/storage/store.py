@@ -1,0 +1,92 @@
+"""What every place for bytes can do."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+LARGEST_OBJECT = 5 * 2**30
+"""Bytes that S3 takes in one PUT. Only a single PUT is conditional on every server: multipart uploads are not."""
+
+
+class StorageError(OSError):
+    """Bytes that cannot be listed, read or written. The message names the URI, what happened and the fix."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a store knows of a name without reading it."""
+
+    bytes: int
+    etag: str
+    """The object's ETag without quotes; empty on a local disk."""
+
+
+@dataclass(frozen=True)
+class Store(ABC):
+    """A place for named bytes. Names are relative, with forward slashes."""
+
+    url: str
+    """Absolute path, or s3://bucket/prefix."""
+
+    def __str__(self) -> str:
+        return self.url
+
+    def uri(self, name: str) -> str:
+        return f"{self.url}/{name}" if name else self.url
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> dict[str, int]:
+        """{name: size in bytes} of everything whose name begins with the folder `prefix`, found by one listing."""
+
+    @abstractmethod
+    def stat(self, name: str) -> Stat | None:
+        """Size and ETag; None when the name holds nothing."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """A seekable reader. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write all of `data`, or nothing if the name is taken; whether this call wrote it."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write all of `data` in place of whatever the name held."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove the name if it is there."""
+
+    def read(self, name: str) -> bytes:
+        """All bytes. Raises FileNotFoundError."""
+        with self.open(name) as file:
+            return file.read()
+
+    def size(self, name: str) -> int | None:
+        """Bytes under that name; None when it holds nothing."""
+        found = self.stat(name)
+        return None if found is None else found.bytes
+
+    def exists(self, name: str) -> bool:
+        return self.stat(name) is not None
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether exactly these bytes are under the name."""
+        return self.size(name) == len(data) and self.read(name) == data
+
+    def reach(self) -> None:  # noqa: B027  a disk is always there
+        """Raise StorageError within seconds if nothing answers. A job calls it first, before it is patient."""
+
+    def prepared(self) -> Self:
+        """The store as a job that writes is to use it, once it is known what the server can do.
+
+        Raises:
+            StorageError: nothing answers, or nothing may be written.
+        """
+        return self
+
+    @property
+    def one_writer_wins(self) -> bool:
+        """Whether `put_new` is decided by the storage itself. If not, only one driver at a time may write."""
+        return True
