@@ -115,16 +115,19 @@ class Destination:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError(f"{self.store}: another export is writing here; wait for it, or stop it") from error
-            self.put(BEGUN, to_json(self.described))
+            self.put(BEGUN, to_json(self.described), durable=True)
             yield
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write all of `data` under its name, or nothing; durable after the next mark."""
+    def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Write all of `data` under its name, or nothing. Otherwise a local file is durable after the next sync."""
         if self.folder is None:
             self.store.put(name, data)
             return
-        with self.writing(name) as path:
-            path.write_bytes(data)
+        with self.writing(name) as path, path.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -133,7 +136,7 @@ class Destination:
         temporary, path = self.scratch / f"writing-{name.replace('/', '-')}", self.folder / name
         with self.written(name):
             yield temporary
-            self._unsynced_bytes += temporary.stat().st_size
+            self.wrote(temporary.stat().st_size)
             try:
                 temporary.replace(path)
             except FileNotFoundError:
@@ -152,6 +155,10 @@ class Destination:
             fix = "free space; the same command goes on" if full else "check path and permissions"
             raise StorageError(f"{self.store.uri(name)}: cannot be written: {error.strerror}; {fix}") from error
 
+    def wrote(self, size: int) -> None:
+        """Count bytes towards the next sync."""
+        self._unsynced_bytes += size
+
     def marked(self) -> set[str]:
         """The parts that are done."""
         return {name.removeprefix(f"{MARKS}/") for name in self.store.list(MARKS)}
@@ -160,9 +167,9 @@ class Destination:
         """Remember that a part is done, once its bytes are on the disk."""
         self._unsynced.append(part)
         if self.folder is None or self._unsynced_bytes >= self._sync_bytes:
-            self.sync()
+            self._sync()
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
         """Bring every byte to the disk, then record the marks that waited for it."""
         if self.folder is not None:
             os.sync()
@@ -172,9 +179,10 @@ class Destination:
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Say that the export is whole, and remove what was needed until then."""
-        self.sync()
+        if self.folder is not None:
+            os.sync()  # the bytes first
         done = {**self.described, **summary}
-        self.store.put(DONE, to_json(done))
+        self.put(DONE, to_json(done), durable=True)
         self.clean()
         return done
 

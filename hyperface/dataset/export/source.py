@@ -1,12 +1,12 @@
 """A finished run as the source of an export: proved whole by its markers, then read one checked shard at a time."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from hyperface.dataset import fingerprint, reading
 from hyperface.dataset.export.classes import Classes, classes
-from hyperface.dataset.marker import Marker
+from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import planned, planned_formats, survey
@@ -18,11 +18,15 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Source:
-    """A whole run. Keeps the markers, never an image."""
+    """A whole run. Keeps a line per shard and per image that is not there, never an image."""
 
     run: Run
     plan: Plan
-    markers: tuple[Marker, ...]
+    fingerprint: str
+    files: tuple[FileRecord, ...]
+    """The file of each shard that is read: Parquet where there are both formats."""
+    rejected: dict[str, tuple[int, int]]
+    """{key: (identity, image)} of the planned images that no shard holds."""
     parts: dict[str, object]
     """What decided the bytes; see `fingerprint.py`."""
     index_sha256: str
@@ -32,30 +36,23 @@ class Source:
 
     @property
     def classes(self) -> Classes:
-        rejects = [(reject.identity, reject.image_index) for marker in self.markers for reject in marker.rejects]
-        doubles = [(int(key[:7]), int(key[8:])) for key in self.duplicates]
+        absent = [*self.rejected.values(), *((int(key[:7]), int(key[8:])) for key in self.duplicates)]
         plan = self.plan
-        return classes(plan.first_identity, plan.num_identities, plan.images_per_identity, rejects + doubles)
-
-    def size(self, shard: int) -> int:
-        """Bytes of the file that `read` reads."""
-        return self.markers[shard].files[0].bytes
+        return classes(plan.first_identity, plan.num_identities, plan.images_per_identity, absent)
 
     def read(self, shard: int) -> ShardImages:
-        """The images of a shard without the duplicates, in its order; Parquet where there are both formats.
+        """The images of a shard without the duplicates, in its order.
 
         Raises:
             RunError: its bytes are not those of its marker, or it holds other images; names the file and the rule.
         """
-        marker, store = self.markers[shard], self.run.store
-        file = marker.files[0]
+        file, store = self.files[shard], self.run.store
         try:
             data = store.read(file.name)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise ValueError(f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}")
             images = reading.from_bytes(data, store.uri(file.name))
-            rejected = {reject.key for reject in marker.rejects}
-            if images.keys != [key for key in self.plan.keys(shard) if key not in rejected]:
+            if images.keys != [key for key in self.plan.keys(shard) if key not in self.rejected]:
                 raise ValueError(f"{store.uri(file.name)}: must hold its planned keys in their order")
         except FileNotFoundError as error:
             raise RunError(
@@ -97,8 +94,11 @@ def open_source(run: Run) -> Source:
     data, index = store.read(INDEX), _index(run)
     if index.get("fingerprint") != digest or not _describes(index, markers):
         raise RunError(f"{store.uri(INDEX)}: does not say what the markers say; {_finish(run)}")
-    duplicates = _duplicates(run, index.get("duplicates") or (), plan, markers)
-    return Source(run, plan, markers, parts, hashlib.sha256(data).hexdigest(), duplicates)
+    rejects = [reject for marker in markers for reject in marker.rejects]
+    rejected = {reject.key: (reject.identity, reject.image_index) for reject in rejects}
+    duplicates = _duplicates(run, index.get("duplicates") or (), plan, rejected)
+    files = tuple(marker.files[0] for marker in markers)
+    return Source(run, plan, digest, files, rejected, parts, hashlib.sha256(data).hexdigest(), duplicates)
 
 
 def _index(run: Run) -> dict[str, object]:
@@ -115,10 +115,9 @@ def _describes(index: dict[str, object], markers: Iterable[Marker]) -> bool:
     return given == [[(file.name, file.sha256) for file in marker.files] for marker in markers]
 
 
-def _duplicates(run: Run, keys: object, plan: Plan, markers: Iterable[Marker]) -> frozenset[str]:
+def _duplicates(run: Run, keys: object, plan: Plan, rejected: Container[str]) -> frozenset[str]:
     """The index's duplicates, each of which must be an image that is there."""
     given = frozenset(keys) if isinstance(keys, list | tuple) else frozenset({str(keys)})
-    rejected = {reject.key for marker in markers for reject in marker.rejects}
     for key in sorted(given):
         identity, _, image = key.partition("-")
         row = int(identity) - plan.first_identity if identity.isdecimal() and len(identity) == 7 else -1

@@ -93,7 +93,7 @@ def _summary(export: Export, kind: Kind) -> dict[str, Any]:
         "classes": len(classes.identities_C),
         "identities_without_images": classes.without_images,
         "duplicates_left_out": len(export.source.duplicates),
-        "fingerprint": export.source.markers[0].fingerprint,
+        "fingerprint": export.source.fingerprint,
         "files": files,
     }
 
@@ -142,11 +142,12 @@ def _lmdb(export: Export) -> None:
     assert destination.folder is not None
     making, made = destination.scratch / "lmdb", destination.folder / "data.mdb"
     if not made.exists():  # it is moved when it is whole
-        stored = sum(source.size(shard) for shard in range(source.plan.num_shards))
+        stored = sum(file.bytes for file in source.files)
         making.mkdir(exist_ok=True)
         with lmdb.opened(making, stored, export.classes.num_images) as environment:
             for _, images in _parts(export, "lmdb"):
                 lmdb.write(environment, images)
+                destination.wrote(sum(len(jpeg) for jpeg in images.jpegs))
             if (there := lmdb.count(environment)) != export.classes.num_images:
                 advice = f"empty {destination.store} and export again"
                 raise RunError(f"{making}: must hold {export.classes.num_images} images; it holds {there}; {advice}")
@@ -158,7 +159,7 @@ def _lmdb(export: Export) -> None:
 
 def _recordio(export: Export) -> None:
     source, destination = export.source, export.destination
-    sizes = [source.size(shard) for shard in range(source.plan.num_shards)]
+    sizes = [file.bytes for file in source.files]
     marked, spills = destination.marked(), []
     progress = Progress("recordio: sorting", len(sizes), export.say)
     for shards in grouping.batches(sizes, export.budget):
