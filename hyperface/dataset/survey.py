@@ -8,7 +8,7 @@ from hyperface.config import Config
 from hyperface.dataset import marker as markers
 from hyperface.dataset import quarantine
 from hyperface.dataset.fingerprint import FINGERPRINT
-from hyperface.dataset.layout import Format, formats, marker_file, quarantine_file, shard_file
+from hyperface.dataset.layout import Format, formats, marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.wids import WIDS
@@ -38,7 +38,8 @@ class Survey:
         """Names under `dataset/` that no shard of the plan has."""
         known = {FINGERPRINT, INDEX, DATA_CARD, WIDS}
         for shard in range(plan.num_shards):
-            known |= {marker_file(shard), quarantine_file(shard), *(shard_file(kind, shard) for kind in kinds)}
+            known |= {marker_file(shard), pending_file(shard), quarantine_file(shard)}
+            known |= {shard_file(kind, shard) for kind in kinds}
         return [name for name in self.listing if name not in known]
 
 
@@ -82,7 +83,7 @@ def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str |
                 found[shard] = result
     missing = [shard for shard in range(plan.num_shards) if shard not in found and shard not in damaged]
     noted = [shard for shard in range(plan.num_shards) if quarantine_file(shard) in listing]
-    quarantined = {shard: _quarantine(store, shard) for shard in noted if shard in missing}
+    quarantined = {shard: _quarantine(store, shard) for shard in sorted(set(noted) & set(missing))}
     return Survey(listing, found, damaged, missing, quarantined, [shard for shard in noted if shard in found])
 
 

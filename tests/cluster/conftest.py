@@ -9,6 +9,7 @@ import pytest
 # Ray reads these when it is first imported. Without a token of our own it would write one into the home directory.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ |= {"RAY_metrics_report_interval_ms": "500"}  # ten seconds otherwise
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 from color_world import ColorGenerator
 from numpy.typing import NDArray
 
 from hyperface.storage import LocalStore, StorageError
+
+INSIDE: list[int] = []
+"""One for each thread in the generator of this process."""
 
 
 def first(flag: str) -> bool:
@@ -55,15 +59,41 @@ class LedgerStore(LocalStore):
 
 
 @dataclass(frozen=True)
-class FullStore(LocalStore):
-    """A disk without room for more shards, until the flag is there."""
+class PatientStore(LocalStore):
+    """A disk that takes no shard before the generator has gone on to another one."""
 
-    flag: str = ""
+    drawn: str = ""
+    """Where a `NotingGenerator` notes its calls."""
+    calls: int = 0
+    """Of the generator in the whole dataset: with the last one the disk waits no longer."""
 
     def put_new(self, name: str, data: bytes) -> bool:
-        if "/shard-" in name and not os.path.exists(self.flag):
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device; free space")
+        if "/shard-" in name and "_done" not in name:
+            before, deadline = self._noted(), time.monotonic() + 20
+            while self._noted() == before < self.calls:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"{name}: nothing is generated while it is uploaded")
+                time.sleep(0.01)
         return super().put_new(name, data)
+
+    def _noted(self) -> int:
+        return len(Path(self.drawn).read_text().splitlines())
+
+
+@dataclass(frozen=True)
+class NotingGenerator(ColorGenerator):
+    """Notes each call with the threads that are in it."""
+
+    drawn: str = ""
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        INSIDE.append(1)
+        images = super().generate(embeddings_BD, seeds_B)
+        time.sleep(0.02)
+        with Path(self.drawn).open("a") as file:
+            file.write(f"{len(INSIDE)}\n")
+        INSIDE.pop()
+        return images
 
 
 @dataclass(frozen=True)
@@ -113,4 +143,21 @@ class WaitingGenerator(ColorGenerator):
             Path(self.asked).touch()
             while not os.path.exists(self.may_go_on):
                 time.sleep(0.02)
+        return super().generate(embeddings_BD, seeds_B)
+
+
+@dataclass(frozen=True)
+class AwayGenerator(ColorGenerator):
+    """Says that it was asked for an image on any node but one, and is never done there."""
+
+    home: str = ""
+    """The node where it works."""
+    asked: str = ""
+    """File made elsewhere when it is asked."""
+
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        if ray.get_runtime_context().get_node_id() != self.home:
+            Path(self.asked).touch()
+            while True:
+                time.sleep(1)
         return super().generate(embeddings_BD, seeds_B)

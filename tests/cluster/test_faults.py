@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -111,3 +112,27 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_di
     synthesize(run)
     assert hashes(run) == undisturbed
     assert verify(run, deep=True) == []
+
+
+def test_a_lost_node_costs_no_image_and_the_shard_it_was_drawing_is_made_on_the_other(
+    tmp_path: Path, undisturbed: dict[str, str]
+):
+    """SIGKILL of a raylet; its actor is in mid-shard, and waits for a processor of the node that is left."""
+    ledger = tmp_path / "ledger"
+    command = [
+        sys.executable,
+        Path(__file__).with_name("two_nodes_job.py"),
+        tmp_path / "run",
+        ledger,
+        tmp_path / "asked",
+    ]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert "nodes alive: 1" in job.stdout
+    assert "1 actor deaths" in job.stdout
+    run = start(tmp_path / "run")
+    store = LedgerStore(run.store.url, str(ledger))
+    assert hashes(run) == undisturbed
+    assert verify(run, deep=True) == []
+    assert len(set(store.noted("new"))) == len(store.noted("new")) == FILES
+    assert store.noted("adopted") == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from color_world import ColorGenerator, color_run, hashes, make_dataset, put_references, references
-from faults import LedgerStore
+from faults import LedgerStore, NotingGenerator, PatientStore
 from small_stage import FILES, OPTIONS, PLAN, start, synthesize
 
 from hyperface.config import ConfigError
@@ -115,3 +115,18 @@ def test_references_that_cannot_be_used_are_named_before_anything_is_drawn(tmp_p
     with pytest.raises(RunError, match=r"references.parquet: there are no references yet; run the pack job first"):
         synthesize(run)
     assert run.store.list("dataset") == {}
+
+
+def test_a_shard_is_uploaded_while_the_next_one_is_generated_and_one_thread_generates_at_a_time(
+    tmp_path: Path, undisturbed: dict[str, str]
+):
+    """The first upload ends only when the generator has gone on to another shard; one actor."""
+    run = start(tmp_path / "run", "dataset.format=parquet")
+    drawn = tmp_path / "drawn"
+    drawn.touch()
+    # Four shards of 3 batches and, because some images miss, one more in most of them.
+    store = PatientStore(run.store.url, str(drawn), calls=12)
+    synthesize(replace(run, store=store), NotingGenerator(miss_every=5, drawn=str(drawn)))
+    assert set(drawn.read_text().split()) == {"1"}
+    shards = {name: sha for name, sha in undisturbed.items() if "/parquet/" in name}
+    assert shards.items() <= hashes(run).items()

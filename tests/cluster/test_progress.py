@@ -1,0 +1,137 @@
+"""What a person reads while a dataset is made, and what Prometheus reads."""
+
+import io
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_stage import start, synthesize
+
+from cluster import progress
+from cluster.progress import Numbers, Tally, clock, line, reported
+
+DEADLINE = 30.0
+
+
+def row(rows: int, rejects: int = 0, **refused: int) -> dict[str, Any]:
+    return {"shard": 0, "rows": rows, "rejects": rejects, "refused": refused}
+
+
+def test_the_line_says_what_is_done_how_fast_and_what_went_wrong():
+    tally = Tally(shards=10, shards_before=4, images_todo=60)
+    tally.add(row(9, 1, cosine=3, error=1), planned=10, seconds=5.0)
+    tally.add(row(10, cosine=2), planned=10, seconds=10.0)
+    tally.add({"shard": 7, "failed": "broken"}, planned=10, seconds=11.0)
+    tally.add({"shard": 8, "quarantined": "begun 3 times"}, planned=10, seconds=12.0)
+    tally.deaths = 3
+    assert line(tally.numbers(seconds=20.0)) == (
+        "synthesize: 6/10 shards, 0.9 images/s (0.9 overall), ETA 0:00:21, 1 rejects, refused: 5 cosine 1 error, "
+        "1 failed, 1 quarantined, 3 actor deaths"
+    )
+
+
+def test_before_the_first_shard_the_time_left_is_not_known_and_after_the_last_it_is_nothing():
+    tally = Tally(shards=2, shards_before=0, images_todo=16)
+    assert line(tally.numbers(30.0)) == "synthesize: 0/2 shards, 0.0 images/s (0.0 overall), ETA unknown, 0 rejects"
+    tally.add(row(8), 8, 40.0)
+    tally.add(row(8), 8, 50.0)
+    assert tally.numbers(50.0).eta_seconds == 0
+    assert Tally(shards=2, shards_before=2, images_todo=0).numbers(0.0).eta_seconds == 0
+
+
+def test_the_time_left_follows_the_recent_rate_and_grows_when_nothing_finishes():
+    tally = Tally(shards=1000, shards_before=0, images_todo=8000)
+    for shard in range(100):
+        tally.add(row(8), 8, 10.0 * (shard + 1))
+    for shard in range(progress.RECENT):
+        tally.add(row(8), 8, 1000.0 + shard + 1)
+    now = tally.numbers(1000.0 + progress.RECENT)
+    assert now.recent_images_per_second == pytest.approx(8.0)
+    assert now.images_per_second < 1.0
+    assert now.eta_seconds == pytest.approx((8000 - 960) / 8.0)
+    later = tally.numbers(1000.0 + 2 * progress.RECENT)
+    assert later.eta_seconds == pytest.approx(2 * (8000 - 960) / 8.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3723, "1:02:03"), (90061, "1 days 1:01:01")]
+)
+def test_times_are_clocks(seconds: float, text: str):
+    assert clock(seconds) == text
+
+
+class Screen(io.StringIO):
+    """Where lines go; a terminal or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+class Kept:
+    """Metrics that are kept."""
+
+    def __init__(self) -> None:
+        self.seen: list[Numbers] = []
+
+    def set(self, numbers: Numbers) -> None:
+        self.seen.append(numbers)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_a_line_more_often_than_a_log_and_both_get_the_last_one(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+):
+    for name, seconds in (("METRIC_SECONDS", 0.01), ("TERMINAL_SECONDS", 0.05), ("LOG_SECONDS", 1e9)):
+        monkeypatch.setattr(progress, name, seconds)
+    screen, kept, tally = Screen(terminal), Kept(), Tally(2, 0, 16)
+    monkeypatch.setattr(sys, "stdout", screen)
+    with reported(lambda: tally.numbers(1.0), kept):
+        while len(kept.seen) < 20:
+            time.sleep(0.01)
+        tally.add(row(8), 8, 0.5)
+    lines = screen.getvalue().splitlines()
+    assert lines[-1].startswith("synthesize: 1/2 shards")
+    assert (len(lines) > 2) == terminal
+    assert kept.seen[-1].shards_done == 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_prometheus_finds_the_same_numbers_on_the_nodes_port(tmp_path: Path):
+    import ray
+
+    run = start(tmp_path / "run")
+    synthesize(run)
+    (node,) = ray.nodes()
+    wanted = {
+        "shards": 4.0,
+        "shards_done": 4.0,
+        "shards_failed": 0.0,
+        "shards_quarantined": 0.0,
+        "images_left": 0.0,
+        "images_rejected": 0.0,
+        "actor_deaths": 0.0,
+        "eta_seconds": 0.0,
+        "images_total": 30.0,
+        "refused_total": float(run.get_json("dataset/index.json")["redraws"]),
+    }
+    found: dict[str, float] = {}
+    deadline = time.monotonic() + DEADLINE
+    while not wanted.items() <= found.items() and time.monotonic() < deadline:
+        found = scraped(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", str(tmp_path / "run"))
+        time.sleep(0.2)
+    assert found.items() >= wanted.items()
+    assert found["images_per_second"] > 0
+
+
+def scraped(url: str, run: str) -> dict[str, float]:
+    """{name: value} of the run's metrics."""
+    prefix, lines = "ray_hyperface_synthesis_", urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
+    own = [text for text in lines if text.startswith(prefix) and f'run="{run}"' in text]
+    return {text.partition("{")[0].removeprefix(prefix): float(text.rpartition(" ")[2]) for text in own}
