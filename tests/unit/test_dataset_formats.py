@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import DIM, SIZE, ColorGenerator, ColorRecognizer, color_run, make_dataset, references
 
-from hyperface.dataset import Sample, ShardImages, jpeg, parquet, read_shards, webdataset
+from hyperface.dataset import Sample, ShardImages, jpeg, parquet, read_shards, verify, webdataset
 from hyperface.dataset.schema import arrow_schema
 from hyperface.run import Run
 
@@ -197,6 +197,28 @@ def test_webdataset_reads_the_tar_form(finished: Run):
     assert described["identity"] == label
     assert described["seed"] == shards[0].seeds[0]
     assert described["cosine"] == shards[0].cosines[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
+def test_wids_reads_the_tar_form_by_number_through_its_index(finished: Run, tmp_path: Path):
+    import wids
+
+    faces = wids.ShardListDataset(finished.store.uri("dataset/wids.json"), cache_dir=str(tmp_path), keep=True)
+    shards = list(read_shards(finished))
+    keys = [key for shard in shards for key in shard.keys]
+    assert len(faces) == len(keys)
+    for number in (len(keys) - 1, 0, 9):
+        row = faces[number]
+        assert row["__key__"] == keys[number]
+        assert row[".cls"] == int(keys[number][:7])
+        assert row[".jpg"].size == (SIZE, SIZE)
+
+
+def test_a_dataset_without_the_tar_form_has_no_index_for_wids(tmp_path: Path):
+    run = color_run(tmp_path / "run", "dataset.format=parquet")
+    make_dataset(run)
+    assert not run.store.exists("dataset/wids.json")
+    assert verify(run, deep=True) == []
 
 
 def test_the_data_card_says_how_many_images_there_are_and_how_to_load_them(finished: Run):

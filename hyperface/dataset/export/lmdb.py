@@ -27,7 +27,8 @@ def opened(folder: Path, stored_bytes: int, images: int) -> Iterator[lmdb.Enviro
     """
     room = stored_bytes + images * 3 * PAGE + 64 * 2**20  # an address range; the file has the pages that are used
     try:
-        with lmdb.open(str(folder), map_size=room, readahead=False, meminit=False) as environment:
+        # meminit stays on: pages in which memory of this process ends up are neither equal nor anybody's business.
+        with lmdb.open(str(folder), map_size=room, readahead=False) as environment:
             yield environment
     except lmdb.Error as error:
         fix = "check space and permissions; the same command goes on"

@@ -1,0 +1,83 @@
+"""Exports that read from a bucket and write to one; moto stands in for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from color_world import ColorGenerator, color_run, make_dataset
+
+from hyperface.config import ConfigError, StorageConfig
+from hyperface.dataset.export import FORMATS, Kind, export_run
+from hyperface.run import Run, RunError
+from hyperface.storage import Store, open_store
+
+FILE_BY_FILE: list[Kind] = ["imagefolder", "huggingface"]
+
+
+@pytest.fixture
+def open_bucket(s3_endpoint: str, s3_bucket: str) -> Callable[[str], Store]:
+    storage = StorageConfig(endpoint_url=s3_endpoint, addressing_style="path", patience_s=1)
+    return lambda prefix: open_store(f"s3://{s3_bucket}/{prefix}", storage)
+
+
+@pytest.fixture
+def run(open_bucket: Callable[[str], Store], tmp_path: Path) -> Run:
+    run = color_run(tmp_path / "run", store=open_bucket("run"))
+    local = color_run(tmp_path / "run")
+    make_dataset(local, ColorGenerator(miss_every=3))
+    for name in local.store.list():
+        run.store.put(name, local.store.read(name))
+    return run
+
+
+def quiet(run: Run, kind: Kind, store: Store) -> None:
+    export_run(run, kind, store, say=lambda line: None)
+
+
+def content(store: Store) -> dict[str, bytes]:
+    return {name: store.read(name) for name in store.list()}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_run_in_a_bucket_is_exported_as_a_local_one(run: Run, tmp_path: Path, kind: Kind):
+    quiet(run, kind, open_store(str(tmp_path / "from bucket")))
+    quiet(color_run(tmp_path / "run"), kind, open_store(str(tmp_path / "from disk")))
+    assert content(open_store(str(tmp_path / "from bucket"))) == content(open_store(str(tmp_path / "from disk")))
+
+
+@pytest.mark.parametrize("kind", FILE_BY_FILE)
+def test_an_export_to_a_bucket_has_the_objects_of_a_local_one(
+    run: Run, open_bucket: Callable[[str], Store], tmp_path: Path, kind: Kind
+):
+    quiet(run, kind, open_bucket("out"))
+    quiet(run, kind, open_store(str(tmp_path / "out")))
+    assert content(open_bucket("out")) == content(open_store(str(tmp_path / "out")))
+    quiet(run, kind, open_bucket("out"))  # finds it done
+
+
+@pytest.mark.parametrize("kind", FILE_BY_FILE)
+def test_an_export_to_a_bucket_goes_on_after_a_failure(
+    run: Run, open_bucket: Callable[[str], Store], tmp_path: Path, kind: Kind
+):
+    name = "dataset/parquet/shard-000002.parquet"
+    data = run.store.read(name)
+    run.store.put(name, bytes(len(data)))
+    with pytest.raises(RunError, match=r"shard-000002\.parquet: must have the SHA-256"):
+        quiet(run, kind, open_bucket("out"))
+    assert not open_bucket("out").exists("export.json")
+    assert {"shard-000000", "shard-000001"} == {name[-12:] for name in open_bucket("out").list(".export/done")}
+    run.store.put(name, data)
+    said: list[str] = []
+    export_run(run, kind, open_bucket("out"), said.append)
+    assert said[0] == f"{kind}: goes on after 2 of 4 shards"
+    assert not open_bucket("out").list(".export")
+    quiet(run, kind, open_store(str(tmp_path / "out")))
+    assert content(open_bucket("out")) == content(open_store(str(tmp_path / "out")))
+
+
+def test_a_prefix_that_holds_something_else_is_refused(run: Run, open_bucket: Callable[[str], Store]):
+    open_bucket("out").put("thesis.tex", b"")
+    with pytest.raises(ConfigError, match="out: holds something else"):
+        quiet(run, "imagefolder", open_bucket("out"))
+    with pytest.raises(ConfigError, match="lies in the dataset"):
+        quiet(run, "imagefolder", open_bucket("run/dataset/images"))
