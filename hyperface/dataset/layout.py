@@ -7,6 +7,7 @@ from hyperface.run import DATASET, DONE
 Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}
 QUARANTINE = f"{DATASET}/_quarantine"
+PENDING = f"{DATASET}/_pending"
 
 
 def formats(choice: Literal["webdataset", "parquet", "both"]) -> tuple[Format, ...]:
@@ -24,3 +25,8 @@ def marker_file(shard: int) -> str:
 
 def quarantine_file(shard: int) -> str:
     return f"{QUARANTINE}/shard-{shard:06d}.json"
+
+
+def pending_file(shard: int) -> str:
+    """What the marker of a shard will say, while its files are being written."""
+    return f"{PENDING}/shard-{shard:06d}.json"

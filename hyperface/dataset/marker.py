@@ -1,7 +1,7 @@
 """The done marker of a shard: what was committed. A shard exists when its marker does."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hyperface.run import to_json
@@ -59,10 +59,13 @@ class Marker:
     """Time spent to generate, crop, encode and embed. Not compared: it differs each time."""
     fingerprint: str
     """SHA-256 of everything that decides the shard's bytes; see `fingerprint.py`."""
+    etags: dict[str, str] = field(default_factory=dict)
+    """{name: ETag} that an S3 server gave the files; empty on a local disk. Not compared: a copy has others."""
 
     def agrees(self, other: "Marker") -> bool:
         """Whether both describe the same shard with the same bytes."""
-        return {**asdict(self), "seconds": {}} == {**asdict(other), "seconds": {}}
+        own: dict[str, dict[str, Any]] = {"seconds": {}, "etags": {}}
+        return {**asdict(self), **own} == {**asdict(other), **own}
 
 
 def to_bytes(marker: Marker) -> bytes:
@@ -86,6 +89,7 @@ def from_bytes(data: bytes, name: str) -> Marker:
             hashes=str(given["hashes"]),
             seconds=dict(given["seconds"]),
             fingerprint=str(given["fingerprint"]),
+            etags=dict(given.get("etags", {})),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{name}: is not a shard's done marker ({type(error).__name__}: {error})") from error

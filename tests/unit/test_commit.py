@@ -1,15 +1,23 @@
 """Bytes first, marker last, the first writer wins: on a local disk and on S3 (moto)."""
 
+import hashlib
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hyperface.config import StorageConfig
+from hyperface.config import ConfigError, StorageConfig
+from hyperface.dataset import jpeg, parquet, webdataset
 from hyperface.dataset import marker as markers
-from hyperface.dataset.commit import ShardError, commit, record
+from hyperface.dataset.commit import ShardError, adopt, check_size, commit, record, sweep
+from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker, Reject, Statistics
-from hyperface.storage import LocalStore, StorageError, Store, open_store
+from hyperface.dataset.plan import Plan
+from hyperface.dataset.schema import Sample
+from hyperface.storage import LARGEST_OBJECT, LocalStore, S3Store, StorageError, Store, open_store
 
 FILES = [("dataset/parquet/shard-000002.parquet", b"columns"), ("dataset/webdataset/shard-000002.tar", b"members")]
 MARKER = Marker(
@@ -25,7 +33,12 @@ MARKER = Marker(
     seconds={"generate": 1.5},
     fingerprint="f" * 64,
 )
+OTHER_FILES = [(name, data + b" of another world") for name, data in FILES]
+OTHER = replace(MARKER, files=tuple(record(name, data) for name, data in OTHER_FILES))
 DONE = "dataset/_done/shard-000002.json"
+PENDING = "dataset/_pending/shard-000002.json"
+PLAN = Plan(seed=0, num_identities=3, images_per_identity=5, images_per_shard=5)
+KINDS: tuple[Format, ...] = ("parquet", "webdataset")
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -59,7 +72,9 @@ class ShorteningStore(LocalStore):
 def test_a_commit_leaves_the_files_and_a_marker_that_describes_them(store: Store):
     commit(store, FILES, MARKER, repair=False)
     assert {name: store.read(name) for name, _ in FILES} == dict(FILES)
-    assert markers.from_bytes(store.read(DONE), DONE) == MARKER
+    written = markers.from_bytes(store.read(DONE), DONE)
+    assert replace(written, etags={}) == MARKER
+    assert set(written.etags) == (set(dict(FILES)) if isinstance(store, S3Store) else set())
     assert set(store.list()) == {DONE, *dict(FILES)}
 
 
@@ -91,16 +106,16 @@ def test_other_bytes_under_the_name_are_refused_and_kept(store: Store, there: by
 
 
 def test_repair_replaces_files_and_marker(store: Store):
-    commit(store, [(name, b"old") for name, _ in FILES], replace(MARKER, rows=1), repair=False)
+    commit(store, OTHER_FILES, OTHER, repair=False)
     commit(store, FILES, MARKER, repair=True)
     assert {name: store.read(name) for name, _ in FILES} == dict(FILES)
-    assert markers.from_bytes(store.read(DONE), DONE) == MARKER
+    assert markers.from_bytes(store.read(DONE), DONE).agrees(MARKER)
 
 
 def test_a_repair_that_dies_leaves_no_marker_on_other_bytes(tmp_path: Path):
     commit(LocalStore(str(tmp_path)), FILES, MARKER, repair=False)
     with pytest.raises(Stopped):
-        commit(StoppingStore(str(tmp_path)), [(name, b"new") for name, _ in FILES], MARKER, repair=True)
+        commit(StoppingStore(str(tmp_path)), OTHER_FILES, OTHER, repair=True)
     assert not LocalStore(str(tmp_path)).exists(DONE)
 
 
@@ -130,3 +145,132 @@ def test_a_vanished_bucket_is_one_line_with_its_uri(s3_endpoint: str):
 def test_a_damaged_marker_is_refused_by_name(damaged: bytes):
     with pytest.raises(ValueError, match=r"m.json: is not a shard's done marker"):
         markers.from_bytes(damaged, "m.json")
+
+
+def adopted(
+    store: Store, plan: Plan = PLAN, kinds: tuple[Format, ...] = KINDS, digest: str = "f" * 64
+) -> Marker | None:
+    return adopt(store, plan, 2, kinds, digest)
+
+
+def interrupted(store: Store) -> Store:
+    """A shard whose writer died between data and marker."""
+    store.put(PENDING, markers.to_bytes(MARKER))
+    for name, data in FILES:
+        store.put_new(name, data)
+    return store
+
+
+def test_a_shard_that_lacks_only_its_marker_is_finished_from_its_note(store: Store):
+    found = adopted(interrupted(store))
+    assert found is not None
+    assert found.agrees(MARKER)
+    assert markers.from_bytes(store.read(DONE), DONE) == found
+    assert set(store.list()) == {DONE, *dict(FILES)}
+    assert adopted(store) == found
+
+
+def test_a_writer_that_dies_before_its_marker_leaves_what_is_adopted(tmp_path: Path):
+    with pytest.raises(Stopped):
+        commit(StoppingStore(str(tmp_path)), FILES, MARKER, repair=False)
+    assert adopted(LocalStore(str(tmp_path))) == MARKER
+
+
+def test_nothing_is_adopted_where_nothing_was_begun(store: Store):
+    assert adopted(store) is None
+    assert store.list() == {}
+
+
+@pytest.mark.parametrize("missing", [name for name, _ in FILES])
+def test_a_shard_without_one_of_its_files_is_not_adopted(store: Store, missing: str):
+    interrupted(store).delete(missing)
+    assert adopted(store) is None
+    assert not store.exists(DONE)
+
+
+@pytest.mark.parametrize("damage", [b"", b"colum", b"COLUMNS", b"columns and more"])
+def test_a_shard_with_other_bytes_than_its_note_says_is_not_adopted(store: Store, damage: bytes):
+    interrupted(store).put(FILES[0][0], damage)
+    assert adopted(store) is None
+    assert not store.exists(DONE)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        markers.to_bytes(MARKER)[:-40],
+        markers.to_bytes(replace(MARKER, shard=1)),
+        markers.to_bytes(replace(MARKER, fingerprint="0" * 64)),
+        markers.to_bytes(replace(MARKER, rows=4)),
+        markers.to_bytes(replace(MARKER, files=MARKER.files[:1])),
+    ],
+    ids=["empty", "cut", "another shard", "another fingerprint", "another plan", "another format"],
+)
+@pytest.mark.parametrize("place", [PENDING, DONE])
+def test_a_note_or_marker_of_something_else_is_not_adopted(tmp_path: Path, note: bytes, place: str):
+    store = interrupted(LocalStore(str(tmp_path)))
+    store.delete(PENDING)
+    store.put(place, note)
+    assert adopted(store) is None
+
+
+def test_a_shard_that_another_driver_finished_is_not_made_again(store: Store):
+    commit(store, FILES, MARKER, repair=False)
+    found = adopted(store)
+    assert found is not None
+    assert found.agrees(MARKER)
+
+
+def test_notes_of_finished_shards_are_swept_and_those_of_others_kept(store: Store):
+    commit(store, FILES, MARKER, repair=False)
+    other = PENDING.replace("000002", "000001")
+    for name in (PENDING, other):
+        store.put(name, b"{}")
+    sweep(store, store.list())
+    assert set(store.list()) == {DONE, other, *dict(FILES)}
+
+
+def test_an_etag_is_what_the_server_calls_the_file(s3_bucket: str, s3_endpoint: str):
+    store = open_store(f"s3://{s3_bucket}/run", StorageConfig(endpoint_url=s3_endpoint))
+    written = commit(store, FILES, MARKER, repair=False)
+    assert written.etags == {name: hashlib.md5(data).hexdigest() for name, data in FILES}
+    assert markers.from_bytes(store.read(DONE), DONE) == written
+
+
+def test_a_marker_from_before_etags_is_read(store: Store):
+    old = {name: value for name, value in json.loads(markers.to_bytes(MARKER)).items() if name != "etags"}
+    assert markers.from_bytes(json.dumps(old).encode(), "m.json") == MARKER
+
+
+def test_shards_that_could_outgrow_one_put_are_refused_with_the_number_that_fits():
+    with pytest.raises(
+        ConfigError, match=r"synthesis.images_per_shard must be at most (\d+) for images of 112"
+    ) as told:
+        check_size(10_000_000, image_size=112, embedding_dim=512)
+    most = int(re.findall(r"at most (\d+) for", str(told.value))[0])
+    check_size(most, image_size=112, embedding_dim=512)
+    with pytest.raises(ConfigError):
+        check_size(most + 1, image_size=112, embedding_dim=512)
+
+
+@pytest.mark.parametrize("size", [16, 64, 112])
+def test_no_image_is_larger_than_the_planning_counts_it(size: int):
+    """Random black and white pixels are the worst that JPEG can be given."""
+    picture = np.random.default_rng(0).integers(0, 2, (size, size, 3)).astype(np.uint8) * 255
+    sample = Sample(
+        "0000001-0002", 1, 2, 2**63 - 1, 9, 0.123456789, jpeg.encode(picture, 100), np.ones(512, np.float32)
+    )
+    most = max(len(webdataset.to_bytes([sample] * 100)), len(parquet.to_bytes([sample] * 100, 512))) / 100
+    with pytest.raises(ConfigError):
+        check_size(int(LARGEST_OBJECT / most) + 1, size, 512)
+
+
+def test_a_file_larger_than_one_put_is_refused_before_it_is_sent(tmp_path: Path):
+    class Large(bytes):
+        def __len__(self) -> int:
+            return LARGEST_OBJECT * 3
+
+    with pytest.raises(ShardError, match=r"parquet: has \d+ bytes; .*synthesis.images_per_shard to 1 or less"):
+        commit(LocalStore(str(tmp_path)), [(FILES[0][0], Large(b"x"))], MARKER, repair=False)
+    assert LocalStore(str(tmp_path)).list() == {}
