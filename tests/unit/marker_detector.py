@@ -19,10 +19,12 @@ AROUND_L2 = (ARCFACE_112 - 56) / 4
 """Landmarks of a face, in pixels from its cell's corner."""
 
 
-def make(path: Path, landmarks: bool = True, size: int | str = SIZE, batch: Any = 1) -> tuple[str, str]:
-    """Write the model; (path, SHA-256)."""
+def make(
+    path: Path, landmarks: bool = True, size: int | str = SIZE, batch: Any = 1, sight: float = 1.0
+) -> tuple[str, str]:
+    """Write the model, which sees faces less with less sight; (path, SHA-256)."""
     nodes, outputs = [], []
-    shapes = {"column": [-1, 1], "both": [1, 2], "four": [1, 4], "ten": [1, 10], "axis": [1], "next": [2]}
+    shapes = {"column": [-1, 1], "both": [1, 2], "axis": [1], "next": [2]}
     for stride in (8, 16, 32):
         s = str(stride)
         nodes += [
@@ -45,7 +47,7 @@ def make(path: Path, landmarks: bool = True, size: int | str = SIZE, batch: Any 
         kinds = ("score", "box", "points") if landmarks else ("score", "box")
         outputs += [helper.make_tensor_value_info(kind + s, TensorProto.FLOAT, None) for kind in kinds]
     tensors = {
-        "first": np.array([[1, 0]], np.float32),
+        "first": np.array([[sight, 0]], np.float32),
         "neither": np.zeros((1, 2), np.float32),
         "points": (AROUND_L2 / 8).reshape(1, 10).astype(np.float32),
         "four_wide": np.full((1, 4), 4, np.float32),

@@ -124,6 +124,20 @@ def test_a_picture_whose_latents_are_not_finite_is_black_and_the_others_are_whol
     assert largest_difference(drawn[[0, 2]], whole[[0, 2]]) <= 1
 
 
+def test_latents_that_are_not_finite_are_black_even_where_the_decoder_makes_a_picture_of_them(tmp_path):
+    config = replace(
+        tiny_arc2face.make(tmp_path), decoder="tiny", decoder_path=tiny_arc2face.make_tiny_decoder(tmp_path)
+    )
+    decoder = Arc2FaceGenerator(config, STEPS)._autoencoder
+    latents = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    latents[1, 2, 0, 0] = torch.inf  # a tiny decoder begins by squeezing its input between -3 and 3
+    with torch.no_grad():
+        assert torch.isfinite(latent_diffusion.decode(decoder, latents, 2)).all()
+        drawn = latent_diffusion.paint(decoder, latents, 2)
+    assert (drawn[1] == 0).all()
+    assert drawn[0].std() > 5
+
+
 def test_a_picture_that_overflows_half_precision_in_the_decoder_is_decoded_again_in_float32(generator):
     wide = generator._autoencoder
     latents = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
