@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from color_job import started
+from color_job import command, started
 from color_world import hashes
 from faults import KillingGenerator, LedgerStore
 from small_stage import FILES, seed_of, start, synthesize
@@ -86,6 +86,28 @@ def test_sigterm_in_mid_shard_ends_the_job_within_the_grace_time_and_leaves_no_h
     finished_as(run, undisturbed)
 
 
+def test_ray_job_stop_leaves_a_resumable_run_and_its_last_words_in_the_jobs_log(
+    tmp_path: Path, undisturbed: dict[str, str]
+):
+    directory, asked = tmp_path / "run", tmp_path / "asked"
+    waiting = f"WaitingGenerator(miss_every=5, seed=seed_of(2), asked='{asked}', may_go_on='{tmp_path}/never')"
+    submit = [sys.executable, str(Path(__file__).with_name("stopped_job.py")), str(asked)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [*submit, *command(waiting, directory)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "STOPPED in " in done.stdout
+    assert "terminated: the same command goes on where this one stopped" in done.stdout
+    assert not list(directory.rglob(".*"))
+    finished_as(start(directory), undisturbed)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a megabyte."""
@@ -119,14 +141,14 @@ def test_a_lost_node_costs_no_image_and_the_shard_it_was_drawing_is_made_on_the_
 ):
     """SIGKILL of a raylet; its actor is in mid-shard, and waits for a processor of the node that is left."""
     ledger = tmp_path / "ledger"
-    command = [
+    lose = [
         sys.executable,
         Path(__file__).with_name("two_nodes_job.py"),
         tmp_path / "run",
         ledger,
         tmp_path / "asked",
     ]
-    job = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    job = subprocess.run(lose, capture_output=True, text=True, timeout=200, check=False)
     assert job.returncode == 0, job.stdout + job.stderr
     assert "nodes alive: 1" in job.stdout
     assert "1 actor deaths" in job.stdout
