@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from hyperface.models.alignment import ARCFACE_112, BOX_512, LandmarkAligner, TemplateAligner, similarity, warp
 from hyperface.models.detector import FaceDetector
@@ -106,6 +107,16 @@ def test_the_template_puts_the_mean_ffhq_face_at_arcfaces_places():
         np.testing.assert_allclose((columns.mean(), rows.mean()), best[2], atol=0.75)
 
 
+def test_the_template_crop_is_the_box_resized():
+    y, x = np.mgrid[:512, :512]
+    waves = np.stack([127 + 120 * np.sin(x / 10), 127 + 120 * np.sin(y / 10), x * 0 + 50], axis=2).astype(np.uint8)
+    left, top, side = BOX_512
+    box = (left, top, left + side, top + side)
+    resized = np.asarray(Image.fromarray(waves).resize((112, 112), Image.Resampling.BOX, box))
+    [crop] = TemplateAligner(112).align(waves[None])
+    assert np.abs(crop.image_HWC.astype(float) - resized).mean() < 1.5  # half a pixel of the crop makes it 9
+
+
 def test_crops_have_the_recognisers_size_and_the_fingerprint_tells_it():
     pictures = np.stack([smooth(64, 64)] * 2)
     crops = TemplateAligner(48).align(pictures)
@@ -164,6 +175,12 @@ def test_the_aligner_moves_the_landmarks_to_arcfaces_places(detector):
     shown = moved(eye, similarity(np.array([24, 32]) + AROUND_L2, ARCFACE_112))
     np.testing.assert_allclose(found, shown, atol=0.3)
     assert np.abs(found - ARCFACE_112[0]).max() < 3
+
+
+def test_crops_of_another_size_have_the_places_in_proportion(detector):
+    drawn = picture((3, 4, 128))
+    large, small = (LandmarkAligner(detector, size).align(drawn[None])[0].image_HWC for size in (224, 112))
+    np.testing.assert_allclose(large[::2, ::2].astype(float), small, atol=8)
 
 
 def test_a_crop_does_not_depend_on_its_batch(detector):
