@@ -21,6 +21,7 @@ from cluster.renderer import CALLS, MakeModels, Renderer
 from cluster.session import connect
 from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint, index
+from hyperface.dataset.commit import sweep
 from hyperface.dataset.layout import marker_file, quarantine_file
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.quarantine import RETRY
@@ -62,6 +63,7 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
         raise RunError(_unfinished(run, {}, left))
     for shard in found.settled:
         run.store.delete(quarantine_file(shard))
+    sweep(run.store, found.listing)
     made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hyperface import embeddings
 from hyperface.config import Config
 from hyperface.dataset import fingerprint, parquet, webdataset
-from hyperface.dataset.commit import commit, record
+from hyperface.dataset.commit import adopt, check_size, commit, record
 from hyperface.dataset.duplicates import to_text
 from hyperface.dataset.layout import Format, shard_file
 from hyperface.dataset.marker import Marker
@@ -86,16 +86,20 @@ class ShardMaker:
         anchoring.make_block(self.store, self.plan, block, self.references_Nd, self.models, self.drawing)
 
     def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
-        """Render a shard, commit it, and return its statistics.
+        """Render a shard, commit it, and return its statistics; one that somebody finished, or nearly, is only adopted.
 
         Args:
-            turn: entered before the generator is first called and left after it was last called.
+            turn: entered before the generator is first called and left after it was last called, if it is.
 
         Raises:
             RenderError: the generator is broken.
             ShardError: the shard's name is taken by other bytes.
             StorageError: it cannot be written.
         """
+        if not self.config.synthesis.repair:
+            adopted = adopt(self.store, self.plan, shard, self.kinds, self.fingerprint)
+            if adopted:
+                return _row(adopted)
         rendered = render_shard(self.plan, shard, self.identities, self.models, self.drawing, turn)
         files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.kinds]
         marker = Marker(
@@ -108,14 +112,17 @@ class ShardMaker:
             seconds=rendered.seconds,
             fingerprint=self.fingerprint,
         )
-        commit(self.store, files, marker, repair=self.config.synthesis.repair)
-        counted = {"shard": shard, "rows": marker.rows, "rejects": len(marker.rejects)}
-        return {**counted, **asdict(rendered.statistics), **{f"{k}_seconds": v for k, v in rendered.seconds.items()}}
+        return _row(commit(self.store, files, marker, repair=self.config.synthesis.repair))
 
     def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
         if kind == "parquet":
             return parquet.to_bytes(rendered.samples, self.models.recognizer.embedding_dim)
         return webdataset.to_bytes(rendered.samples)
+
+
+def _row(marker: Marker) -> dict[str, Any]:
+    counted = {"shard": marker.shard, "rows": marker.rows, "rejects": len(marker.rejects)}
+    return {**counted, **asdict(marker.statistics), **{f"{k}_seconds": v for k, v in marker.seconds.items()}}
 
 
 def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
@@ -157,6 +164,7 @@ def _check_fit(run: Run, references: References, models: Models) -> None:
                 f"synthesis.generator={run.config.synthesis.generator}: images have {drawn} pixels; the {name} takes "
                 f"{size}; give one that takes the same, or set synthesis.alignment"
             )
+    check_size(run.config.synthesis.images_per_shard, drawn, dim)
 
 
 def _drawing(config: Config, batch_size: int) -> Drawing:

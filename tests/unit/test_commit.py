@@ -258,9 +258,8 @@ def test_shards_that_could_outgrow_one_put_are_refused_with_the_number_that_fits
 def test_no_image_is_larger_than_the_planning_counts_it(size: int):
     """Random black and white pixels are the worst that JPEG can be given."""
     picture = np.random.default_rng(0).integers(0, 2, (size, size, 3)).astype(np.uint8) * 255
-    sample = Sample(
-        "0000001-0002", 1, 2, 2**63 - 1, 9, 0.123456789, jpeg.encode(picture, 100), np.ones(512, np.float32)
-    )
+    noise_d = np.random.default_rng(1).normal(size=512).astype(np.float32)
+    sample = Sample("0000001-0002", 1, 2, jpeg.encode(picture, 100), 2**63 - 1, 9, 0.123456, noise_d)
     most = max(len(webdataset.to_bytes([sample] * 100)), len(parquet.to_bytes([sample] * 100, 512))) / 100
     with pytest.raises(ConfigError):
         check_size(int(LARGEST_OBJECT / most) + 1, size, 512)
