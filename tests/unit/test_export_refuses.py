@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 
 from hyperface.config import ConfigError
+from hyperface.dataset import Sample, jpeg, webdataset
 from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import FORMATS, Kind, export_run
@@ -63,8 +65,11 @@ def add_duplicate(run: Run) -> None:
 
 NOT_WHOLE = {
     "no index": (remove(INDEX), f"index.json: is missing: the dataset is not finished; {FINISH}"),
-    "no marker": (remove(DONE), f"index.json: is there, but 1 shards are not done; {FINISH}"),
-    "no shard": (remove(TAR), f"1 damaged shards; {MEND}\n.*shard-000001.tar: is missing although its marker is there"),
+    "no marker": (remove(DONE), f"index.json: is there, but not done of 4 shards: 1; {FINISH}"),
+    "no shard": (
+        remove(TAR),
+        f"damaged shards: 1; {MEND}\n.*shard-000001.tar: is missing although its marker is there",
+    ),
     "no fingerprint": (remove("dataset/fingerprint.json"), "fingerprint.json: is missing"),
     "marker of another run": (edit(DONE, '"fingerprint": "', '"fingerprint": "0'), "shard-000001.json: was made with"),
     "index of another run": (edit(INDEX, '"fingerprint": "', '"fingerprint": "0'), "does not say what the markers say"),
@@ -131,6 +136,19 @@ def test_a_shard_of_other_images_is_refused_by_name_even_where_its_marker_believ
     believe(run, run.store.read("dataset/webdataset/shard-000000.tar"))
     with pytest.raises(RunError, match=f"{TAR}: must hold its planned keys in their order"):
         export(run, tmp_path / "out")
+
+
+def test_images_of_two_sizes_are_refused_for_recordio_which_states_one(run: Run, tmp_path: Path):
+    samples = []
+    images = webdataset.from_bytes(run.store.read(TAR), TAR)
+    for row, key in enumerate(images.keys):
+        data = jpeg.encode(np.zeros((16, 24 if row == 2 else 16, 3), np.uint8), 95)
+        numbers = images.identities[row], images.image_indices[row]
+        samples.append(Sample(key, *numbers, data, images.seeds[row], 0, images.cosines[row], np.zeros(1, np.float32)))
+    believe(run, webdataset.to_bytes(samples))
+    with pytest.raises(RunError, match=r"images must have one size; .* has \(16, "):
+        export(run, tmp_path / "out", "recordio")
+    assert not (tmp_path / "out/train.rec").exists()
 
 
 def foreign_file(folder: Path, run: Run) -> None:

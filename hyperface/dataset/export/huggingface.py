@@ -75,7 +75,7 @@ configs:
 
 Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
 recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and drawn by a generator conditioned on
-them. {f"{duplicates} near-duplicates were left out." if duplicates else ""}
+them. Near-duplicates that were left out: {duplicates}.
 
 | column | |
 |---|---|

@@ -86,10 +86,11 @@ def open_source(run: Run) -> Source:
     digest = fingerprint.digest(parts)
     found = survey(store, plan, planned_formats(run.config), digest)
     if found.missing:
-        raise RunError(f"{store.uri(INDEX)}: is there, but {len(found.missing)} shards are not done; {_finish(run)}")
+        count = f"not done of {plan.num_shards} shards: {len(found.missing)}"
+        raise RunError(f"{store.uri(INDEX)}: is there, but {count}; {_finish(run)}")
     if found.damaged:
         lines = [found.damaged[shard] for shard in sorted(found.damaged)]
-        raise RunError("\n  ".join([f"{run}: {len(lines)} damaged shards; {_mend(run)}", *lines[:NAMED]]))
+        raise RunError("\n  ".join([f"{run}: damaged shards: {len(lines)}; {_mend(run)}", *lines[:NAMED]]))
     markers = tuple(found.markers[shard] for shard in range(plan.num_shards))
     data, index = store.read(INDEX), _index(run)
     if index.get("fingerprint") != digest or not _describes(index, markers):
