@@ -11,10 +11,11 @@ from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
-from hyperface.storage import StorageError, Store, open_store
+from hyperface.storage import Store, open_store
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
+LEASE = "_driver.json"
 GALLERY = "gallery/embeddings.parquet"
 REFERENCES = "packing/references.parquet"
 PACKING_SUMMARY = "packing/summary.json"
@@ -26,7 +27,7 @@ DATA_CARD = "dataset/README.md"
 SEPARATION = "evaluation/separation.json"
 REPORT = "report/index.html"
 
-PACKAGES = ("hyperface", "torch", "ray", "diffusers", "numpy", "pyarrow", "s3fs", "onnxruntime")
+PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")
 
 
 class RunError(RuntimeError):
@@ -78,16 +79,11 @@ def open_run(config: Config) -> Run:
 
     Raises:
         ConfigError: the directory holds results of a configuration that writes other bytes; names the keys.
-        StorageError: it cannot be read or written, or the store lets a second writer win.
+        StorageError: nothing answers within seconds, or it cannot be read or written.
     """
-    run = Run(open_store(config.run.dir, config.storage), config)
+    run = Run(open_store(config.run.dir, config.storage).prepared(), config)
     text = configuration.to_yaml(config).encode()
-    if run.store.put_new(CONFIG, text):
-        if run.store.put_new(CONFIG, text):
-            raise StorageError(
-                f"{run}: the store ignores If-None-Match, so two jobs could overwrite each other; upgrade it"
-            )
-    else:
+    if not run.store.put_new(CONFIG, text):
         recorded = configuration.identity(recorded_config(run.store))
         changed = configuration.differences(recorded, configuration.identity(config))
         if changed and _is_begun(run.store):
@@ -102,7 +98,7 @@ def open_run(config: Config) -> Run:
 
 def _is_begun(store: Store) -> bool:
     """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
-    return any(name not in (CONFIG, PROVENANCE) and not name.startswith("records/") for name in store.list())
+    return any(name not in (CONFIG, PROVENANCE, LEASE) and not name.startswith("records/") for name in store.list())
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:
@@ -110,8 +106,10 @@ def existing_run(directory: str, storage: configuration.StorageConfig | None = N
 
     Raises:
         ConfigError: there is no run.
+        StorageError: nothing answers within seconds.
     """
     store = open_store(directory, storage)
+    store.reach()
     if not store.exists(CONFIG):
         raise ConfigError(f"{store}: holds no run (no {CONFIG}); give the run.dir of a finished or interrupted job")
     return Run(store, recorded_config(store))

@@ -7,10 +7,12 @@ from jobs.start import start
 def main(config: Config) -> None:
     from cluster.embedding import embed_stage
     from cluster.session import session
+    from hyperface.lease import only_driver
     from hyperface.run import open_run
 
-    with session():
-        embed_stage(open_run(config))
+    run = open_run(config)
+    with session(), only_driver(run.store):
+        embed_stage(run)
 
 
 if __name__ == "__main__":

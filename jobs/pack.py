@@ -7,10 +7,12 @@ from jobs.start import start
 def main(config: Config) -> None:
     from cluster.packing import pack_stage
     from cluster.session import session
+    from hyperface.lease import only_driver
     from hyperface.run import open_run
 
-    with session():
-        pack_stage(open_run(config))
+    run = open_run(config)
+    with session(), only_driver(run.store):
+        pack_stage(run)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ def main(config: Config) -> None:
     from cluster.packing import pack_stage
     from cluster.session import session
     from cluster.synthesis import synthesize_stage
+    from hyperface.lease import only_driver
     from hyperface.packing import others
     from hyperface.run import DATASET, REPORT, open_run
     from jobs import report
 
     others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
     run = open_run(config)
-    with session():
+    with session(), only_driver(run.store):
         embed_stage(run)
         pack_stage(run)
         synthesize_stage(run)

@@ -1,6 +1,7 @@
 """The rules of a configuration that its types cannot express."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,9 +14,14 @@ def check(config: Config) -> None:
 
 
 def _refuse(values: Mapping[str, Any], rules: Iterable[tuple[str, bool, str]]) -> None:
-    broken = [f"{key} {rule}; it is {values[key]!r}" for key, holds, rule in rules if not holds]
+    broken = [f"{key} {rule}; it is {_shown(values[key])}" for key, holds, rule in rules if not holds]
     if broken:
         raise ConfigError("\n".join(broken))
+
+
+def _shown(value: Any) -> str:
+    """As it is written, but for a password in an address."""
+    return re.sub(r"//[^/@\s]*@", "//***@", repr(value))
 
 
 def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
@@ -25,6 +31,9 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     web = ("http://", "https://")
     endpoint = not c.storage.endpoint_url or c.storage.endpoint_url.startswith(web)
     yield "storage.endpoint_url", endpoint, "must begin with http:// or https://, or be empty for the AWS default"
+    secret = "@" in c.storage.endpoint_url
+    rule = "must name no user or password: credentials come from the standard AWS chain only"
+    yield "storage.endpoint_url", not secret, rule
     yield "storage.patience_s", c.storage.patience_s >= 0, "must be at least 0 seconds (0: never tried again)"
     yield "cluster.num_cpus", c.cluster.num_cpus >= 0, "must be at least 0 (0: all)"
     onnx = c.recognizer.kind == "onnx"
