@@ -9,6 +9,7 @@ import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset, references
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from side_judge import SideJudge
 
 from hyperface.config import ConfigError
 from hyperface.dataset import verify
@@ -54,18 +55,6 @@ class EveryThird:
         odd = [int(picture[0, 0].sum()) % 3 == 0 for picture in pictures_BHWC]
         crops = zip(pictures_BHWC, odd, strict=True)
         return [Crop(None if o and not self.faces else p, self.faces if o else 1) for p, o in crops]
-
-
-@dataclass(frozen=True)
-class SideJudge(ColorRecognizer):
-    """Sees the same colours in another space, and is strict about one identity of three."""
-
-    embedding_dim: int = 10
-    fingerprint: str = "1d" * 32
-
-    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        seen = super().embed(images_BHWC) @ np.random.default_rng(7).normal(size=(12, self.embedding_dim))
-        return (seen / np.linalg.norm(seen, axis=1, keepdims=True)).astype(np.float32)
 
 
 def rendered(models: Models, gate: Gate, identities: Identities | None = None) -> RenderedShard:
