@@ -6,13 +6,16 @@ CONSTRAINTS := infra/constraints/cpu.txt
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint type format install browser object-store bench clean
+.PHONY: demo test soak lint type format install browser object-store bench clean
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
 
 test: install browser object-store ## the whole suite, fast tests first
 	pytest tests/unit tests/cluster tests/e2e
+
+soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
+	pytest -m slow -s tests/e2e/test_soak.py
 
 lint: install
 	ruff check . && ruff format --check .
