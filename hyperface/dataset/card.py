@@ -14,6 +14,17 @@ LICENCES = {
     "what is made with them.",
 }
 
+ARC2FACE = (
+    "Drawn by Arc2Face (Papantoniou et al., ECCV 2024), whose weights are for non-commercial research only, on Stable\n"
+    "Diffusion 1.5 (CreativeML Open RAIL-M): images made with them are under those terms."
+)
+
+
+def licences(config: Config) -> str:
+    """Whose terms a dataset is under, by what drew and measured it."""
+    real = config.synthesis.generator == "arc2face"
+    return "\n\n".join([LICENCES[config.recognizer.kind], *([ARC2FACE] if real else [])])
+
 
 def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
     """The card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
@@ -56,7 +67,7 @@ SHA-256.
 
 ## Licences and limits
 
-{LICENCES[config.recognizer.kind]}
+{licences(config)}
 
 No image is of a real person by construction; nothing here proves that none resembles one. Fairness across groups was
 not measured. Labels are right by construction only as far as the cosines say.

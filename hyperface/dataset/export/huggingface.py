@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyperface.dataset.card import LICENCES, SIZES
+from hyperface.dataset.card import SIZES
 from hyperface.dataset.schema import ShardImages
 
 ROWS = 100
@@ -52,7 +52,7 @@ def to_bytes(images: ShardImages, labels: Sequence[int]) -> bytes:
     return sink.getvalue()
 
 
-def card(images: int, classes: int, duplicates: int, recognizer: str, parts: Mapping[str, object]) -> bytes:
+def card(images: int, classes: int, duplicates: int, licences: str, parts: Mapping[str, object]) -> bytes:
     """README.md: front matter for the hub, columns, loading, what decided the bytes. `recognizer`: recognizer.kind."""
     size = next((name for limit, name in SIZES if images < limit), "n>1M")
     rows = "\n".join(f"| `{key}` | `{value}` |" for key, value in sorted(parts.items()))
@@ -102,7 +102,7 @@ Images are stored in a global random order, so files may be read in sequence.
 
 ## Licences and limits
 
-{LICENCES[recognizer]}
+{licences}
 
 No image is of a real person by construction; nothing here proves that none resembles one. Fairness across groups was
 not measured. Labels are right by construction only as far as the cosines say.

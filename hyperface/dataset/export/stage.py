@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hyperface.config import ConfigError
+from hyperface.dataset.card import licences
 from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, recordio
 from hyperface.dataset.export.classes import Classes
 from hyperface.dataset.export.destination import STATE, Destination
@@ -134,7 +135,7 @@ def _huggingface(export: Export) -> None:
         export.destination.put(huggingface.file_name(shard, shards), huggingface.to_bytes(images, labels))
     config, classes = export.source.run.config, export.classes
     counts = (classes.num_images, len(classes.identities_C), len(export.source.duplicates))
-    export.destination.put("README.md", huggingface.card(*counts, config.recognizer.kind, export.source.parts))
+    export.destination.put("README.md", huggingface.card(*counts, licences(config), export.source.parts))
 
 
 def _lmdb(export: Export) -> None:
