@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from color_world import color_run, hashes, make_dataset
@@ -60,9 +62,9 @@ def test_a_write_that_is_refused_for_another_reason_is_no_missing_feature(proxy:
 
 def test_a_second_driver_is_refused_by_name_while_the_first_is_at_work(old_store: Store):
     with only_driver(old_store, **FAST):
+        second = only_driver(old_store, **FAST)
         with pytest.raises(RunError, match=r"another driver, process \d+ of .*delete s3://.*_driver.json"):
-            with only_driver(old_store, **FAST):
-                pytest.fail("two drivers at once")
+            second.__enter__()
         assert lease_of(old_store)["id"]
     assert old_store.list() == {}
 
@@ -97,10 +99,12 @@ def test_the_lease_of_a_dead_driver_is_taken_over(old_store: Store):
 
 
 def test_a_driver_whose_lease_was_taken_says_so_and_leaves_the_others(old_store: Store):
-    with pytest.raises(RunError, match="process 7 of elsewhere"), only_driver(old_store, **FAST):
-        other = b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}'
-        old_store.put(LEASE, other)
-        threading.Event().wait(1)
+    with ExitStack() as driving:
+        driving.enter_context(only_driver(old_store, **FAST))
+        old_store.put(LEASE, b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}')
+        time.sleep(5 * FAST["beat_s"])  # the lease is looked at with every beat
+        with pytest.raises(RunError, match="process 7 of elsewhere"):
+            driving.close()
     assert lease_of(old_store)["id"] == "other"
 
 
