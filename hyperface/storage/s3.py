@@ -80,7 +80,7 @@ class S3Store(Store):
             head = self._head(name)
         except FileNotFoundError:
             # The answer to HEAD has no body: a bucket that is gone looks like an object that is not there.
-            self._patiently(name, lambda: self._fs.call_s3("list_objects_v2", Bucket=self._bucket, MaxKeys=1))
+            self._patiently(name, self._glance)
             return None
         return Stat(int(head["ContentLength"]), head["ETag"].strip('"'))
 
@@ -130,10 +130,7 @@ class S3Store(Store):
         return same or self.read(name) == data
 
     def reach(self) -> None:
-        def ask() -> None:
-            self._fs.call_s3("list_objects_v2", Bucket=self._bucket, MaxKeys=1, timeout=FIRST_CONTACT_S)
-
-        self._patiently("", ask, unreachable_s=FIRST_CONTACT_S)
+        self._patiently("", lambda: self._glance(FIRST_CONTACT_S), unreachable_s=FIRST_CONTACT_S)
 
     def prepared(self) -> Self:
         """See `Store.prepared`. Two writes of one name tell whether the server lets the first one win."""
@@ -164,11 +161,20 @@ class S3Store(Store):
     def _bucket(self) -> str:
         return self.url.removeprefix("s3://").partition("/")[0]
 
+    @property
+    def _folder(self) -> str:
+        """What the keys of everything in here begin with."""
+        return f"{self._key('')}/".lstrip("/")
+
     def _key(self, name: str) -> str:
         return self.uri(name).removeprefix("s3://").partition("/")[2]
 
     def _call(self, method: str, name: str, **arguments: Any) -> Any:
         return self._fs.call_s3(method, Bucket=self._bucket, Key=self._key(name), **arguments)
+
+    def _glance(self, seconds: float | None = None) -> None:
+        """The smallest request whose answer says whether the bucket is there; within the prefix, for narrow policies."""
+        self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._folder, MaxKeys=1, timeout=seconds)
 
     def _head(self, name: str) -> Any:
         return self._patiently(name, lambda: self._call("head_object", name))
@@ -209,7 +215,7 @@ class S3Store(Store):
         Ours are single PUTs: they come from other tools, or from another version of this one.
         """
         try:
-            found = self._fs.call_s3("list_multipart_uploads", Bucket=self._bucket, Prefix=self._key("") + "/")
+            found = self._fs.call_s3("list_multipart_uploads", Bucket=self._bucket, Prefix=self._folder)
         except Exception:  # advice only: this may be forbidden, or unknown to the server
             return
         if uploads := found.get("Uploads"):
