@@ -173,7 +173,7 @@ class S3Store(Store):
         return self._fs.call_s3(method, Bucket=self._bucket, Key=self._key(name), **arguments)
 
     def _glance(self, seconds: float | None = None) -> None:
-        """The smallest request whose answer says whether the bucket is there; within the prefix, for narrow policies."""
+        """The smallest request that tells whether the bucket is there; in the prefix, for narrow policies."""
         self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._folder, MaxKeys=1, timeout=seconds)
 
     def _head(self, name: str) -> Any:
