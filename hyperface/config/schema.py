@@ -77,8 +77,9 @@ class Arc2FaceConfig:
     """Stable Diffusion 1.5 (VAE, tokenizer, scheduler): a directory or a repository of the hub."""
     base_revision: str = ""
     """Commit of the hub's repository of the base; required unless `arc2face.base_path` is a directory."""
-    sha256: str = ""
-    """Expected SHA-256 over all weight files, as an earlier run recorded it; empty: recorded, not compared."""
+    sha256: str = knob("")
+    """Expected SHA-256 over all files of the model, the first word of `generator` in an earlier run's
+    dataset/fingerprint.json; empty: recorded, not compared."""
     fast: bool = False
     """LCM-LoRA: 4 steps without guidance, several times faster, less varied."""
     lora_path: str = knob("")
@@ -90,8 +91,7 @@ class Arc2FaceConfig:
     compile: bool = False
     """Compile the denoiser with torch.compile: minutes at start, faster afterwards."""
     decoder: Literal["full", "sliced", "tiny"] = "full"
-    """Latents to pixels: the whole batch at once, one image at a time (less memory), or a tiny autoencoder (faster,
-    softer)."""
+    """Latents to pixels: eight images at once, one at a time (less memory), or a tiny autoencoder (faster, softer)."""
     decoder_path: str = knob("")
     """Directory of the tiny autoencoder; required for `arc2face.decoder=tiny`."""
 
