@@ -12,6 +12,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 
 def main(asked: str, entrypoint: list[str]) -> None:
@@ -24,7 +28,7 @@ def main(asked: str, entrypoint: list[str]) -> None:
         )
         address = f"http://{here.dashboard_url}"
         client = JobSubmissionClient(address)
-        job = client.submit_job(entrypoint=shlex.join(entrypoint))
+        job = submitted(client, shlex.join(entrypoint))
         while not Path(asked).exists():
             assert not client.get_job_status(job).is_terminal(), client.get_job_logs(job)
             time.sleep(0.1)
@@ -33,6 +37,18 @@ def main(asked: str, entrypoint: list[str]) -> None:
         subprocess.run([ray_command, "job", "stop", "--address", address, job], check=True, env=os.environ)
         print(f"{client.get_job_status(job)} in {time.monotonic() - began:.1f} s\n{client.get_job_logs(job)}")
         ray.shutdown()
+
+
+def submitted(client: "JobSubmissionClient", entrypoint: str) -> str:
+    """Ray answers before the agent that starts jobs is up, and says so."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return client.submit_job(entrypoint=entrypoint)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -209,11 +209,12 @@ def test_twenty_rounds_of_faults_end_with_the_undisturbed_dataset(soak: Soak, tm
         assert again <= IN_FLIGHT
     if soak.job.poll() is None:
         soak.end_driver()
+    before = shards_there(run)
     soak.start()
     assert soak.job.wait(300) == 0, soak.last_words()
-    lost, twice, again = 0, soak.written_twice(), soak.drawn_again(seeds)
+    lost, twice, again = len(before - shards_there(run)), soak.written_twice(), soak.drawn_again(seeds)
     print(f"  end  {'none, to the last shard':30}{soak.done():8}{lost:6}{twice:12}{again:9}")
-    assert (twice, again <= IN_FLIGHT) == (0, True)
+    assert (lost, twice, again <= IN_FLIGHT) == (0, 0, True)
     verify = [sys.executable, "-m", "jobs.verify", soak.url, "--deep", f"storage.endpoint_url={soak.gateway.endpoint}"]
     checked = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
     print(f"{checked.stdout}{time.monotonic() - began:.0f} s in all")

@@ -13,6 +13,8 @@ from color_world import DIM, ColorGenerator, color_run, make_dataset
 from hyperface.dataset import jpeg, parquet, read_shards, verify, webdataset
 from hyperface.dataset.commit import record
 from hyperface.dataset.marker import from_bytes, to_bytes
+from hyperface.dataset.quarantine import Quarantine
+from hyperface.dataset.quarantine import to_bytes as to_json
 from hyperface.dataset.schema import Sample
 from hyperface.run import REFERENCES, Run, existing_run
 
@@ -212,3 +214,18 @@ def test_lost_or_other_references_are_named(run: Run):
     assert any("is not the file that the images were drawn from" in problem for problem in verify(run, deep=False))
     run.store.delete(REFERENCES)
     assert any(f"{REFERENCES}: is missing" in problem for problem in verify(run, deep=False))
+
+
+def test_a_quarantined_shard_is_named_with_the_way_out_and_a_note_that_is_out_of_date_too(run: Run):
+    note = "dataset/_quarantine/shard-000001.json"
+    run.store.put(note, to_json(Quarantine(1, 3, "its actor died", "2026-01-02T03:04:05+00:00")))
+    (settled,) = verify(run, deep=False)
+    assert settled.startswith(f"{run.store.uri(note)}: is out of date, the shard is done")
+    for name in (DONE, PARQUET, TAR):
+        run.store.delete(name)
+    (problem,) = verify(run, deep=True)
+    assert "shard 1 is quarantined: begun 3 times, last on 2026-01-02T03:04:05+00:00: its actor died" in problem
+    assert problem.endswith("take it up again with synthesis.retry_quarantined=true")
+    run.store.put(note, b"{}")
+    (problem,) = verify(run, deep=False)
+    assert f"{note}: is no note about a quarantined shard" in problem
