@@ -55,7 +55,7 @@ def test_a_server_without_them_is_found_out_and_its_names_are_compared(old_store
 
 
 def test_a_write_that_is_refused_for_another_reason_is_no_missing_feature(proxy: FaultProxy, s3_bucket: str):
-    proxy.answer(403, "AccessDenied", when=lambda asked: asked.method == "PUT", times=-1)
+    proxy.answer(403, "AccessDenied", when=lambda asked: "if-none-match" in asked.headers, times=-1)
     with pytest.raises(OSError, match="access denied"):
         open_store(f"s3://{s3_bucket}/run", StorageConfig(endpoint_url=proxy.url)).prepared()
 
