@@ -152,16 +152,22 @@ def test_a_worker_killed_between_data_and_marker_leaves_a_shard_that_is_not_draw
 
 
 def test_two_drivers_at_once_end_with_one_dataset_and_write_no_file_twice(
-    object_store: str, object_bucket: str, undisturbed: dict[str, str]
+    object_store: str, object_bucket: str, tmp_path: Path, undisturbed: dict[str, str]
 ):
+    """They meet in one shard: each draws it, and waits for the other before it writes."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
     with fault_proxy(object_store) as proxy:
         run = s3_run(proxy.url, object_bucket)
-        other = threading.Thread(target=make_dataset, args=(run,))
+        other = threading.Thread(target=make_dataset, args=(run, ledger(there, seed=seed_of(1))))
         other.start()
-        synthesize(run)
+        in_mid_shard(there, lambda: in_mid_shard(here, (there / "go").touch).join())
+        synthesize(run, ledger(here, seed=seed_of(1)))
         other.join()
         assert_whole(run, undisturbed)
         assert len(set(written(proxy))) == len(written(proxy)) == FILES
+        assert proxy.count("PUT", "/shard-000001", 412) >= 1
 
 
 def test_a_bucket_that_vanishes_in_mid_run_is_one_clear_error(object_store: str, object_bucket: str, tmp_path: Path):
