@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 from numpy.typing import NDArray
+from ray.exceptions import RayError
 
 from cluster.actor_pool import fan_out
 from cluster.renderer import OWN_ERRORS, MakeModels
 from hyperface.config import ConfigError
+from hyperface.dataset import fingerprint
 from hyperface.dataset.survey import planned
 from hyperface.run import Run, RunError
 from hyperface.synthesis.anchors import missing_blocks
@@ -33,10 +35,11 @@ class _AnchorPainter:
             self.maker = self.maker or shard_maker(
                 self.run, read_references(self.run), self.make_models(self.run.config)
             )
-            self.maker.make_anchors(int(block))
-        except OWN_ERRORS as error:  # as an exception it would lose its type
-            return {"result": [json.dumps({"stop": str(error), "refused": isinstance(error, ConfigError)})]}
-        return {"result": [json.dumps({"block": int(block)})]}
+            without = self.maker.make_anchors(int(block))
+        except Exception as error:  # as an exception it would lose its type
+            said = str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
+            return {"result": [json.dumps({"stop": said, "refused": isinstance(error, ConfigError)})]}
+        return {"result": [json.dumps({"without": without})]}
 
 
 def draw_anchors(run: Run, make_models: MakeModels) -> None:
@@ -47,7 +50,10 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
         ConfigError: the dataset was begun with other models.
     """
     synthesis = run.config.synthesis
-    todo = missing_blocks(run.store, planned(run.config)) if synthesis.min_judge_cosine > -1 else []
+    if synthesis.min_judge_cosine == -1:
+        return
+    parts = fingerprint.recorded(run.store)
+    todo = missing_blocks(run.store, planned(run.config), fingerprint.digest(parts) if parts else None)
     if not todo:
         return
     print(f"synthesize: draws an anchor of each identity for the judge, in {len(todo)} blocks", flush=True)
@@ -60,8 +66,16 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
         gpus=synthesis.gpus_per_actor,
         failures=MAX_FAILURES,
     )
-    # To the end, for every block: a loop that is left early would leave its workers behind.
-    for batch in list(rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)):
-        for result in map(json.loads, batch["result"]):
-            if "stop" in result:
-                raise (ConfigError if result["refused"] else RunError)(result["stop"])
+    try:
+        # To the end, for every block: a loop that is left early would leave its workers behind.
+        batches = list(rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+    except RayError as error:
+        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise RunError(f"{run}: the anchors of the judge cannot be drawn ({what}); the same command goes on") from error
+    results = [json.loads(result) for batch in batches for result in batch["result"]]
+    for result in results:
+        if "stop" in result:
+            raise (ConfigError if result["refused"] else RunError)(f"{run}: anchors of the judge: {result['stop']}")
+    without = sum(result["without"] for result in results)
+    if without:
+        print(f"synthesize: {without} identities have no anchor, and so will have no image", flush=True)

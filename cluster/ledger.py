@@ -51,7 +51,7 @@ class Ledger:
     max_attempts: int
     """Attempts after which a shard is quarantined."""
     max_deaths: int
-    """Deaths, with no shard finished in between, after which the job stops."""
+    """Deaths, with no shard finished in between, and one more for each other actor, after which the job stops."""
     deaths: int = 0
     deaths_in_a_row: int = 0
     rows: dict[int, str] = field(default_factory=dict)
@@ -70,10 +70,11 @@ class Ledger:
         if actor in self.in_flight:
             self._died(actor)
         self.in_flight[actor] = {}
-        if self.deaths_in_a_row > self.max_deaths:
+        # A lost node takes several actors at once, so as many more are borne as there are actors.
+        if self.deaths_in_a_row > self.max_deaths + len(self.in_flight) - 1:
             self.stopping = self.stopping or (
                 f"actors died {self.deaths_in_a_row} times with no shard finished in between, more than "
-                f"synthesis.max_failures={self.max_deaths}; the last: {self.last}"
+                f"synthesis.max_failures={self.max_deaths} and one for each other actor; the last: {self.last}"
             )
         return self.stopping
 

@@ -28,7 +28,7 @@ from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.models.loading import load_models
-from hyperface.run import DATASET, INDEX, Run, RunError
+from hyperface.run import DATASET, DONE, INDEX, Run, RunError
 from hyperface.synthesis.shards import References, read_references
 
 GRACE_SECONDS = 1.0
@@ -64,15 +64,19 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     for shard in found.settled:
         run.store.delete(quarantine_file(shard))
     sweep(run.store, found.listing)
+    if not any(marker.rows for marker in found.markers.values()):
+        advice = f"the reasons are in {run.store.uri(DONE)}; loosen synthesis.min_* and choose another run.dir"
+        raise RunError(f"{run}: not one image passed the gate; {advice}")
     made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
         return
     totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine")}
-    rejects = len(made["rejects"])
+    rejects, repeats = len(made["rejects"]), len(made["duplicates"])
     finished = {"event": "finished", **totals, "rejects": rejects, "drawn_now": drawn, "seconds": round(seconds, 2)}
     run.record("synthesis", [finished])
-    print(f"synthesize: {made['images']} images, {rejects} rejects, {seconds:.0f} s -> {run.store.uri(DATASET)}")
+    also = f", {repeats} near-duplicates listed" if repeats else ""
+    print(f"synthesize: {made['images']} images, {rejects} rejects{also}, {seconds:.0f} s -> {run.store.uri(DATASET)}")
 
 
 def _agreed(run: Run, references: References) -> str | None:

@@ -34,7 +34,8 @@ class StorageConfig:
     addressing_style: Literal["auto", "path", "virtual"] = knob("auto")
     """How S3 requests name the bucket; self-hosted gateways usually want `path`."""
     patience_s: float = knob(120.0)
-    """Seconds for which a request is tried again while the store is unreachable or answers with a server error."""
+    """Seconds for which a request is tried again while the store is unreachable or answers with a server error. A job
+    that has never reached it gives up after a few."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,8 @@ class SynthesisConfig:
     max_shard_attempts: int = knob(3)
     """Times a shard is begun before it is quarantined, when its actor dies each time; the other shards go on."""
     max_failures: int = knob(20)
-    """Deaths of actors, with no shard finished in between, after which the job stops."""
+    """Deaths of actors with no shard finished in between, and one more for each other actor, after which the job
+    stops."""
     retry_quarantined: bool = knob(False)
     """Take up quarantined shards again."""
     repair: bool = knob(False)

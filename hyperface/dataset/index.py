@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.config import Config
 from hyperface.dataset import card, fingerprint, wids
 from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.layout import Format
@@ -72,6 +73,12 @@ def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.i
     return identities_R[kept], images_R[kept]
 
 
+def files(config: Config, index: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, bytes]:
+    """{name: bytes} of what is written when every shard is there; the index comes last, and says that all is."""
+    by_number = {wids.WIDS: wids.to_bytes(index)} if "webdataset" in index["formats"] else {}
+    return {**by_number, DATA_CARD: card.text(config, index, parts).encode(), INDEX: to_json(index)}
+
+
 def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker]) -> dict[str, Any]:
     """Write the data card, wids.json and then the index of a run in which every shard has its marker; the index.
 
@@ -82,10 +89,7 @@ def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, M
     if parts is None:
         raise RunError(f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or choose another run.dir")
     index = build(plan, kinds, markers, fingerprint.digest(parts), run.config.synthesis.min_hash_distance)
-    files = [(DATA_CARD, card.text(run.config, index, parts).encode()), (INDEX, to_json(index))]
-    if "webdataset" in kinds:
-        files.insert(0, (wids.WIDS, wids.to_bytes(index)))
-    for name, data in files:
+    for name, data in files(run.config, index, parts).items():
         if not run.store.exists(name) or run.store.read(name) != data:
             run.store.put(name, data)
     return index

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from hyperface.dataset.duplicates import from_text
 from hyperface.run import to_json
 
 
@@ -91,6 +92,8 @@ def from_bytes(data: bytes, name: str) -> Marker:
             fingerprint=str(given["fingerprint"]),
             etags=dict(given.get("etags", {})),
         )
+        if marker.hashes and len(from_text(marker.hashes)) != marker.rows:
+            raise ValueError(f"hashes must be 16 hex digits for each of {marker.rows} rows")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{name}: is not a shard's done marker ({type(error).__name__}: {error})") from error
     return marker

@@ -12,7 +12,7 @@ from hyperface.dataset.plan import Plan, image_seed
 from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
-from hyperface.run import DATA_CARD, INDEX, REFERENCES, Run, RunError, to_json
+from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
 
 
@@ -38,8 +38,8 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         for shard in sorted(found.markers):
             problems += shard_problems(run.store, plan, found.markers[shard], run.config)
     if not found.missing and not found.damaged:
-        built = to_json(index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance))
-        problems += _index_problems(run.store, found, built)
+        built = index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance)
+        problems += _index_problems(run.store, found, index.files(run.config, built, parts))
     problems += _references_problems(run.store, parts)
     return problems
 
@@ -54,12 +54,12 @@ def _missing_problems(store: Store, found: Survey) -> Iterator[str]:
         yield f"{store.uri(quarantine_file(shard))}: is out of date, the shard is done; run the synthesize job again"
 
 
-def _index_problems(store: Store, found: Survey, built: bytes) -> Iterator[str]:
-    for name in (INDEX, DATA_CARD):
+def _index_problems(store: Store, found: Survey, built: Mapping[str, bytes]) -> Iterator[str]:
+    for name, data in built.items():
         if name not in found.listing:
             yield f"{store.uri(name)}: is missing; run the synthesize job again"
-    if INDEX in found.listing and store.read(INDEX) != built:
-        yield f"{store.uri(INDEX)}: does not say what the markers say; run the synthesize job again"
+        elif store.read(name) != data:
+            yield f"{store.uri(name)}: does not say what the markers say; run the synthesize job again"
 
 
 def _references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]:

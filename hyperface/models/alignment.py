@@ -31,6 +31,10 @@ its 0.01 degrees of rotation. The mean face is facexlib's template at 512 pixels
 """
 
 
+LARGEST_SCALE = 64.0
+"""Of a crop against its picture, either way."""
+
+
 def similarity(source_L2: NDArray[np.float64], target_L2: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotation, scale and shift, without reflection, that take the source nearest to the target: a 2 x 3 matrix.
 
@@ -53,13 +57,18 @@ def similarity(source_L2: NDArray[np.float64], target_L2: NDArray[np.float64]) -
 
 
 def warp(picture_HWC: NDArray[np.uint8], similarity_23: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] -> uint8 [S, S, 3]; black where the picture ends.
+    """uint8 [H, W, 3] -> uint8 [S, S, 3]; black where the picture ends. Raises ValueError for a scale that no face has.
 
     Each pixel is the mean of n x n bilinear samples (Pillow's), n so large that samples are at most one pixel of the
     picture apart: nothing aliases when a large face becomes a small crop.
     """
     turn_22, shift_2 = similarity_23[:, :2], similarity_23[:, 2]
-    samples = max(1, math.ceil(1 / math.sqrt(np.linalg.det(turn_22)) - 1e-9))
+    scale = math.sqrt(np.linalg.det(turn_22))
+    if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+        raise ValueError(
+            f"warp: the scale must be {1 / LARGEST_SCALE} to {LARGEST_SCALE}, got {scale}: no face's landmarks"
+        )
+    samples = max(1, math.ceil(1 / scale - 1e-9))
     back_22 = np.linalg.inv(turn_22)
     # Pillow counts from the corner of the first pixel, half a pixel before its centre.
     corner_2 = back_22 @ (-0.5 - shift_2) + 0.5

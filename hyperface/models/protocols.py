@@ -38,7 +38,8 @@ class Recognizer(Protocol):
 class Generator(Protocol):
     """A conditional generator: a point on the hypersphere and a seed to an image.
 
-    An image depends on its embedding and its seed alone, never on the batch it is drawn in.
+    An image depends on its embedding and its seed alone, never on the batch it is drawn in, but
+    for the rounding of floating-point sums (a grey level here and there): batches are fixed by the plan.
     """
 
     @property

@@ -19,7 +19,7 @@ from hyperface.storage import Store
 from hyperface.synthesis.drawing import IMAGE_FAILURES, Drawing
 from hyperface.synthesis.quality import is_blank
 
-IDENTITIES_PER_BLOCK = 1024
+IDENTITIES_PER_BLOCK = 512
 ANCHOR = 2**33
 """In the place of an image's number: the seed of the anchor."""
 
@@ -28,27 +28,50 @@ def num_blocks(plan: Plan) -> int:
     return -(-plan.num_identities // IDENTITIES_PER_BLOCK)
 
 
-def block_file(block: int) -> str:
-    return f"synthesis/anchors/block-{block:06d}.npy"
+def folder(fingerprint: str) -> str:
+    """Where the anchors of a dataset lie; those of other models or settings are never taken for them."""
+    return f"synthesis/anchors/{fingerprint[:16]}"
 
 
-def missing_blocks(store: Store, plan: Plan) -> list[int]:
-    """The blocks that are not drawn yet, found by one listing."""
-    there = store.list("synthesis/anchors")
-    return [block for block in range(num_blocks(plan)) if block_file(block) not in there]
+def block_file(fingerprint: str, block: int) -> str:
+    return f"{folder(fingerprint)}/block-{block:06d}.npy"
+
+
+def missing_blocks(store: Store, plan: Plan, fingerprint: str | None) -> list[int]:
+    """The blocks that are not drawn yet, found by one listing; all, where the dataset has no fingerprint yet."""
+    there = store.list(folder(fingerprint)) if fingerprint else {}
+    return [block for block in range(num_blocks(plan)) if block_file(fingerprint or "", block) not in there]
 
 
 def make_block(
-    store: Store, plan: Plan, block: int, references_Nd: NDArray[np.float32], models: Models, drawing: Drawing
-) -> None:
-    """Draw the anchors of a block and write the judge's embeddings; whoever comes second changes nothing."""
+    store: Store,
+    name: str,
+    plan: Plan,
+    block: int,
+    references_Nd: NDArray[np.float32],
+    models: Models,
+    drawing: Drawing,
+) -> int:
+    """Draw the anchors of a block and write the judge's embeddings; whoever comes second changes nothing.
+
+    Returns:
+        How many identities got no anchor.
+
+    Raises:
+        RunError: none got one: the generator is broken, and nothing is written.
+    """
     first = block * IDENTITIES_PER_BLOCK
     rows = range(first, min(first + IDENTITIES_PER_BLOCK, plan.num_identities))
     batches = [rows[i : i + drawing.batch_size] for i in range(0, len(rows), drawing.batch_size)]
     found = [_anchors(plan, list(batch), references_Nd, models, drawing) for batch in batches]
+    anchors_Id = np.concatenate(found)
+    without = int(np.isnan(anchors_Id).any(1).sum())
+    if without == len(rows):
+        raise RunError(f"{store.uri(name)}: not one of {len(rows)} anchors could be drawn; check the generator")
     sink = io.BytesIO()
-    np.save(sink, np.concatenate(found), allow_pickle=False)
-    store.put_new(block_file(block), sink.getvalue())
+    np.save(sink, anchors_Id, allow_pickle=False)
+    store.put_new(name, sink.getvalue())
+    return without
 
 
 def _anchors(
@@ -89,24 +112,28 @@ def _seen(
     return {i: jpeg.decode(jpeg.encode(image, quality)) for i, image in images.items()}
 
 
-def read_anchors(store: Store, plan: Plan) -> NDArray[np.float32]:
+def read_anchors(store: Store, plan: Plan, fingerprint: str, dim: int) -> NDArray[np.float32]:
     """The anchors of all identities, float32 [N, d].
+
+    Args:
+        dim: of the judge's embeddings.
 
     Raises:
         RunError: a block is missing or damaged.
     """
     blocks = []
     for block in range(num_blocks(plan)):
-        name = block_file(block)
+        name = block_file(fingerprint, block)
         try:
             found = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{store.uri(name)}: cannot be read ({error}); delete it and run the job again") from error
         blocks.append(found)
-    anchors_Nd = np.concatenate(blocks).astype(np.float32)
-    if len(anchors_Nd) != plan.num_identities:
+    rows = [min(IDENTITIES_PER_BLOCK, plan.num_identities - b * IDENTITIES_PER_BLOCK) for b in range(len(blocks))]
+    if [found.shape for found in blocks] != [(count, dim) for count in rows]:
         raise RunError(
-            f"{store.uri('synthesis/anchors')}: must hold {plan.num_identities} anchors; it has {len(anchors_Nd)}; "
-            "delete the folder and run the job again"
+            f"{store.uri(folder(fingerprint))}: must hold {plan.num_identities} anchors of dimension {dim}, "
+            f"{IDENTITIES_PER_BLOCK} a block; delete the folder and run the job again"
         )
+    anchors_Nd: NDArray[np.float32] = np.concatenate(blocks).astype(np.float32)
     return anchors_Nd

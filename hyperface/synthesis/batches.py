@@ -7,8 +7,16 @@ GAIN = 1.05
 """A batch of twice the size must be so much faster per image to be worth its memory."""
 
 
+def _is_full(error: BaseException) -> bool:
+    """Whether memory is full: PyTorch's allocator for the CPU says so in a plain RuntimeError."""
+    import torch
+
+    told = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in told)
+
+
 def best_batch_size(draw: Callable[[int], None], largest: int, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Try 1, 2, 4, ... images until memory is full or it no longer gets faster.
+    """Try 1, 2, 4, ... images until memory is full or it no longer gets faster; of a full memory half is left free.
 
     Args:
         draw: draws so many images, and is done with them when it returns.
@@ -26,12 +34,12 @@ def best_batch_size(draw: Callable[[int], None], largest: int, clock: Callable[[
             draw(size)
             began = clock()
             draw(size)
-        except (MemoryError, torch.OutOfMemoryError):
-            if size == 1:
+        except (MemoryError, RuntimeError) as error:
+            if size == 1 or not _is_full(error):
                 raise
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            break
+            return max(1, best // 2)  # recogniser, detector and judge need room beside it
         rate = size / max(clock() - began, 1e-9)
         if rate < best_rate * GAIN:
             break

@@ -201,6 +201,8 @@ class Painter:
         progress.best_cosine[place] = max(cosine, progress.best_cosine.get(place, -2.0))
         if cosine < gate.min_cosine:
             progress.refuse(place, "cosine")
+        elif not self._anchored(place):
+            progress.refuse(place, "no_anchor")
         elif not judge_cosine >= gate.min_judge_cosine:  # a judge that gives no number refuses
             progress.refuse(place, "judge")
         else:
@@ -208,6 +210,12 @@ class Painter:
             name = key(row.identity, row.image)
             sample = Sample(name, row.identity, row.image, data, seed, batch.attempt, cosine, embedding_d)
             progress.passed[place] = sample, difference_hash(image_HWC)
+
+    def _anchored(self, place: int) -> bool:
+        anchors_Nd = self.identities.anchors_Nd
+        if anchors_Nd is None:
+            return True
+        return bool(np.isfinite(anchors_Nd[self.rows[place].identity - self.plan.first_identity]).all())
 
     def _reference(self, place: int) -> NDArray[np.float32]:
         row_d: NDArray[np.float32] = self.identities.references_Nd[self.rows[place].identity - self.plan.first_identity]

@@ -10,11 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Reason = Literal["error", "blank", "no_face", "many_faces", "blurred", "no_embedding", "cosine", "judge"]
+Reason = Literal["error", "blank", "no_face", "many_faces", "blurred", "no_embedding", "cosine", "no_anchor", "judge"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a draw is refused, in the order in which it is looked at: the generator failed; the picture is of one colour (or
 black: its latents were not finite); no face, or more than one, was found; it is not sharp; the recogniser gave no
-finite embedding; the embedding is too far from the reference; the judge's is too far from the anchor."""
+finite embedding; the embedding is too far from the reference; no anchor of its identity
+could be drawn; the judge's is too far from the anchor."""
 
 BLANK = 1.0
 """Standard deviation of the grey levels below which a picture shows nothing."""

@@ -20,11 +20,15 @@ from hyperface.dataset.plan import Plan, image_seed, key
 from hyperface.dataset.schema import Sample
 from hyperface.models.protocols import Models
 from hyperface.synthesis.drawing import Batch, Drawing, Identities, Painter, Progress, Row
-from hyperface.synthesis.quality import count
+from hyperface.synthesis.quality import Reason, count
 from hyperface.synthesis.variation import Variation
 
 BATCHES_BEHIND = 2
 """Batches that may wait for what comes after the generator: enough that it never waits, few enough to fit in memory."""
+
+
+SHOWS_NOTHING: tuple[Reason, ...] = ("error", "blank", "no_face", "no_embedding")
+"""Reasons that say more of a broken model than of an image, when there is no other in a whole shard."""
 
 
 class RenderError(RuntimeError):
@@ -63,7 +67,7 @@ def render_shard(
             one generator.
 
     Raises:
-        RenderError: the first attempt failed for every image with an error.
+        RenderError: the first attempt failed for every image with an error, or no draw of any image shows a face.
     """
     rows = _rows(plan, shard, drawing.variation)
     progress, painter = Progress(), Painter(plan, rows, identities, models, drawing)
@@ -72,6 +76,11 @@ def render_shard(
             _attempt(painter, progress, attempt)
             if attempt == 0 and progress.refused.count("error") == len(rows):
                 raise RenderError(f"shard {shard}: not one image could be drawn; the first: {progress.last[0][1]}")
+    if len(progress.refused) == progress.draws and set(progress.refused) <= set(SHOWS_NOTHING):
+        refused = ", ".join(f"{number} {reason}" for reason, number in count(progress.refused).items())
+        raise RenderError(
+            f"shard {shard}: not one of {progress.draws} draws shows a face ({refused}); check the models"
+        )
     return _finished(progress, rows, drawing)
 
 

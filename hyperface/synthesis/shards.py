@@ -78,12 +78,16 @@ class ShardMaker:
     @cached_property
     def identities(self) -> Identities:
         """References and, for the judge, anchors, which must have been drawn before."""
-        anchors = anchoring.read_anchors(self.store, self.plan) if self.models.judge else None
+        anchors = self._anchors(self.models.judge.embedding_dim) if self.models.judge else None
         return Identities(self.references_Nd, anchors)
 
-    def make_anchors(self, block: int) -> None:
-        """Draw what the judge compares the images of a block of identities with."""
-        anchoring.make_block(self.store, self.plan, block, self.references_Nd, self.models, self.drawing)
+    def _anchors(self, dim: int) -> NDArray[np.float32]:
+        return anchoring.read_anchors(self.store, self.plan, self.fingerprint, dim)
+
+    def make_anchors(self, block: int) -> int:
+        """Draw what the judge compares the images of a block of identities with; how many identities got none."""
+        name = anchoring.block_file(self.fingerprint, block)
+        return anchoring.make_block(self.store, name, self.plan, block, self.references_Nd, self.models, self.drawing)
 
     def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
         """Render a shard, commit it, and return its statistics; one that somebody finished, or nearly, is only adopted.

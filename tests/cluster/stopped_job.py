@@ -5,38 +5,68 @@ usage: python tests/cluster/stopped_job.py ASKED COMMAND ...
 Prints the job's log. ASKED: the file that the job makes when it is in mid-shard.
 """
 
+import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+RAY = str(Path(sys.executable).with_name("ray"))
+
 
 def main(asked: str, entrypoint: list[str]) -> None:
-    import ray
-    from ray.job_submission import JobSubmissionClient
-
-    with tempfile.TemporaryDirectory(prefix="job-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-        here = ray.init(
-            num_cpus=2, include_dashboard=True, dashboard_port=0, _temp_dir=scratch, _node_ip_address="127.0.0.1"
-        )
-        address = f"http://{here.dashboard_url}"
-        client = JobSubmissionClient(address)
+    with head() as address:
+        client = connected(address)
         job = submitted(client, shlex.join(entrypoint))
         while not Path(asked).exists():
             assert not client.get_job_status(job).is_terminal(), client.get_job_logs(job)
             time.sleep(0.1)
         began = time.monotonic()
-        ray_command = Path(sys.executable).with_name("ray")
-        subprocess.run([ray_command, "job", "stop", "--address", address, job], check=True, env=os.environ)
+        subprocess.run([RAY, "job", "stop", "--address", address, job], check=True, env=os.environ)
         print(f"{client.get_job_status(job)} in {time.monotonic() - began:.1f} s\n{client.get_job_logs(job)}")
-        ray.shutdown()
+
+
+@contextlib.contextmanager
+def head() -> Iterator[str]:
+    """A Ray on loopback, with ports of its own, since another Ray may have the usual ones; its dashboard's address."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    client_port, port, agent_port = (one.getsockname()[1] for one in held)
+    for one in held:
+        one.close()
+    with tempfile.TemporaryDirectory(prefix="job-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        ports = [f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}"]
+        ports += ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+        options = ["--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}"]
+        with Path(scratch, "head.log").open("wb") as log:
+            started = subprocess.Popen([RAY, "start", *options, *ports], stdout=log, stderr=log)
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                started.terminate()
+                started.wait()
+
+
+def connected(address: str) -> "JobSubmissionClient":
+    """As soon as the dashboard answers."""
+    from ray.job_submission import JobSubmissionClient
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return JobSubmissionClient(address)
+        except (ConnectionError, RuntimeError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def submitted(client: "JobSubmissionClient", entrypoint: str) -> str:

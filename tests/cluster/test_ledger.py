@@ -93,13 +93,13 @@ def test_deaths_stop_the_job_unless_a_shard_is_finished_in_between():
         book.begin("a", shard)
         assert book.started("a") == ""
         book.left("a", shard, '{"rows": 8}')
-    book.started("a")
-    book.started("a")
+    for _ in range(3):  # one more is borne than max_deaths: of two actors, both may be lost at once
+        assert book.started("a") == ""
     stop = book.started("a")
-    assert "3 times" in stop
+    assert "4 times" in stop
     assert "synthesis.max_failures=2" in stop
     assert book.started("c") == book.begin("b", 9) == stop
-    assert book.counts() == {"deaths": 9, "generating": 0, "uploading": 0}
+    assert book.counts() == {"deaths": 10, "generating": 0, "uploading": 0}
 
 
 def test_a_finished_shard_is_remembered_with_its_row():

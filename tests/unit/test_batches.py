@@ -1,5 +1,6 @@
 """The size of a batch, found by trial."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,7 +15,7 @@ class Device:
 
     side_by_side: int
     memory: int
-    error: type[BaseException] = MemoryError
+    error: Callable[[str], BaseException] = MemoryError
     now: float = 0.0
     tried: list[int] = field(default_factory=list)
 
@@ -34,10 +35,14 @@ def test_the_size_doubles_for_as_long_as_it_makes_images_faster(side_by_side: in
     assert best_batch_size(device.draw, 64, device.clock) == best
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
-def test_the_size_stays_below_what_no_longer_fits_in_memory(error: type[BaseException]):
+def no_memory(message: str) -> RuntimeError:
+    return RuntimeError(f"DefaultCPUAllocator: can't allocate memory: {message}")
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError, no_memory])
+def test_the_size_is_half_of_what_fits_when_memory_is_full(error: Callable[[str], BaseException]):
     device = Device(side_by_side=100, memory=20, error=error)
-    assert best_batch_size(device.draw, 64, device.clock) == 16
+    assert best_batch_size(device.draw, 64, device.clock) == 8
     assert max(device.tried) == 32
 
 
@@ -51,3 +56,9 @@ def test_an_error_of_a_single_image_goes_up():
     device = Device(side_by_side=1, memory=0)
     with pytest.raises(MemoryError, match="1 images do not fit"):
         best_batch_size(device.draw, 8, device.clock)
+
+
+def test_another_error_goes_up():
+    device = Device(side_by_side=100, memory=4, error=RuntimeError)
+    with pytest.raises(RuntimeError, match="8 images do not fit"):
+        best_batch_size(device.draw, 64, device.clock)

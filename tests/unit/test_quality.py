@@ -19,7 +19,7 @@ from hyperface.run import INDEX, Run, RunError
 from hyperface.synthesis import anchors
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import REASONS, Gate, is_blank, sharpness
-from hyperface.synthesis.render import RenderedShard, render_shard
+from hyperface.synthesis.render import RenderedShard, RenderError, render_shard
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 from hyperface.synthesis.variation import Variation
 
@@ -119,11 +119,22 @@ def test_an_identity_without_an_anchor_gets_no_images():
     anchors_Nd[4] = np.nan
     models = Models(ColorGenerator(), ColorRecognizer(), judge=SideJudge())
     gate = replace(DRAWING.gate, min_judge_cosine=0.1)
-    assert {r.identity for r in rendered(models, gate, Identities(references(6), anchors_Nd)).rejects} == {4}
+    rejects = rendered(models, gate, Identities(references(6), anchors_Nd)).rejects
+    assert {(reject.identity, reject.reason) for reject in rejects} == {(4, "no_anchor")}
 
 
 def test_reasons_are_known_and_sharpness_falls_with_blur():
-    assert {"blank", "no_face", "many_faces", "blurred", "cosine", "judge", "error", "no_embedding"} == set(REASONS)
+    assert {
+        "blank",
+        "no_face",
+        "many_faces",
+        "blurred",
+        "cosine",
+        "no_anchor",
+        "judge",
+        "error",
+        "no_embedding",
+    } == set(REASONS)
     (image,) = ColorGenerator().generate(references(1), [5])
     blurred = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(r))) for r in (0.5, 1, 2, 4)]
     values = [sharpness(image), *map(sharpness, blurred)]
@@ -141,13 +152,39 @@ def judged_maker(run: Run, generator: ColorGenerator | None = None) -> ShardMake
     return shard_maker(run, read_references(run), models)
 
 
+def missing(run: Run) -> list[int]:
+    maker = judged_maker(run)
+    return anchors.missing_blocks(run.store, maker.plan, maker.fingerprint)
+
+
+def test_a_block_without_any_anchor_is_not_written_and_another_dimension_is_refused(tmp_path: Path):
+    run = judged_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"not one of 6 anchors could be drawn"):
+        judged_maker(run, ColorGenerator(fail_every=1)).make_anchors(0)
+    assert missing(run) == [0]
+    judged_maker(run).make_anchors(0)
+    maker = judged_maker(run)
+    with pytest.raises(RunError, match=r"must hold 6 anchors of dimension 9"):
+        anchors.read_anchors(run.store, maker.plan, maker.fingerprint, 9)
+    assert anchors.missing_blocks(run.store, maker.plan, "other models") == [0]
+
+
+def test_a_shard_that_shows_nothing_but_blank_pictures_is_an_error_not_a_dataset_of_rejects():
+    class Black(ColorGenerator):
+        def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+            return np.zeros((len(seeds_B), 16, 16, 3), np.uint8)
+
+    with pytest.raises(RenderError, match=r"not one of 160 draws shows a face \(160 blank\)"):
+        rendered(of_generator(Black()), DRAWING.gate)
+
+
 def test_anchors_are_drawn_once_and_needed_before_the_first_shard(tmp_path: Path):
     run = judged_run(tmp_path / "run")
-    with pytest.raises(RunError, match=r"synthesis/anchors/block-000000.npy: cannot be read"):
+    with pytest.raises(RunError, match=r"block-000000.npy: cannot be read"):
         judged_maker(run).make(0)
-    assert anchors.missing_blocks(run.store, judged_maker(run).plan) == [0]
+    assert missing(run) == [0]
     judged_maker(run).make_anchors(0)
-    assert anchors.missing_blocks(run.store, judged_maker(run).plan) == []
+    assert missing(run) == []
     row = judged_maker(run).make(0)
     assert row["rows"] > 0
 
@@ -174,7 +211,7 @@ def test_an_anchor_that_cannot_be_drawn_is_unknown_and_costs_no_other(tmp_path: 
     run = judged_run(tmp_path / "run")
     maker = judged_maker(run, _PartlyBroken())
     maker.make_anchors(0)
-    found = anchors.read_anchors(run.store, maker.plan)
+    found = anchors.read_anchors(run.store, maker.plan, maker.fingerprint, 10)
     assert np.isnan(found).any(1).tolist() == [False, False, False, True, False, True]
     assert np.linalg.norm(found[[0, 1, 2, 4]], axis=1) == pytest.approx(1, abs=1e-5)
 

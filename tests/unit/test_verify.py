@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from color_world import DIM, ColorGenerator, color_run, make_dataset
 
-from hyperface.dataset import jpeg, parquet, read_shards, verify, webdataset
+from hyperface.dataset import card, jpeg, parquet, read_shards, verify, webdataset, wids
 from hyperface.dataset.commit import record
 from hyperface.dataset.marker import from_bytes, to_bytes
 from hyperface.dataset.quarantine import Quarantine
@@ -141,6 +141,22 @@ def forge(run: Run, change: Callable[[list[dict[str, Any]]], None]) -> None:
     index["shards"][1]["files"] = [asdict(record(*file)) for file in files]
     index["bytes"] = sum(file["bytes"] for shard in index["shards"] for file in shard["files"])
     run.put_json("dataset/index.json", index)
+    store.put("dataset/README.md", card.text(run.config, index, run.get_json("dataset/fingerprint.json")).encode())
+    store.put("dataset/wids.json", wids.to_bytes(index))
+
+
+@pytest.mark.parametrize("name", ["dataset/README.md", "dataset/wids.json", "dataset/index.json"])
+def test_a_card_or_index_that_says_something_else_is_named(run: Run, name: str):
+    run.store.put(name, b"{}")
+    assert verify(run, deep=False) == [
+        f"{run.store.uri(name)}: does not say what the markers say; run the synthesize job again"
+    ]
+
+
+def test_a_marker_with_fewer_hashes_than_rows_is_damaged(run: Run):
+    marker = from_bytes(run.store.read(DONE), DONE)
+    run.store.put(DONE, to_bytes(replace(marker, hashes="00" * 8)))
+    assert any(line.startswith(run.store.uri(DONE)) and "hashes must be 16" in line for line in verify(run, deep=False))
 
 
 def relabel(rows: list[dict[str, Any]]) -> None:
