@@ -215,3 +215,15 @@ def test_another_detector_file_is_refused_by_its_keys(tmp_path: Path):
     model = onnx.load(path)
     onnx.save(model, tmp_path / "e.onnx")
     assert FaceDetector(path, sha256.upper()).fingerprint == FaceDetector(path, sha256).fingerprint
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e5])
+def test_landmarks_of_a_size_that_no_face_has_are_no_face_and_cost_no_memory(spread: float):
+    class Everywhere:
+        fingerprint = "0d" * 32
+
+        def detect(self, picture_HWC: np.ndarray) -> list[np.ndarray]:
+            return [AROUND_L2 * spread]
+
+    (crop,) = LandmarkAligner(Everywhere(), 112).align(np.zeros((1, 64, 64, 3), np.uint8))
+    assert crop.image_HWC is None

@@ -1,5 +1,6 @@
 """Arc2Face's files: what is missing, left over, damaged or another is refused by name."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -256,3 +257,17 @@ def test_a_damaged_tokenizer_is_refused_by_name(folder):
     (folder / "base/tokenizer/vocab.json").write_text(json.dumps({"a": 1})[:-2])
     with pytest.raises(ModelError, match=r"tokenizer/vocab\.json: is no vocabulary"):
         Arc2FaceGenerator(configured(folder))
+
+
+def test_a_damaged_pytorch_file_is_refused_by_name_whatever_its_bytes_mean(tmp_path):
+    whole = tmp_path / "whole.bin"
+    torch.save({"weight": torch.arange(64.0)}, whole)
+    data, random = whole.read_bytes(), np.random.default_rng(0)
+    for n in range(150):
+        broken = bytearray(data)
+        for place in random.integers(0, len(data) // 2, 8):
+            broken[place] ^= int(random.integers(1, 256))
+        path = tmp_path / f"{n}.bin"
+        path.write_bytes(broken)
+        with contextlib.suppress(ModelError):
+            assert len(pretrained.read_tensors(path)) <= 1
