@@ -28,6 +28,9 @@ format: install
 
 bench: install ## the records of tests/benchmarks/results/: about an hour on a machine with nothing else to do
 	python -m tests.benchmarks.bench_pipeline
+	python -m tests.benchmarks.bench_shards
+	python -m tests.benchmarks.bench_export
+	python -m tests.benchmarks.bench_generator
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
 
 install: $(VENV)/.installed
