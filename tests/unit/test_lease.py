@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from color_world import color_run, hashes, make_dataset
@@ -13,9 +13,18 @@ from fault_proxy import FaultProxy, fault_proxy
 from hyperface.config import StorageConfig
 from hyperface.lease import only_driver
 from hyperface.run import LEASE, RunError
-from hyperface.storage import S3Store, Store, open_store
+from hyperface.storage import LocalStore, S3Store, Store, open_store
 
-FAST = {"beat_s": 0.1, "stale_s": 1.0, "settle_s": 0.2}
+FAST = {"beat_s": 0.1, "stale_s": 2.0, "settle_s": 0.2}
+OTHER = b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}'
+
+
+class OldDisk(LocalStore):
+    """A disk that is treated like a server without conditional writes."""
+
+    @property
+    def one_writer_wins(self) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -37,6 +46,14 @@ def old_store(request: pytest.FixtureRequest, proxy: FaultProxy, s3_bucket: str)
 
 def lease_of(store: Store) -> dict[str, object]:
     return dict(json.loads(store.read(LEASE)))
+
+
+def drive(store: Store, happens: Callable[[], None] = lambda: None) -> None:
+    """A stage that works until it is interrupted, and what happens meanwhile."""
+    with only_driver(store, **FAST):
+        happens()
+        threading.Event().wait(15)
+        pytest.fail("went on without its lease")
 
 
 def test_a_server_with_conditional_writes_is_found_out_and_nothing_stays_behind(proxy: FaultProxy, s3_bucket: str):
@@ -98,14 +115,89 @@ def test_the_lease_of_a_dead_driver_is_taken_over(old_store: Store):
     assert not old_store.exists(LEASE)
 
 
-def test_a_driver_whose_lease_was_taken_says_so_and_leaves_the_others(old_store: Store):
-    with ExitStack() as driving:
-        driving.enter_context(only_driver(old_store, **FAST))
-        old_store.put(LEASE, b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}')
-        time.sleep(5 * FAST["beat_s"])  # the lease is looked at with every beat
-        with pytest.raises(RunError, match="process 7 of elsewhere"):
-            driving.close()
+def test_a_driver_whose_lease_was_taken_stops_and_leaves_the_others(old_store: Store):
+    with pytest.raises(RunError, match="process 7 of elsewhere"):
+        drive(old_store, lambda: old_store.put(LEASE, OTHER))
     assert lease_of(old_store)["id"] == "other"
+
+
+def test_a_driver_of_another_thread_hears_at_its_end_that_its_lease_was_taken(tmp_path: Path):
+    store, told = OldDisk(str(tmp_path)), []
+
+    def drive() -> None:
+        try:
+            with only_driver(store, **FAST):
+                store.put(LEASE, OTHER)
+                time.sleep(5 * FAST["beat_s"])  # the lease is looked at with every beat
+        except RunError as error:
+            told.append(str(error))
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    driver.join()
+    assert "process 7 of elsewhere" in told[0]
+
+
+def test_errors_that_pass_before_the_lease_is_stale_do_not_end_the_beats(proxy: FaultProxy, old_store: Store):
+    with only_driver(old_store, **{**FAST, "stale_s": 20.0}):
+        proxy.answer(503, "SlowDown", when=lambda asked: LEASE in asked.path, times=3)
+        until = time.monotonic() + 15
+        while time.monotonic() < until and int(str(lease_of(old_store)["beat"])) < 4:
+            time.sleep(FAST["beat_s"])
+        assert int(str(lease_of(old_store)["beat"])) >= 4
+
+
+def test_a_driver_stops_before_its_lease_is_stale_however_patient_its_store(proxy: FaultProxy, s3_bucket: str):
+    proxy.without.add("if-none-match")
+    settings = StorageConfig(endpoint_url=proxy.url, patience_s=600)
+    store = open_store(f"s3://{s3_bucket}/run", settings).prepared()
+    with pytest.raises(RunError, match=r"_driver.json: was not rewritten for .*SlowDown.*same command"):
+        drive(store, lambda: proxy.answer(503, "SlowDown", when=lambda asked: LEASE in asked.path, times=-1))
+
+
+def test_a_beat_that_was_slow_does_not_take_the_lease_back(tmp_path: Path):
+    class SlowDisk(OldDisk):
+        def read(self, name: str) -> bytes:
+            data = super().read(name)
+            if name == LEASE and threading.current_thread() is not threading.main_thread():
+                LocalStore.put(self, LEASE, OTHER)  # somebody who saw it stand still
+                time.sleep(FAST["stale_s"])
+            return data
+
+    store = SlowDisk(str(tmp_path))
+    with pytest.raises(RunError, match="was not rewritten"):
+        drive(store)
+    assert lease_of(store)["id"] == "other"
+
+
+def test_a_lease_that_is_lost_while_it_is_written_is_noticed_in_the_same_beat(tmp_path: Path):
+    class SharedDisk(OldDisk):
+        written = 0
+
+        def put(self, name: str, data: bytes) -> None:
+            super().put(name, data)
+            SharedDisk.written += 1
+            if SharedDisk.written == 2:
+                super().put(name, OTHER)
+
+        def read(self, name: str) -> bytes:
+            if SharedDisk.written > 2:
+                pytest.fail("wrote again")
+            found = super().read(name)
+            if SharedDisk.written == 2:
+                super().delete(name)  # only one look is given
+            return found
+
+    with pytest.raises(RunError, match="process 7 of elsewhere"):
+        drive(SharedDisk(str(tmp_path)))
+
+
+@pytest.mark.parametrize("damaged", [b"", b"5", b"[1]", b"{", b"\xff"])
+def test_a_damaged_lease_is_named_with_the_fix(tmp_path: Path, damaged: bytes):
+    store = OldDisk(str(tmp_path))
+    store.put(LEASE, damaged)
+    with pytest.raises(RunError, match=r"_driver.json: is not the lease of a driver; .*delete it"):
+        only_driver(store, **FAST).__enter__()
 
 
 def test_a_dataset_on_an_old_server_is_the_same(proxy: FaultProxy, s3_bucket: str, tmp_path):
