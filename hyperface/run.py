@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
-from hyperface.storage import Store, open_store
+from hyperface.storage import PROBE, Store, open_store
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -98,7 +98,8 @@ def open_run(config: Config) -> Run:
 
 def _is_begun(store: Store) -> bool:
     """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
-    return any(name not in (CONFIG, PROVENANCE, LEASE) and not name.startswith("records/") for name in store.list())
+    decided_by_none = ("records/", PROBE)
+    return any(n not in (CONFIG, PROVENANCE, LEASE) and not n.startswith(decided_by_none) for n in store.list())
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:

@@ -21,12 +21,16 @@ def _refuse(values: Mapping[str, Any], rules: Iterable[tuple[str, bool, str]]) -
 
 def _shown(value: Any) -> str:
     """As it is written, but for a password in an address."""
-    return re.sub(r"//[^/@\s]*@", "//***@", repr(value))
+    shown = re.sub(r"//[^/@\s]*@", "//***@", repr(value))
+    return re.sub(r"s3://[^/]*[:@*].*", "s3://***'", shown)
 
 
 def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     """(key, holds, rule) for every rule that a type cannot express."""
     yield "run.dir", bool(c.run.dir), "is required: a local directory or s3://bucket/prefix, e.g. run.dir=runs/demo"
+    bare = not re.match(r"s3://[^/]*[:@]", c.run.dir)
+    rule = "must name no user or password: write s3://bucket/prefix; credentials come from the standard AWS chain only"
+    yield "run.dir", bare, rule
     yield "run.seed", 0 <= c.run.seed < 2**63, "must be at least 0 and below 2^63"
     web = ("http://", "https://")
     endpoint = not c.storage.endpoint_url or c.storage.endpoint_url.startswith(web)

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from hyperface import config as configuration
 from hyperface.storage.local import LocalStore
-from hyperface.storage.s3 import S3Store
+from hyperface.storage.s3 import PROBE, S3Store
 from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
 
-__all__ = ["LARGEST_OBJECT", "LocalStore", "S3Store", "Stat", "StorageError", "Store", "open_store"]
+__all__ = ["LARGEST_OBJECT", "PROBE", "LocalStore", "S3Store", "Stat", "StorageError", "Store", "open_store"]
 
 
 def open_store(path: str, config: configuration.StorageConfig | None = None) -> Store:
@@ -24,6 +24,9 @@ def open_store(path: str, config: configuration.StorageConfig | None = None) -> 
     config = config or configuration.StorageConfig()
     parts = urlsplit(path)
     if parts.scheme == "s3":
+        if {"@", ":"} & set(parts.netloc):
+            fix = "write s3://bucket/prefix: credentials come from the standard AWS chain only"
+            raise configuration.ConfigError(f"s3://***: names a user, a password or a port before the bucket; {fix}")
         if not parts.netloc:
             raise configuration.ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
         chosen = (config.endpoint_url, config.region, config.addressing_style, config.patience_s)

@@ -10,8 +10,9 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
@@ -26,6 +27,10 @@ SLOWEST_BYTES_S = 500_000
 FIRST_CONTACT_S = 4.0
 """For which a job asks a server that does not answer; afterwards `storage.patience_s` counts."""
 READ_BUFFER_BYTES = 4 * 2**20
+PROBE = "_probe-"
+"""What the names begin with that are written to find out what a server can do."""
+PROBE_LASTS_S = 3600.0
+"""Above the time for which a probe may still be in use by another job that begins."""
 NO_CONDITIONS = {400, 405, 501}
 """What servers answer to a header If-None-Match that they do not know."""
 
@@ -73,7 +78,9 @@ class S3Store(Store):
     def list(self, prefix: str = "") -> dict[str, int]:
         found = self._patiently(prefix, lambda: self._fs.find(self.uri(prefix), detail=True, withdirs=False))
         root = len(self.url.removeprefix("s3://")) + 1
-        return {path[root:]: entry["size"] for path, entry in sorted(found.items())}
+        sizes = {path[root:]: entry["size"] for path, entry in sorted(found.items())}
+        # Consoles make an empty object `folder/` for a folder.
+        return {name: size for name, size in sizes.items() if name and not name.endswith("/")}
 
     def stat(self, name: str) -> Stat | None:
         try:
@@ -136,7 +143,9 @@ class S3Store(Store):
         """See `Store.prepared`. Two writes of one name tell whether the server lets the first one win."""
         self.reach()
         self._advise_on_uploads()
-        name = f"_probe-{uuid.uuid4().hex}"
+        for left in self._probes():  # of a job that was killed
+            self.delete(left)
+        name = f"{PROBE}{uuid.uuid4().hex}"
         try:
             try:
                 honoured = self.put_new(name, b"1") and not self.put_new(name, b"2")
@@ -175,6 +184,15 @@ class S3Store(Store):
     def _glance(self, seconds: float | None = None) -> None:
         """The smallest request that tells whether the bucket is there; in the prefix, for narrow policies."""
         self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._folder, MaxKeys=1, timeout=seconds)
+
+    def _probes(self) -> Iterable[str]:
+        """The names of probes that nobody uses any more."""
+        place = {"Bucket": self._bucket, "Prefix": f"{self._folder}{PROBE}"}
+        found = self._patiently("", lambda: self._fs.call_s3("list_objects_v2", **place))
+        now = datetime.now(UTC)
+        for entry in found.get("Contents", []):
+            if (now - entry["LastModified"]).total_seconds() > PROBE_LASTS_S:
+                yield entry["Key"].removeprefix(self._folder)
 
     def _head(self, name: str) -> Any:
         return self._patiently(name, lambda: self._call("head_object", name))

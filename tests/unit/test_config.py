@@ -149,3 +149,10 @@ def test_a_relative_path_inside_a_submitted_job_is_refused_or_taken_from_the_use
     monkeypatch.setenv("HYPERFACE_BASE_DIR", "/somewhere")
     assert config.local_path("runs/demo") == "/somewhere/runs/demo"
     assert config.local_path("s3://bucket/run") == "s3://bucket/run"
+
+
+@pytest.mark.parametrize("before", ["AKIA:hush@", "AKIA:hu/sh@", "hush@", "AKIA:hush"])
+def test_credentials_in_the_place_of_a_run_are_refused_and_not_repeated(before: str):
+    with pytest.raises(ConfigError, match=r"run.dir must name no user or password.*s3://\*\*\*") as told:
+        config.load(None, [f"run.dir=s3://{before}bucket/run"])
+    assert "hu" not in str(told.value)

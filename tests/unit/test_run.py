@@ -68,3 +68,8 @@ def test_the_submission_id_of_a_ray_job_is_in_the_provenance(tmp_path: Path, mon
     monkeypatch.setenv("HYPERFACE_GIT_SHA", "abc123")
     written = open_run(loaded(tmp_path)).get_json(PROVENANCE)
     assert (written["submission_id"], written["git_sha"]) == ("demo-a1", "abc123")
+
+
+def test_what_a_killed_probe_leaves_binds_nobody_to_a_configuration(tmp_path: Path):
+    open_run(loaded(tmp_path, "packing.alpha=5")).store.put("_probe-left", b"1")
+    assert open_run(loaded(tmp_path)).config.packing.alpha == 0.5

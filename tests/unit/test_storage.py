@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperface.config import ConfigError, StorageConfig
-from hyperface.storage import StorageError, Store, open_store
+from hyperface.storage import S3Store, StorageError, Store, open_store
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -114,3 +114,29 @@ def test_missing_credentials_are_named(s3_endpoint: str, tmp_path: Path):
 def test_an_address_of_another_kind_is_refused(path: str):
     with pytest.raises(ConfigError):
         open_store(path)
+
+
+def test_an_object_that_stands_for_a_folder_is_not_listed(s3_endpoint: str, s3_bucket: str):
+    store = S3Store(f"s3://{s3_bucket}/run", s3_endpoint)
+    for name in ("x", "", "a/"):
+        store._fs.call_s3("put_object", Bucket=s3_bucket, Key=f"run/{name}", Body=b"")
+    assert store.list() == {"x": 0}
+
+
+@pytest.mark.parametrize(("lasts_s", "kept"), [(-1.0, set()), (3600.0, {"_probe-left"})])
+def test_probes_of_killed_jobs_are_removed_and_those_in_use_kept(
+    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, lasts_s: float, kept: set[str]
+):
+    store = open_store(f"s3://{s3_bucket}/run", StorageConfig(endpoint_url=s3_endpoint))
+    store.put("_probe-left", b"1")
+    store.put("probe", b"1")
+    monkeypatch.setattr("hyperface.storage.s3.PROBE_LASTS_S", lasts_s)
+    store.prepared()
+    assert set(store.list()) == {"probe", *kept}
+
+
+@pytest.mark.parametrize("before", ["AKIA:hush@", "AKIA:hu/sh@", "hush@", "AKIA:hush"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(before: str):
+    with pytest.raises(ConfigError, match="credentials come from the standard AWS chain") as told:
+        open_store(f"s3://{before}bucket/run")
+    assert "hu" not in str(told.value)
