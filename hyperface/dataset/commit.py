@@ -48,7 +48,8 @@ def commit(store: Store, files: Sequence[tuple[str, bytes]], marker: Marker, *, 
     """Write the files of one shard, then its marker. Whoever is killed in between leaves a shard that is not done.
 
     A file that is there already with the same bytes is taken as it is: an earlier attempt died before its marker, or
-    another driver was faster.
+    another driver was faster. Other bytes are replaced where a note without a marker announces exactly these files: a
+    repair was interrupted, and whoever else may be writing there writes the same.
 
     Args:
         files: (name, bytes) as `marker.files` describes them.
@@ -66,11 +67,16 @@ def commit(store: Store, files: Sequence[tuple[str, bytes]], marker: Marker, *, 
             fits = marker.rows * LARGEST_OBJECT // len(data)
             fix = f"set synthesis.images_per_shard to {fits} or less and choose another run.dir"
             raise ShardError(f"{store.uri(file)}: has {len(data)} bytes; at most {LARGEST_OBJECT} are possible; {fix}")
+    replace_others = repair or _is_announced(store, marker)
+    store.put(pending_file(marker.shard), markers.to_bytes(marker))
     if repair:
         store.delete(marker_file(marker.shard))
-    store.put(pending_file(marker.shard), markers.to_bytes(marker))
-    for file, data in files:
-        _put(store, file, data, repair)
+    try:
+        for file, data in files:
+            _put(store, file, data, replace_others)
+    except ShardError:
+        store.delete(pending_file(marker.shard))  # what was refused is not announced to the next attempt
+        raise
     return _finish(store, marker)
 
 
@@ -130,9 +136,19 @@ def _finish(store: Store, marker: Marker) -> Marker:
     return marker
 
 
-def _put(store: Store, name: str, data: bytes, repair: bool) -> None:
+def _is_announced(store: Store, marker: Marker) -> bool:
+    """Whether somebody who has not finished said that these very files would be written."""
+    name = pending_file(marker.shard)
+    try:
+        note = markers.from_bytes(store.read(name), name)
+    except (FileNotFoundError, ValueError):
+        return False
+    return note.agrees(marker) and not store.exists(marker_file(marker.shard))
+
+
+def _put(store: Store, name: str, data: bytes, replace_others: bool) -> None:
     if not store.put_new(name, data) and not store.holds(name, data):
-        if not repair:
+        if not replace_others:
             raise ShardError(_foreign(store, name, "holds other bytes than this configuration makes"))
         store.put(name, data)
 

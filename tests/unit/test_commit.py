@@ -119,6 +119,50 @@ def test_a_repair_that_dies_leaves_no_marker_on_other_bytes(tmp_path: Path):
     assert not LocalStore(str(tmp_path)).exists(DONE)
 
 
+class RepairStopped(LocalStore):
+    """A disk whose writer dies when it replaces the last file."""
+
+    def put(self, name: str, data: bytes) -> None:
+        if name == FILES[-1][0]:
+            raise Stopped
+        super().put(name, data)
+
+
+@pytest.mark.parametrize("damage", [b"", b"memb", b"MEMBERS"])
+def test_a_repair_that_dies_between_two_files_is_finished_without_repair(tmp_path: Path, damage: bytes):
+    store = LocalStore(str(tmp_path))
+    commit(store, FILES, MARKER, repair=False)
+    for name, _ in FILES:
+        store.put(name, damage)
+    with pytest.raises(Stopped):
+        commit(RepairStopped(str(tmp_path)), FILES, MARKER, repair=True)
+    assert not store.exists(DONE)
+    assert adopted(store) is None
+    commit(store, FILES, MARKER, repair=False)
+    assert {name: store.read(name) for name, _ in FILES} == dict(FILES)
+    assert set(store.list()) == {DONE, *dict(FILES)}
+
+
+def test_a_note_that_announces_other_files_replaces_nothing(store: Store):
+    store.put(PENDING, markers.to_bytes(OTHER))
+    store.put(FILES[0][0], b"other")
+    for _ in range(2):  # a refusal announces nothing to the next attempt
+        with pytest.raises(ShardError, match="holds other bytes"):
+            commit(store, FILES, MARKER, repair=False)
+    assert store.read(FILES[0][0]) == b"other"
+
+
+def test_a_repair_is_announced_before_the_marker_goes(tmp_path: Path):
+    class NoteStopped(LocalStore):
+        def put(self, name: str, data: bytes) -> None:
+            raise Stopped
+
+    commit(LocalStore(str(tmp_path)), FILES, MARKER, repair=False)
+    with pytest.raises(Stopped):
+        commit(NoteStopped(str(tmp_path)), FILES, MARKER, repair=True)
+    assert LocalStore(str(tmp_path)).exists(DONE)
+
+
 def test_a_marker_of_another_shard_is_refused(store: Store):
     commit(store, FILES, MARKER, repair=False)
     with pytest.raises(ShardError, match="describes another shard"):
