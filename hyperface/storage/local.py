@@ -3,13 +3,20 @@
 import contextlib
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from hyperface.storage.store import Stat, StorageError, Store
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+"""The hidden name of a file that is being written."""
+WRITING_S = 3600.0
+"""Above the time that one write takes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,17 @@ class LocalStore(Store):
 
     def delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
+
+    def prepared(self) -> Self:
+        """See `Store.prepared`. Removes what killed writers left: hidden files that nobody wrote for a while."""
+        for folder, _, files in os.walk(self.url):
+            for file in files:
+                if TEMPORARY.fullmatch(file):
+                    with contextlib.suppress(OSError):
+                        path = Path(folder, file)
+                        if time.time() - path.stat().st_mtime > WRITING_S:
+                            path.unlink()
+        return self
 
     @contextlib.contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[tuple[Path, Path]]:

@@ -1,6 +1,8 @@
 """A run directory: created once, resumed only by the same configuration, its records append."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,16 @@ def test_the_submission_id_of_a_ray_job_is_in_the_provenance(tmp_path: Path, mon
 def test_what_a_killed_probe_leaves_binds_nobody_to_a_configuration(tmp_path: Path):
     open_run(loaded(tmp_path, "packing.alpha=5")).store.put("_probe-left", b"1")
     assert open_run(loaded(tmp_path)).config.packing.alpha == 0.5
+
+
+def test_old_temporaries_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path):
+    shards = open_run(loaded(tmp_path)).store.url + "/dataset/parquet"
+    left, young = (Path(shards, f".shard.tar.{digit * 32}") for digit in "ab")
+    others = [Path(shards, name) for name in (".hidden", f".shard.{'g' * 32}", f"shard.{'a' * 32}")]
+    left.parent.mkdir(parents=True)
+    for path in (left, young, *others):
+        path.write_bytes(b"x")
+        if path != young:
+            os.utime(path, (0, time.time() - 3700))
+    open_run(loaded(tmp_path))
+    assert set(left.parent.iterdir()) == {young, *others}
