@@ -196,6 +196,12 @@ def test_a_destination_that_holds_something_else_is_refused_and_left_as_it_is(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_link_into_the_dataset_is_no_destination(run: Run, tmp_path: Path):
+    (tmp_path / "link").symlink_to(run.store.uri("dataset"))
+    with pytest.raises(ConfigError, match="lies in the dataset that is exported"):
+        export(run, tmp_path / "link" / "out")
+
+
 def test_the_dataset_itself_is_no_destination(run: Run):
     with pytest.raises(ConfigError, match="lies in the dataset that is exported"):
         export(run, Path(run.store.uri("dataset/imagefolder")))

@@ -1,6 +1,7 @@
 """The export of a run: which format goes through which steps, what is held in memory, and what is said at the end."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -79,7 +80,10 @@ def _refuse_place(run: Run, kind: Kind, store: Store) -> None:
     if kind in ON_DISK and not isinstance(store, LocalStore):
         others = ", ".join(other for other in FORMATS if other not in ON_DISK)
         raise ConfigError(f"{store}: {kind} is written on a local disk; give a directory and copy it, or use {others}")
-    if f"{store}/".startswith(f"{run.store.uri(DATASET)}/"):
+    place, dataset = store.url, run.store.uri(DATASET)
+    if isinstance(store, LocalStore):  # a link leads elsewhere than its name says
+        place, dataset = os.path.realpath(place), os.path.realpath(dataset)
+    if f"{place}/".startswith(f"{dataset}/"):
         raise ConfigError(f"{store}: lies in the dataset that is exported; give another directory")
 
 
