@@ -31,6 +31,10 @@ SHOWS_NOTHING: tuple[Reason, ...] = ("error", "blank", "no_face", "no_embedding"
 """Reasons that say more of a broken model than of an image, when there is no other in a whole shard."""
 
 
+TELLING_ROWS = 8
+"""Images of a shard below which such a shard may be bad luck: the last one may hold a single image."""
+
+
 class RenderError(RuntimeError):
     """A shard of which no image could be drawn: the generator is broken, not an image."""
 
@@ -76,7 +80,8 @@ def render_shard(
             _attempt(painter, progress, attempt)
             if attempt == 0 and progress.refused.count("error") == len(rows):
                 raise RenderError(f"shard {shard}: not one image could be drawn; the first: {progress.last[0][1]}")
-    if len(progress.refused) == progress.draws and set(progress.refused) <= set(SHOWS_NOTHING):
+    enough = len(rows) >= TELLING_ROWS
+    if enough and len(progress.refused) == progress.draws and set(progress.refused) <= set(SHOWS_NOTHING):
         refused = ", ".join(f"{number} {reason}" for reason, number in count(progress.refused).items())
         raise RenderError(
             f"shard {shard}: not one of {progress.draws} draws shows a face ({refused}); check the models"

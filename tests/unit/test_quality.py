@@ -152,6 +152,12 @@ def judged_maker(run: Run, generator: ColorGenerator | None = None) -> ShardMake
     return shard_maker(run, read_references(run), models)
 
 
+def test_a_last_shard_of_one_image_may_be_a_reject():
+    plan = replace(PLAN, images_per_shard=59)
+    shard = render_shard(plan, 1, Identities(references(6)), of_generator(Black()), DRAWING)
+    assert [reject.reason for reject in shard.rejects] == ["blank"]
+
+
 def missing(run: Run) -> list[int]:
     maker = judged_maker(run)
     return anchors.missing_blocks(run.store, maker.plan, maker.fingerprint)
@@ -169,11 +175,14 @@ def test_a_block_without_any_anchor_is_not_written_and_another_dimension_is_refu
     assert anchors.missing_blocks(run.store, maker.plan, "other models") == [0]
 
 
-def test_a_shard_that_shows_nothing_but_blank_pictures_is_an_error_not_a_dataset_of_rejects():
-    class Black(ColorGenerator):
-        def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
-            return np.zeros((len(seeds_B), 16, 16, 3), np.uint8)
+class Black(ColorGenerator):
+    """What a generator gives whose latents are never finite."""
 
+    def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
+        return np.zeros((len(seeds_B), 16, 16, 3), np.uint8)
+
+
+def test_a_shard_that_shows_nothing_but_blank_pictures_is_an_error_not_a_dataset_of_rejects():
     with pytest.raises(RenderError, match=r"not one of 160 draws shows a face \(160 blank\)"):
         rendered(of_generator(Black()), DRAWING.gate)
 
