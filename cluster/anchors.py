@@ -1,6 +1,7 @@
 """Before the shards, where a judge is asked: the anchors of all identities, block by block, on actors."""
 
 import json
+import traceback
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,7 +38,10 @@ class _AnchorPainter:
             )
             without = self.maker.make_anchors(int(block))
         except Exception as error:  # as an exception it would lose its type
-            said = str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
+            own = isinstance(error, OWN_ERRORS)
+            if not own:
+                traceback.print_exc()
+            said = str(error) if own else f"{type(error).__name__}: {error}"
             return {"result": [json.dumps({"stop": said, "refused": isinstance(error, ConfigError)})]}
         return {"result": [json.dumps({"without": without})]}
 

@@ -44,7 +44,7 @@ def patiently(uri: str, call: Callable[[], T], seconds: float, unreachable_s: fl
     while True:
         try:
             return call()
-        except Exception as error:
+        except Exception as error:  # `passes` knows which of the network's many errors to wait for; the others go up
             if not passes(error):
                 raise
             now = time.monotonic()
