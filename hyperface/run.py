@@ -25,6 +25,11 @@ DONE = "dataset/_done"
 INDEX = "dataset/index.json"
 DATA_CARD = "dataset/README.md"
 SEPARATION = "evaluation/separation.json"
+RECOGNITION = "recognition"
+VERIFICATION = "evaluation/verification"
+AUDIT = "evaluation/audit.json"
+AUDIT_FACES = "evaluation/audit_faces.json"
+AUDIT_EMBEDDINGS = "evaluation/embeddings"
 REPORT = "report/index.html"
 
 PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")

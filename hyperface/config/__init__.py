@@ -10,12 +10,18 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hyperface.config.knobs import ConfigError as ConfigError
+from hyperface.config.later import AuditConfig as AuditConfig
+from hyperface.config.later import EvaluateConfig as EvaluateConfig
+from hyperface.config.later import ExperimentConfig as ExperimentConfig
+from hyperface.config.later import TrainConfig as TrainConfig
+from hyperface.config.recipes import RECIPES
 from hyperface.config.rules import check as check
 from hyperface.config.rules import check_packing as check_packing
+from hyperface.config.schema import LATER
 from hyperface.config.schema import Arc2FaceConfig as Arc2FaceConfig
 from hyperface.config.schema import ClusterConfig as ClusterConfig
 from hyperface.config.schema import Config as Config
-from hyperface.config.schema import ConfigError as ConfigError
 from hyperface.config.schema import DatasetConfig as DatasetConfig
 from hyperface.config.schema import EmbedConfig as EmbedConfig
 from hyperface.config.schema import JudgeConfig as JudgeConfig
@@ -41,8 +47,8 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         given = OmegaConf.load(path) if path else OmegaConf.create()
         if not OmegaConf.is_dict(given):
             raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
-        merged = OmegaConf.merge(OmegaConf.structured(Config), given, _from_words(overrides))
-        config = OmegaConf.to_object(merged)
+        wanted = OmegaConf.merge(given, _from_words(overrides))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path or overrides}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
@@ -54,6 +60,11 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _recipe(given: Any) -> dict[str, Any]:
+    """The defaults that the given recipe has; one that does not exist is refused later, like any other wrong value."""
+    return {"train": RECIPES.get(str(OmegaConf.select(given, "train.recipe")), {})}
 
 
 def _from_words(overrides: Sequence[str]) -> DictConfig:
@@ -69,13 +80,14 @@ def _from_words(overrides: Sequence[str]) -> DictConfig:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """{"section.key": value} of the fields that change what a run writes (everything but the knobs)."""
-    values = flat(config)
-    for section in fields(config):
-        for f in fields(getattr(config, section.name)):
-            if f.metadata.get("knob"):
-                del values[f"{section.name}.{f.name}"]
-    return values
+    """{"section.key": value} of the fields that change what a run writes: all but the knobs and the later sections."""
+    sections = [section.name for section in fields(config) if section.name not in LATER]
+    return {f"{name}.{key}": value for name in sections for key, value in without_knobs(getattr(config, name)).items()}
+
+
+def without_knobs(section: Any) -> dict[str, Any]:
+    """{key: value} of the fields of a section that decide a result."""
+    return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata.get("knob")}
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -94,7 +106,8 @@ def from_yaml(text: str) -> Config:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    missing = [section.name for section in fields(Config) if section.name not in given]
+    needed = [section.name for section in fields(Config) if section.name not in LATER]
+    missing = [name for name in needed if name not in given]
     if missing:
         raise ConfigError(f"the sections {', '.join(missing)} are missing")
     assert isinstance(config, Config)

@@ -7,14 +7,8 @@ field is part of the run's identity: a run directory refuses to be resumed when 
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used. The message names the key, the rule, the value and the fix."""
-
-
-def knob(default: Any) -> Any:
-    """A field that changes how a run executes but no byte of its dataset."""
-    return field(default=default, metadata={"knob": True})
+from hyperface.config.knobs import knob
+from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -269,6 +263,14 @@ class Config:
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+
+
+LATER = ("train", "evaluate", "audit", "experiment")
+"""Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

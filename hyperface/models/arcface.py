@@ -1,7 +1,8 @@
 """Any ArcFace-style recogniser as an ONNX file, named by path and SHA-256.
 
 Images arrive aligned: the usual crop puts eyes, nose and mouth corners at fixed places of a 112 x 112 image. The input
-is RGB, (x - 127.5) / 127.5, NCHW, as in InsightFace's PyTorch recognition code. Exports that subtract and scale inside
+is RGB, (x - 127.5) / 127.5, NCHW, as in InsightFace's PyTorch recognition code, unless another preprocessing is given.
+Exports that subtract and scale inside
 the graph (old MXNet models) would be normalised twice and are not supported.
 
 Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedding dimension (the model's).
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.models.onnx_file import open_session
-from hyperface.models.protocols import ModelError
+from hyperface.models.protocols import ModelError, Preprocessing
 
 # Images per forward pass of a model that takes any number.
 _BATCH = 64
@@ -24,7 +25,12 @@ class ArcFaceRecognizer:
     """Aligned faces to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols)."""
 
     def __init__(
-        self, path: str, sha256: str, providers: Sequence[str] | None = None, section: str = "recognizer"
+        self,
+        path: str,
+        sha256: str,
+        providers: Sequence[str] | None = None,
+        section: str = "recognizer",
+        preprocessing: Preprocessing = Preprocessing(),
     ) -> None:
         """Load and try the model.
 
@@ -34,11 +40,12 @@ class ArcFaceRecognizer:
             providers: execution providers of onnxruntime, preferred first; None: CUDA where onnxruntime has it, then
                 CPU. On the CPU one thread is used: workers scale by processes.
             section: of the configuration, for messages.
+            preprocessing: what the network takes.
 
         Raises:
             ModelError: the file cannot be read, has another SHA-256, or is no ONNX model of faces to embeddings.
         """
-        self.fingerprint = sha256.lower()
+        self.fingerprint, self.preprocessing = sha256.lower(), preprocessing
         self._session = open_session(path, sha256, (f"{section}.path", f"{section}.sha256"), providers)
         self._input = self._session.get_inputs()[0].name
         self._fixed, self.image_size = _input_shape(path, self._session)
@@ -69,7 +76,7 @@ class ArcFaceRecognizer:
         rows_BD = np.empty((len(images_BHWC), self.embedding_dim), np.float32)
         step = self._fixed or _BATCH
         for start in range(0, len(images_BHWC), step):
-            batch_BCHW = to_signal(images_BHWC[start : start + step])
+            batch_BCHW = to_signal(images_BHWC[start : start + step], self.preprocessing)
             count = len(batch_BCHW)
             if self._fixed and count < self._fixed:
                 batch_BCHW = np.concatenate([batch_BCHW, np.repeat(batch_BCHW[-1:], self._fixed - count, axis=0)])
@@ -82,9 +89,10 @@ class ArcFaceRecognizer:
         return self._session.run(None, {self._input: batch_BCHW})[0]
 
 
-def to_signal(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], (x - 127.5) / 127.5, contiguous."""
-    signal_BHWC = (images_BHWC.astype(np.float32) - 127.5) / 127.5
+def to_signal(images_BHWC: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing()) -> NDArray[np.float32]:
+    """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], contiguous: what the network takes."""
+    ordered_BHWC = images_BHWC[..., ::-1] if preprocessing.color_order == "BGR" else images_BHWC
+    signal_BHWC = (ordered_BHWC.astype(np.float32) - preprocessing.mean) / preprocessing.std
     return np.ascontiguousarray(signal_BHWC.transpose(0, 3, 1, 2))
 
 

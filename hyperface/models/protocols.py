@@ -5,7 +5,7 @@ B: images in a batch, H and W: pixels, d: embedding dimension.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 
 class ModelError(ValueError):
     """A model file that cannot be used. The message names the file, the rule and the fix."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the grey levels 0 to 255 of an image become a network's input: (x - mean) / std."""
+
+    color_order: Literal["RGB", "BGR"] = "RGB"
+    """Of the channels as the network takes them; images here are always RGB."""
+    mean: float = 127.5
+    std: float = 127.5
 
 
 class Recognizer(Protocol):

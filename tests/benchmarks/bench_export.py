@@ -25,11 +25,11 @@ from hyperface.dataset import fingerprint, index, jpeg, webdataset
 from hyperface.dataset.commit import commit
 from hyperface.dataset.commit import record as file_record
 from hyperface.dataset.export import FORMATS, export_run
-from hyperface.dataset.export.source import open_source
 from hyperface.dataset.layout import shard_file
 from hyperface.dataset.marker import Marker, Statistics
 from hyperface.dataset.plan import image_seed
 from hyperface.dataset.schema import Sample
+from hyperface.dataset.source import open_source
 from hyperface.dataset.survey import planned
 from hyperface.run import existing_run, open_run
 from hyperface.storage import open_store

@@ -12,8 +12,8 @@ from color_world import ColorGenerator, color_run, make_dataset
 from insightface_reader import FaceDataset
 
 from hyperface.dataset import read_shards
+from hyperface.dataset.classes import classes
 from hyperface.dataset.export import FORMATS, export_run
-from hyperface.dataset.export.classes import classes
 from hyperface.dataset.export.grouping import batches, gather, write_spill
 from hyperface.run import Run, RunError
 from hyperface.storage import open_store

@@ -11,12 +11,12 @@ from PIL import Image
 
 from hyperface.config import ConfigError
 from hyperface.dataset.card import licences
+from hyperface.dataset.classes import Classes
 from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, recordio
-from hyperface.dataset.export.classes import Classes
 from hyperface.dataset.export.destination import STATE, Destination
 from hyperface.dataset.export.progress import Progress
-from hyperface.dataset.export.source import Source, open_source
 from hyperface.dataset.schema import ShardImages
+from hyperface.dataset.source import Source, open_source
 from hyperface.run import DATASET, Run, RunError
 from hyperface.storage import LocalStore, Store
 

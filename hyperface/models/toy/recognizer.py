@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from hyperface.models.protocols import Preprocessing
 from hyperface.models.toy.renderer import IMAGE_SIZE
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
@@ -100,6 +101,7 @@ class ToyRecognizer:
 
     embedding_dim = EMBEDDING_DIM
     image_size = IMAGE_SIZE
+    preprocessing = Preprocessing()
 
     def __init__(self, network: nn.Module, fingerprint: str) -> None:
         self.fingerprint = fingerprint

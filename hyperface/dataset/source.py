@@ -1,11 +1,11 @@
-"""A finished run as the source of an export: proved whole by its markers, then read one checked shard at a time."""
+"""A finished run as a source of images: proved whole by its markers, then read one checked shard at a time."""
 
 import hashlib
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from hyperface.dataset import fingerprint, reading
-from hyperface.dataset.export.classes import Classes, classes
+from hyperface.dataset.classes import Classes, classes
 from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
@@ -32,7 +32,7 @@ class Source:
     index_sha256: str
     """The identity of the source: the index names every file with its hash, and the duplicates."""
     duplicates: frozenset[str]
-    """Keys that the index tells exports to leave out."""
+    """Keys that the index tells readers to leave out."""
 
     @property
     def classes(self) -> Classes:

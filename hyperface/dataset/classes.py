@@ -1,7 +1,7 @@
 """Class labels and positions of a dataset's images, from its plan and the images that are not there. Pure.
 
-Exported images are put in the order (identity, image); a position counts them from 0. Labels number the identities that
-have an image from 0, because a trainer's last layer has one row per class and none to spare.
+Images are put in the order (identity, image); a position counts them from 0. Labels number the identities that have an
+image from 0, because a trainer's last layer has one row per class and none to spare.
 
 A: absent images, C: classes, R: any rows.
 """
@@ -24,7 +24,7 @@ class Classes:
     num_identities: int
     images_per_identity: int
     absent_A: NDArray[np.int64]
-    """Sorted numbers `row * images_per_identity + image` of the images that are not exported."""
+    """Sorted numbers `row * images_per_identity + image` of the images that are left out."""
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -84,6 +84,6 @@ class Classes:
 def classes(
     first_identity: int, num_identities: int, images_per_identity: int, absent: list[tuple[int, int]]
 ) -> Classes:
-    """Args: absent: (identity, image) of what is not exported, in any order, without repeats."""
+    """Args: absent: (identity, image) of what is left out, in any order, without repeats."""
     numbers = [(identity - first_identity) * images_per_identity + image for identity, image in absent]
     return Classes(first_identity, num_identities, images_per_identity, np.array(sorted(numbers), dtype=np.int64))

@@ -1,0 +1,83 @@
+"""The rules of the sections in `later.py` that their types cannot express."""
+
+import re
+from collections.abc import Iterator
+
+from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
+from hyperface.config.schema import Config
+
+Rule = tuple[str, bool, str]
+"""(key, holds, rule)"""
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
+
+
+def later_rules(c: Config) -> Iterator[Rule]:
+    yield from _train_rules(c.train)
+    yield from _evaluate_rules(c.evaluate)
+    yield from _audit_rules(c.audit, toy=c.recognizer.kind == "toy")
+    yield from _experiment_rules(c.experiment)
+
+
+def _train_rules(t: TrainConfig) -> Iterator[Rule]:
+    yield "train.name", bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name)), "must be letters, digits, . _ or -"
+    yield "train.embedding_dim", t.embedding_dim >= 2, "must be at least 2"
+    yield "train.squeeze_excitation", not (t.squeeze_excitation and t.backbone == "small"), "needs an IResNet"
+    yield "train.scale", t.scale > 0, "must be above 0"
+    yield "train.margin", 0 <= t.margin < 1.5, "must be at least 0 and below 1.5"
+    yield "train.sample_rate", 0 < t.sample_rate <= 1, "must be above 0 and at most 1"
+    yield "train.epochs", t.epochs >= 1, "must be at least 1"
+    yield "train.streams", t.streams >= 1, "must be at least 1"
+    yield "train.batch_size", t.batch_size >= 2, "must be at least 2: batch normalisation needs two images"
+    rule = f"must be a multiple of train.streams={t.streams}, each of which gives an equal part"
+    yield "train.batch_size", t.streams < 1 or t.batch_size % t.streams == 0, rule
+    rule = f"must be between 1 and train.streams={t.streams}: a stream belongs to one worker"
+    yield "train.num_workers", 1 <= t.num_workers <= t.streams, rule
+    yield "train.min_workers", 0 <= t.min_workers <= t.num_workers, "must be between 0 (all) and train.num_workers"
+    alone = max(t.num_workers, 1) * 2 > t.batch_size
+    yield "train.num_workers", t.num_workers == 1 or not alone, "must leave each worker two images of a batch"
+    shared = t.num_workers > 1 and 0 < t.gpus_per_worker < 1
+    yield "train.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
+    yield "train.learning_rate", t.learning_rate > 0, "must be above 0"
+    yield "train.momentum", 0 <= t.momentum < 1, "must be at least 0 and below 1"
+    yield "train.weight_decay", t.weight_decay >= 0, "must be at least 0"
+    yield "train.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, "must be between 0 and train.epochs"
+    ascending = t.milestones == sorted(set(t.milestones)) and all(m >= 1 for m in t.milestones)
+    yield "train.milestones", ascending, "must be ascending epochs of at least 1, e.g. [12,20,24]"
+    yield "train.clip_norm", t.clip_norm >= 0, "must be at least 0 (not cut)"
+    yield "train.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
+    for key in ("flip", "erasing", "crop", "low_resolution", "photometric"):
+        yield f"train.{key}", 0 <= getattr(t, key) <= 1, "must be a probability between 0 and 1"
+    yield "train.seed", 0 <= t.seed < 2**63, "must be at least 0 and below 2^63"
+    for key in ("checkpoint_every", "loader_threads"):
+        yield f"train.{key}", getattr(t, key) >= 1, "must be at least 1"
+
+
+def _evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:
+    onnx = e.model == "onnx"
+    yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
+    yield "evaluate.sha256", bool(_HEX.fullmatch(e.sha256)) or not onnx, f"{_SHA256} when evaluate.model=onnx"
+    yield "evaluate.pixel_std", e.pixel_std > 0, "must be above 0"
+    yield "evaluate.batch_size", e.batch_size >= 1, "must be at least 1"
+    yield "evaluate.gpus", e.gpus >= 0, "must be at least 0"
+
+
+def _audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
+    yield "audit.false_accept_rate", 0 < a.false_accept_rate < 1, "must be above 0 and below 1"
+    yield "audit.controls", a.controls >= 0, "must be at least 0 (no control)"
+    yield "audit.top_pairs", a.top_pairs >= 0, "must be at least 0"
+    onnx = a.attributes == "onnx"
+    yield "audit.attributes", toy or a.attributes != "toy", "`toy` reads the toy recogniser's embeddings only"
+    yield "audit.attribute_path", bool(a.attribute_path) or not onnx, "is required when audit.attributes=onnx"
+    rule = f"{_SHA256} when audit.attributes=onnx"
+    yield "audit.attribute_sha256", bool(_HEX.fullmatch(a.attribute_sha256)) or not onnx, rule
+    rule = "must name the model's numbers when audit.attributes=onnx, e.g. [age,yaw]"
+    yield "audit.attribute_names", bool(a.attribute_names) or not onnx, rule
+    yield "audit.labels", bool(a.labels) or a.attributes != "labels", "is required when audit.attributes=labels"
+
+
+def _experiment_rules(e: ExperimentConfig) -> Iterator[Rule]:
+    yield "experiment.seeds", e.seeds >= 1, "must be at least 1"
+    several = len(e.alphas) >= 1 and all(alpha >= 0 for alpha in e.alphas) and len(set(e.alphas)) == len(e.alphas)
+    yield "experiment.alphas", several, "must be one or more different numbers of at least 0, e.g. [0,0.5,1]"
+    yield "experiment.biased_spread", 0 < e.biased_spread <= 1, "must be above 0 and at most 1"
