@@ -15,6 +15,7 @@ from hyperface.config import StorageConfig
 from hyperface.storage import Store, open_store
 
 UNIT_TOLERANCE = 1e-3
+_BLOCK = 4096
 
 
 class EmbeddingError(ValueError):
@@ -117,7 +118,8 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
 
 def check_unit(vectors_ND: NDArray[np.float32], source: str) -> None:
     """Raise EmbeddingError unless every row is finite and of norm 1 to 1e-3."""
-    norms_N = np.linalg.norm(vectors_ND, axis=1)
+    blocks = range(0, len(vectors_ND), _BLOCK)  # the norm of all rows at once would take their memory once more
+    norms_N = np.concatenate([np.linalg.norm(vectors_ND[first : first + _BLOCK], axis=1) for first in blocks] or [[]])
     bad_n = np.flatnonzero(~(np.abs(norms_N - 1) <= UNIT_TOLERANCE))
     if len(bad_n):
         shown = ", ".join(f"row {i} (norm {norms_N[i]:.4g})" for i in bad_n[:5])

@@ -12,35 +12,18 @@ the number of rows, so compare them at equal numbers only.
 Shape legend: N rows, G rows of another set, D embedding dimension, R and C rows of two blocks of the N.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.embeddings import check_unit
+from hyperface.evaluation import pairs
+from hyperface.evaluation.distribution import Distribution, Tally, distribution, equal_error
+from hyperface.evaluation.pairs import AllPairs, Nearest
 
-BINS = 200
-"""Bins of a histogram: equal, over [-1, 1]; the last one includes 1."""
-QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
-
-# Quantiles are read from this many bins over [-1, 1]: to 5e-5.
-_FINE = 20_000
-_BLOCK = 1024
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Cosines of `count` pairs (or rows)."""
-
-    count: int
-    mean: float
-    least: float
-    most: float
-    quantiles: dict[str, float]
-    """{"0.05": cosine, ...} for QUANTILES, each to 1e-4."""
-    histogram: list[int]
-    """Counts in BINS equal bins over [-1, 1]."""
+BLOCK = 2048
+"""Rows that are averaged at a time, and centres that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,49 +60,7 @@ class ImageSeparation:
     """Most alike rows of different identities, most alike first; no identity twice."""
 
 
-class _Tally:
-    """A distribution that grows by arrays of cosines."""
-
-    def __init__(self) -> None:
-        self.fine = np.zeros(_FINE, np.int64)
-        self.total, self.least, self.most = 0.0, 1.0, -1.0
-
-    def add(self, cosines: NDArray[np.float32]) -> None:
-        if not cosines.size:
-            return
-        kept = np.clip(cosines, -1, 1)
-        bins = np.minimum(((kept + 1) * (_FINE / 2)).astype(np.int32), _FINE - 1)
-        self.fine += np.bincount(bins, minlength=_FINE)
-        self.total += float(kept.sum(dtype=np.float64))
-        self.least, self.most = min(self.least, float(kept.min())), max(self.most, float(kept.max()))
-
-    def distribution(self) -> Distribution | None:
-        """None when nothing was added."""
-        count = int(self.fine.sum())
-        if count == 0:
-            return None
-        reached = np.cumsum(self.fine)
-        rank = np.ceil(np.array(QUANTILES) * count)
-        middle = (np.searchsorted(reached, rank) + 0.5) * (2 / _FINE) - 1
-        at = np.clip(middle, self.least, self.most)
-        return Distribution(
-            count=count,
-            mean=self.total / count,
-            least=self.least,
-            most=self.most,
-            quantiles={str(q): round(float(value), 5) for q, value in zip(QUANTILES, at, strict=True)},
-            histogram=[int(n) for n in self.fine.reshape(BINS, -1).sum(axis=1)],
-        )
-
-
-def distribution(cosines: NDArray[np.float32]) -> Distribution | None:
-    """Distribution of given cosines; None for an empty array."""
-    tally = _Tally()
-    tally.add(cosines)
-    return tally.distribution()
-
-
-def of_references(x_ND: NDArray[np.float32]) -> ReferenceSeparation:
+def of_references(x_ND: NDArray[np.float32], device: str = "cpu") -> ReferenceSeparation:
     """All pairs, and the nearest of each, of unit rows.
 
     Raises:
@@ -129,18 +70,19 @@ def of_references(x_ND: NDArray[np.float32]) -> ReferenceSeparation:
     if len(x_ND) < 2:
         raise ValueError(f"separation: needs at least 2 rows to make a pair; there are {len(x_ND)}")
     check_unit(x_ND, "separation")
-    pairs, nearest_N = _Tally(), np.full(len(x_ND), -2, np.float32)
-    for rows, columns, cosines_RC in _blocks(x_ND):
-        pairs.add(cosines_RC[_above(rows, columns)])
-        _raise_nearest(nearest_N, None, rows, columns, np.where(_same_row(rows, columns), -2, cosines_RC))
-    every, nearest = pairs.distribution(), distribution(nearest_N)
+    found = pairs.all_pairs(x_ND, device=device)
+    every, nearest = found.between.distribution(), distribution(found.nearest.cosines_N)
     assert every is not None
     assert nearest is not None
     return ReferenceSeparation(every, nearest)
 
 
-def of_images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], closest: int = 0) -> ImageSeparation:
+def of_images(
+    x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], closest: int = 0, device: str = "cpu"
+) -> ImageSeparation:
     """Intra- and inter-identity cosines of unit rows, and the `closest` most alike rows of different identities.
+
+    Rows in the order of their identities are read where they lie; others are copied into it.
 
     Raises:
         EmbeddingError: a row is not finite or not of norm 1.
@@ -148,49 +90,102 @@ def of_images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], closes
     """
     if len(x_ND) == 0 or identities_N.shape != (len(x_ND),):
         raise ValueError(f"separation: needs one identity per row; {len(x_ND)} rows, {identities_N.shape} identities")
-    check_unit(x_ND, "separation")
-    intra, inter = _Tally(), _Tally()
-    nearest_N, index_N = np.full(len(x_ND), -2, np.float32), np.full(len(x_ND), -1)
-    for rows, columns, cosines_RC in _blocks(x_ND):
-        above_RC = _above(rows, columns)
-        same_RC = identities_N[rows, None] == identities_N[None, columns]
-        intra.add(cosines_RC[above_RC & same_RC])
-        inter.add(cosines_RC[above_RC & ~same_RC])
-        _raise_nearest(nearest_N, index_N, rows, columns, np.where(same_RC, -2, cosines_RC))
-    rate, threshold = _equal_error(intra.fine, inter.fine)
+    order_N = None if (np.diff(identities_N) >= 0).all() else np.argsort(identities_N, kind="stable")
+    if order_N is not None:
+        x_ND, identities_N = x_ND[order_N], identities_N[order_N]
+    found = images(x_ND, identities_N, device)
+    shown = closest_rows(found.pairs.nearest, x_ND, identities_N, closest)
+    if order_N is not None:
+        at = [sorted((int(order_N[pair.first]), int(order_N[pair.second]))) for pair in shown]
+        shown = [ClosestPair(first, second, p.cosine) for (first, second), p in zip(at, shown, strict=True)]
+    rate, threshold = equal_error(found.pairs.within, found.pairs.between)
     return ImageSeparation(
-        identities=len(np.unique(identities_N)),
-        intra=intra.distribution(),
-        inter=inter.distribution(),
-        nearest_other=distribution(nearest_N[index_N >= 0]),
-        to_centre=distribution(to_centre(x_ND, identities_N)),
+        identities=len(found.centres.identities_I),
+        intra=found.pairs.within.distribution(),
+        inter=found.pairs.between.distribution(),
+        nearest_other=distribution(found.pairs.nearest.cosines_N[found.pairs.nearest.there_N]),
+        to_centre=found.centres.to_centre.distribution(),
         equal_error_rate=rate,
         threshold=threshold,
-        closest=_closest(nearest_N, index_N, identities_N, closest),
+        closest=shown,
     )
+
+
+@dataclass(frozen=True)
+class Centres:
+    """The mean directions of the identities."""
+
+    identities_I: NDArray[np.int64]
+    rows_ID: NDArray[np.float32]
+    """Unit rows; zero where the rows of an identity cancel out."""
+    to_centre: Tally
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is counted once and read several times."""
+
+    pairs: AllPairs
+    centres: Centres
+
+
+def images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], device: str = "cpu") -> Images:
+    """Count all pairs of unit rows in the order of their identities, and average each identity.
+
+    Raises:
+        EmbeddingError: a row is not finite or not of norm 1.
+    """
+    check_unit(x_ND, "separation")
+    return Images(pairs.all_pairs(x_ND, identities_N, device), centres(x_ND, identities_N))
+
+
+def centres(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> Centres:
+    """The centre of each identity, and the cosine of each row to the centre of the others. Rows ascend by identity.
+
+    Memory: the centres, and BLOCK rows or one identity in float64.
+    """
+    identities_I, starts_I = np.unique(identities_N, return_index=True)
+    ends_I = np.append(starts_I[1:], len(x_ND))
+    rows_ID, tally = np.zeros((len(identities_I), x_ND.shape[1]), np.float32), Tally()
+    first = 0
+    while first < len(identities_I):
+        last = max(first + 1, int(np.searchsorted(ends_I, starts_I[first] + BLOCK, side="right")))
+        block_RD = x_ND[starts_I[first] : ends_I[last - 1]].astype(np.float64)
+        totals_KD = np.add.reduceat(block_RD, starts_I[first:last] - starts_I[first], axis=0)
+        norms_K = np.linalg.norm(totals_KD, axis=1, keepdims=True)
+        rows_ID[first:last] = totals_KD / np.maximum(norms_K, 1e-12)
+        tally.add(_to_others(block_RD, totals_KD, ends_I[first:last] - starts_I[first:last]))
+        first = last
+    return Centres(identities_I, rows_ID, tally)
 
 
 def to_centre(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> NDArray[np.float32]:
     """Cosine of each row to the mean of the other rows of its identity; rows that are alone are left out."""
     _, label_N, count_I = np.unique(identities_N, return_inverse=True, return_counts=True)
-    total_ID = np.zeros((len(count_I), x_ND.shape[1]), np.float64)
-    np.add.at(total_ID, label_N, x_ND)
-    kept = count_I[label_N] > 1
-    others_ND = total_ID[label_N[kept]] - x_ND[kept]
+    order_N = np.argsort(label_N, kind="stable")
+    sorted_ND = x_ND[order_N].astype(np.float64)
+    totals_ID = np.add.reduceat(sorted_ND, np.cumsum(count_I) - count_I, axis=0)
+    kept_N = np.repeat(count_I, count_I) > 1
+    cosines_N = np.empty(len(x_ND), np.float32)
+    cosines_N[order_N[kept_N]] = _to_others(sorted_ND, totals_ID, count_I)
+    return cosines_N[count_I[label_N] > 1]
+
+
+def _to_others(
+    x_ND: NDArray[np.float64], totals_ID: NDArray[np.float64], count_I: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Cosine of each row to the sum of its identity less the row itself; without rows that are alone."""
+    label_N = np.repeat(np.arange(len(count_I)), count_I)
+    kept_N = count_I[label_N] > 1
+    others_ND = totals_ID[label_N[kept_N]] - x_ND[kept_N]
     norm_N = np.maximum(np.linalg.norm(others_ND, axis=1), 1e-12)
-    cosines_N: NDArray[np.float32] = ((others_ND * x_ND[kept]).sum(axis=1) / norm_N).astype(np.float32)
+    cosines_N: NDArray[np.float32] = ((others_ND * x_ND[kept_N]).sum(axis=1) / norm_N).astype(np.float32)
     return cosines_N
 
 
-def nearest_of(x_ND: NDArray[np.float32], others_GD: NDArray[np.float32]) -> NDArray[np.float32]:
+def nearest_of(x_ND: NDArray[np.float32], others_GD: NDArray[np.float32], device: str = "cpu") -> NDArray[np.float32]:
     """Highest cosine of each row to any row of another set; all of them unit rows."""
-    nearest_N = np.full(len(x_ND), -1, np.float32)
-    for row in range(0, len(x_ND), _BLOCK):
-        own = slice(row, row + _BLOCK)
-        for column in range(0, len(others_GD), _BLOCK):
-            best = (x_ND[own] @ others_GD[column : column + _BLOCK].T).max(axis=1)
-            np.maximum(nearest_N[own], best, out=nearest_N[own])
-    return nearest_N
+    return pairs.cross_pairs(x_ND, others_GD, device).nearest.cosines_N
 
 
 def mean_pairwise(x_ND: NDArray[np.float32]) -> float | None:
@@ -202,66 +197,46 @@ def mean_pairwise(x_ND: NDArray[np.float32]) -> float | None:
     return float(total_D @ total_D - count) / (count * (count - 1))
 
 
-def _blocks(x_ND: NDArray[np.float32]) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
-    """(rows, columns, cosines) of every block on or above the diagonal: together all pairs."""
-    for first in range(0, len(x_ND), _BLOCK):
-        rows = slice(first, min(first + _BLOCK, len(x_ND)))
-        for second in range(first, len(x_ND), _BLOCK):
-            columns = slice(second, min(second + _BLOCK, len(x_ND)))
-            yield rows, columns, x_ND[rows] @ x_ND[columns].T
-
-
-def _above(rows: slice, columns: slice) -> NDArray[np.bool_]:
-    """Where the row comes before the column: each pair once."""
-    above: NDArray[np.bool_] = np.arange(rows.start, rows.stop)[:, None] < np.arange(columns.start, columns.stop)
-    return above
-
-
-def _same_row(rows: slice, columns: slice) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = np.arange(rows.start, rows.stop)[:, None] == np.arange(columns.start, columns.stop)
-    return same
-
-
-def _raise_nearest(
-    nearest_N: NDArray[np.float32],
-    index_N: NDArray[np.int64] | None,
-    rows: slice,
-    columns: slice,
-    cosines_RC: NDArray[np.float32],
-) -> None:
-    """Take the block's highest cosine of each row and column where it is higher; -2 in the block stands for none."""
-    for own, other, axis in ((rows, columns, 1), (columns, rows, 0)):
-        best = cosines_RC.max(axis=axis)
-        higher = best > nearest_N[own]
-        nearest_N[own][higher] = best[higher]
-        if index_N is not None:
-            index_N[own][higher] = cosines_RC.argmax(axis=axis)[higher] + other.start
-
-
-def _equal_error(intra: NDArray[np.int64], inter: NDArray[np.int64]) -> tuple[float | None, float | None]:
-    """(rate, threshold) where as large a share of intra pairs lies below as of inter pairs at or above."""
-    if not intra.sum() or not inter.sum():
-        return None, None
-    rejected = np.concatenate([[0], np.cumsum(intra)]) / intra.sum()
-    accepted = 1 - np.concatenate([[0], np.cumsum(inter)]) / inter.sum()
-    distance = np.abs(rejected - accepted)
-    # Where the distributions do not overlap every threshold between them is as good: take the middle.
-    edges = np.flatnonzero(distance == distance.min())
-    edge = int(edges[len(edges) // 2])
-    return float(rejected[edge] + accepted[edge]) / 2, round(edge * (2 / _FINE) - 1, 5)
-
-
-def _closest(
-    nearest_N: NDArray[np.float32], index_N: NDArray[np.int64], identities_N: NDArray[np.int64], count: int
+def closest_rows(
+    nearest: Nearest, x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], count: int
 ) -> list[ClosestPair]:
-    pairs: list[ClosestPair] = []
+    """The most alike rows of different identities, most alike first; no identity twice. Rows ascend by identity."""
+    found: list[ClosestPair] = []
     shown: set[int] = set()
-    for row in np.argsort(-nearest_N, kind="stable"):
-        other = int(index_N[row])
-        of_pair = {int(identities_N[row]), int(identities_N[other])}
-        if len(pairs) == count:
+    for row in np.argsort(-nearest.cosines_N, kind="stable").tolist():
+        if len(found) == count or nearest.tiles_N[row] < 0:
             break
-        if other >= 0 and not of_pair & shown:
+        if int(identities_N[row]) in shown:
+            continue
+        other = pairs.partner(nearest, row, x_ND, x_ND, identities_N)
+        of_pair = {int(identities_N[row]), int(identities_N[other])}
+        if not of_pair & shown:
             shown |= of_pair
-            pairs.append(ClosestPair(min(int(row), other), max(int(row), other), float(nearest_N[row])))
-    return pairs
+            found.append(ClosestPair(min(row, other), max(row, other), float(nearest.cosines_N[row])))
+    return found
+
+
+def greedy_count(centres_ID: NDArray[np.float32], threshold: float) -> int:
+    """How many identities are left when one that is too near to an earlier one does not count.
+
+    Identities are taken in their order; one counts unless its centre reaches the threshold with one counted before: the
+    size of a maximal set of centres of which no two reach it, between the covering number of the centres at that cosine
+    and their packing number (Kolmogorov and Tikhomirov, 1959), which is hard to find. Exact for this order, in blocks:
+    O(I K D) for K that count.
+    """
+    kept_KD = np.empty_like(centres_ID)
+    count = 0
+    for first in range(0, len(centres_ID), BLOCK):
+        block_RD = centres_ID[first : first + BLOCK]
+        near_R = np.zeros(len(block_RD), np.bool_)
+        for start in range(0, count, BLOCK):
+            near_R |= (block_RD @ kept_KD[start : min(start + BLOCK, count)].T >= threshold).any(axis=1)
+        left_RD = block_RD[~near_R]
+        near_RR = left_RD @ left_RD.T >= threshold
+        counted: list[int] = []
+        for row in range(len(left_RD)):
+            if not near_RR[row, counted].any():
+                counted.append(row)
+        kept_KD[count : count + len(counted)] = left_RD[counted]
+        count += len(counted)
+    return count

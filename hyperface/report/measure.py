@@ -5,8 +5,6 @@ Writes `report/faces.json` (the faces that the page shows), then `evaluation/sep
 Shape legend: N images, D embedding dimension.
 """
 
-import base64
-import io
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hyperface import embeddings
 from hyperface.dataset import ShardImages, jpeg, read_shards
+from hyperface.dataset.jpeg import thumbnail
 from hyperface.evaluation import separation
+from hyperface.evaluation.distribution import distribution
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.problem import start_rows
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
@@ -26,9 +25,6 @@ from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 FACES = "report/faces.json"
 CLOSEST_PAIRS = 8
 BATCH = 64
-
-# Faces are shown at 96 CSS pixels: twice that for dense screens.
-_FACE_PIXELS = 192
 
 
 @dataclass(frozen=True)
@@ -129,17 +125,6 @@ def face_rows(run: Run, images: StoredImages, judged_ND: NDArray[np.float32]) ->
     return rows
 
 
-def thumbnail(data: bytes) -> str:
-    """Base64 JPEG of at most 192 pixels a side; smaller images are kept as they are stored."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        if max(image.size) > _FACE_PIXELS:
-            image.thumbnail((_FACE_PIXELS, _FACE_PIXELS))
-            sink = io.BytesIO()
-            image.convert("RGB").save(sink, format="JPEG", quality=90)
-            data = sink.getvalue()
-    return base64.b64encode(data).decode()
-
-
 def _asked(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[str, Any]:
     """What decides the measurement; another one is measured anew."""
     return {
@@ -168,11 +153,11 @@ def _measure(
         "references": {
             "before": asdict(separation.of_references(start_ND)),
             "after": asdict(separation.of_references(references.vectors_ND)),
-            "to_gallery": _plain(separation.distribution(to_gallery_N)),
+            "to_gallery": _plain(distribution(to_gallery_N)),
         },
         "images": {
             "count": len(images.keys),
-            "to_reference": _plain(separation.distribution(to_reference_N)),
+            "to_reference": _plain(distribution(to_reference_N)),
             "by_recognizer": _plain(by_own),
             "by_judge": _plain(by_judge),
         },

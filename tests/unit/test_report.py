@@ -208,8 +208,8 @@ def test_large_faces_are_made_small_and_small_ones_kept() -> None:
     def encoded(size: int) -> bytes:
         return jpeg.encode(np.full((size, size, 3), 90, np.uint8), 95)
 
-    assert base64.b64decode(measure.thumbnail(encoded(64))) == encoded(64)
-    with Image.open(io.BytesIO(base64.b64decode(measure.thumbnail(encoded(512))))) as small:
+    assert base64.b64decode(jpeg.thumbnail(encoded(64))) == encoded(64)
+    with Image.open(io.BytesIO(base64.b64decode(jpeg.thumbnail(encoded(512))))) as small:
         assert small.size == (192, 192)
 
 

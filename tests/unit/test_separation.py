@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hyperface.embeddings import EmbeddingError
-from hyperface.evaluation import separation
+from hyperface.evaluation import pairs, separation
+from hyperface.evaluation.distribution import BINS, distribution
 
 
 def unit(count: int, dim: int = 16, seed: int = 0) -> NDArray[np.float32]:
@@ -27,7 +28,7 @@ def test_each_unordered_pair_counts_once() -> None:
     assert pairs.mean == pytest.approx(-1 / 3)
     assert sum(pairs.histogram) == 3
     assert pairs.histogram[0] == 1
-    assert pairs.histogram[separation.BINS // 2] == 2
+    assert pairs.histogram[BINS // 2] == 2
 
 
 def test_a_row_is_not_its_own_neighbour() -> None:
@@ -36,7 +37,7 @@ def test_a_row_is_not_its_own_neighbour() -> None:
 
 
 def test_blocks_give_what_brute_force_gives() -> None:
-    x = unit(separation._BLOCK + 300)
+    x = unit(pairs.TILE + 300)
     found = separation.of_references(x)
     cosines = x.astype(np.float64) @ x.T
     above = cosines[np.triu_indices(len(x), 1)]
@@ -72,7 +73,7 @@ def test_identities_split_the_pairs_into_intra_and_inter() -> None:
 
 
 def test_nearest_is_found_across_blocks_in_both_directions() -> None:
-    x = unit(2 * separation._BLOCK, dim=64)
+    x = unit(2 * pairs.TILE, dim=64)
     x[-1] = x[0]
     found = separation.of_images(x, np.arange(len(x)), closest=1)
     assert (found.closest[0].first, found.closest[0].second) == (0, len(x) - 1)
@@ -126,7 +127,7 @@ def test_a_nan_row_is_refused_by_number() -> None:
 
 @pytest.mark.parametrize("cosine", [-1.0, 1.0])
 def test_the_ends_of_the_range_have_a_bin(cosine: float) -> None:
-    found = separation.distribution(np.array([cosine], np.float32))
+    found = distribution(np.array([cosine], np.float32))
     assert found is not None
     assert found.histogram[0 if cosine < 0 else -1] == 1
     assert found.quantiles["0.5"] == pytest.approx(cosine, abs=1e-4)
