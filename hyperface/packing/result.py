@@ -19,8 +19,9 @@ from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
 from hyperface.packing.polish import polish
 from hyperface.packing.problem import Posed
-from hyperface.packing.shard import Shard, even_sizes
+from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
+from hyperface.ranks import even_sizes
 
 BINS = 40
 """Of the histogram of nearest cosines."""

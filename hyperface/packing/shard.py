@@ -1,41 +1,16 @@
-"""Which rows a rank owns, which pairs it looks at, and the three verbs by which ranks speak.
+"""Which rows a rank owns, and which pairs it looks at.
 
 N: all rows, L: own rows of this rank, W: ranks, b: rows of a mini-batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-
-class Group(Protocol):
-    """Ranks that work together. Every rank calls the same verbs in the same order."""
-
-    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
-        """Start to send the own rows, of which each rank has sizes[rank]; what is returned waits for all rows."""
-
-    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        """The own rows of the sum of what the ranks hold for all rows."""
-
-    def max(self, all_N: Tensor) -> Tensor:
-        """The largest of what the ranks hold, element by element."""
-
-
-class _Alone:
-    """A group of one."""
-
-    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
-        return lambda: own_LD
-
-    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        return all_ND
-
-    def max(self, all_N: Tensor) -> Tensor:
-        return all_N
+from hyperface.ranks import Alone, Group
 
 
 @dataclass(frozen=True)
@@ -87,9 +62,4 @@ class Shard:
 
 def one_process(n: int) -> Shard:
     """One rank that owns all rows."""
-    return Shard((n,), 0, _Alone())
-
-
-def even_sizes(n: int, world_size: int) -> tuple[int, ...]:
-    """Rows of each rank: as equal as can be, larger first."""
-    return tuple(n // world_size + (rank < n % world_size) for rank in range(world_size))
+    return Shard((n,), 0, Alone())

@@ -23,7 +23,8 @@ from torch import Tensor, distributed
 from hyperface.config import PackingConfig
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.problem import pose
-from hyperface.packing.shard import Shard, even_sizes, one_process
+from hyperface.packing.shard import Shard, one_process
+from hyperface.ranks import even_sizes
 from tests.benchmarks import record
 from tests.benchmarks.packing_baseline import Baseline
 

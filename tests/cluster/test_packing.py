@@ -20,7 +20,7 @@ from cluster.packing import pack_stage
 from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.embeddings import Embeddings
-from hyperface.packing import Packing, checkpoint, pack, sphere
+from hyperface.packing import Packing, pack, sphere
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run
 from hyperface.storage import LocalStore, StorageError
 
@@ -106,7 +106,7 @@ class FullDisk(LocalStore):
     """A disk without room for the checkpoint at step 40."""
 
     def put(self, name: str, data: bytes) -> None:
-        if name == f"{checkpoint.folder(40)}/marker.json":
+        if name == f"{CHECKPOINTS}/step-000000040/marker.json":
             raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
         super().put(name, data)
 

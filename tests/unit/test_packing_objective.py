@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hyperface.packing import kernel, objective, sphere
 from hyperface.packing.kernel import Block, SoftPairs
 from hyperface.packing.objective import Others, Terms
-from hyperface.packing.shard import Shard, even_sizes, one_process
+from hyperface.packing.shard import Shard, one_process
+from hyperface.ranks import even_sizes
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
 

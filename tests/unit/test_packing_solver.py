@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hyperface.config import PackingConfig
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.problem import pose
-from hyperface.packing.shard import even_sizes, one_process
+from hyperface.packing.shard import one_process
+from hyperface.ranks import even_sizes
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)

@@ -18,8 +18,9 @@ from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
 from hyperface.packing.result import Measures, Progress
-from hyperface.packing.shard import Shard, even_sizes, one_process
+from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
+from hyperface.ranks import even_sizes
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
 
@@ -91,7 +92,7 @@ def test_a_long_run_records_about_eighty_steps_with_the_first_and_the_last(tmp_p
     assert run.records("packing")[0]["mean_gallery_cosine"] is None
 
 
-@pytest.mark.parametrize("refused", [f"{checkpoint.folder(40)}/marker.json", REFERENCES, PACKING_SUMMARY])
+@pytest.mark.parametrize("refused", [f"{CHECKPOINTS}/step-000000040/marker.json", REFERENCES, PACKING_SUMMARY])
 def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_bytes(tmp_path, refused, capsys):
     undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
     stage.pack_rows(undisturbed, one_process(N), CPU)
@@ -117,7 +118,7 @@ def test_a_checkpoint_of_one_world_size_is_gone_on_with_by_another(tmp_path):
     undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
     stage.pack_rows(undisturbed, one_process(N), CPU)
     disk = str(tmp_path / "full")
-    interrupted = run_in(FullDisk(disk, f"{checkpoint.folder(40)}/marker.json"))
+    interrupted = run_in(FullDisk(disk, f"{CHECKPOINTS}/step-000000040/marker.json"))
     with pytest.raises(StorageError):
         on_ranks(even_sizes(N, 3), lambda shard: stage.pack_rows(interrupted, shard, CPU))
     resumed = run_in(LocalStore(disk))
@@ -163,7 +164,7 @@ def test_only_checkpoints_with_a_marker_count_and_the_newest_two_stay(s3_endpoin
     for step in (20, 40, 60):
         checkpoint.save(store, a_state(step, slice(None)), history, shard)
     assert {name.split("/")[2] for name in store.list(CHECKPOINTS)} == {"step-000000040", "step-000000060"}
-    store.put(f"{checkpoint.folder(80)}/rows-0000000000-0000000015.safetensors", b"half a checkpoint")
+    store.put(f"{CHECKPOINTS}/step-000000080/rows-0000000000-0000000015.safetensors", b"half a checkpoint")
     loaded = checkpoint.load(store, shard, CPU)
     assert loaded is not None
     assert loaded[0].step == 60
@@ -173,7 +174,7 @@ def test_only_checkpoints_with_a_marker_count_and_the_newest_two_stay(s3_endpoin
 
 def test_objects_of_an_earlier_attempt_at_a_checkpoint_are_not_mixed_in(tmp_path):
     store, history = LocalStore(str(tmp_path)), History(Measures(0.9, 0.8, None, None))
-    store.put(f"{checkpoint.folder(4)}/rows-0000000000-0000000010.safetensors", b"of three ranks that died")
+    store.put(f"{CHECKPOINTS}/step-000000004/rows-0000000000-0000000010.safetensors", b"of three ranks that died")
     checkpoint.save(store, a_state(4, slice(None)), history, one_process(N))
     assert checkpoint.load(store, one_process(N), CPU) is not None
 

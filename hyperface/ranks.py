@@ -1,0 +1,40 @@
+"""The three verbs by which ranks of a distributed stage speak, and how rows are divided among them.
+
+N: all rows, L: own rows of this rank.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Group(Protocol):
+    """Ranks that work together. Every rank calls the same verbs in the same order."""
+
+    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+        """Start to send the own rows, of which each rank has sizes[rank]; what is returned waits for all rows."""
+
+    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        """The own rows of the sum of what the ranks hold for all rows."""
+
+    def max(self, all_N: Tensor) -> Tensor:
+        """The largest of what the ranks hold, element by element."""
+
+
+class Alone:
+    """A group of one."""
+
+    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+        return lambda: own_LD
+
+    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        return all_ND
+
+    def max(self, all_N: Tensor) -> Tensor:
+        return all_N
+
+
+def even_sizes(n: int, world_size: int) -> tuple[int, ...]:
+    """Rows of each rank: as equal as can be, larger first."""
+    return tuple(n // world_size + (rank < n % world_size) for rank in range(world_size))
