@@ -1,0 +1,87 @@
+"""Images and the pairs of them that a recogniser has to tell apart.
+
+Shape legend: P pairs, B images of a batch, H and W pixels.
+"""
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from hyperface.run import RunError
+
+LARGEST_SIDE = 4096
+"""Pixels: a picture that claims to be larger is refused before it is decoded."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """A verification set. Pairs are in the order of the folds, first fold first."""
+
+    name: str
+    source: str
+    """Where the images come from, in words or as a URI; it is recorded."""
+    images: Sequence[bytes] | NDArray[np.uint8]
+    """Encoded images, or uint8 RGB [n, H, W, 3]."""
+    first_P: NDArray[np.int64]
+    """Positions among `images`."""
+    second_P: NDArray[np.int64]
+    same_P: NDArray[np.bool_]
+    """Whether both images show one person."""
+    image_names: Sequence[str] = ()
+    """What messages call the images; empty: their number."""
+
+    def __post_init__(self) -> None:
+        pairs = len(self.same_P)
+        assert len(self.first_P) == len(self.second_P) == pairs
+        assert not pairs or max(self.first_P.max(), self.second_P.max()) < len(self.images)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """uint8 RGB [B, H, W, 3], in order: `size` images each, fewer in the last. Decoded one batch at a time.
+
+        Raises:
+            RunError: an image cannot be decoded, or is not of the first one's size; names it.
+        """
+        shape: tuple[int, ...] | None = None
+        for start in range(0, len(self.images), size):
+            part = self.images[start : start + size]
+            if isinstance(part, np.ndarray):
+                yield part
+                continue
+            decoded = []
+            for position, encoded in zip(itertools.count(start), part, strict=False):
+                image_HWC = decode(encoded, self._called(position))
+                shape = shape or image_HWC.shape
+                if image_HWC.shape != shape:
+                    raise RunError(
+                        f"{self._called(position)}: is {_size(image_HWC.shape)}, the images before it are "
+                        f"{_size(shape)}; all images of a set must be of one size"
+                    )
+                decoded.append(image_HWC)
+            yield np.stack(decoded)
+
+    def _called(self, position: int) -> str:
+        return self.image_names[position] if self.image_names else f"{self.source}: image {position}"
+
+
+def decode(encoded: bytes, called: str) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3]. Raises RunError, which names the image, for a broken, cut or far too large one."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            if max(image.size) > LARGEST_SIDE:
+                rule = f"must be at most {LARGEST_SIDE} pixels wide and high"
+                raise RunError(f"{called}: {rule}, and claims {image.size[0]}x{image.size[1]}; make it smaller")
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise RunError(f"{called}: is none of {', '.join(_FORMATS)}; copy it again") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RunError(f"{called}: cannot be decoded ({error}); copy it again") from error
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"
