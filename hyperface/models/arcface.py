@@ -22,7 +22,7 @@ _BATCH = 64
 
 
 class ArcFaceRecognizer:
-    """Aligned faces to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols)."""
+    """Aligned faces to points on the unit hypersphere; a `FeatureRecognizer` (hyperface.models.protocols)."""
 
     def __init__(
         self,
@@ -67,10 +67,18 @@ class ArcFaceRecognizer:
         Raises:
             ValueError: another shape or type.
         """
+        return normalised(self.features(images_BHWC))
+
+    def features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, S, S, 3] -> float32 [B, D], as the model returns them.
+
+        Raises:
+            ValueError: another shape or type.
+        """
         size = self.image_size
         if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (size, size, 3):
             raise ValueError(
-                f"ArcFaceRecognizer.embed: expected uint8 [B, {size}, {size}, 3], got {images_BHWC.dtype} "
+                f"ArcFaceRecognizer: expected uint8 [B, {size}, {size}, 3], got {images_BHWC.dtype} "
                 f"{list(images_BHWC.shape)}; align and resize the faces first"
             )
         rows_BD = np.empty((len(images_BHWC), self.embedding_dim), np.float32)
@@ -81,12 +89,17 @@ class ArcFaceRecognizer:
             if self._fixed and count < self._fixed:
                 batch_BCHW = np.concatenate([batch_BCHW, np.repeat(batch_BCHW[-1:], self._fixed - count, axis=0)])
             rows_BD[start : start + count] = self._run(batch_BCHW)[:count]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rows_BD /= np.linalg.norm(rows_BD, axis=1, keepdims=True)
         return rows_BD
 
     def _run(self, batch_BCHW: NDArray[np.float32]) -> Any:
         return self._session.run(None, {self._input: batch_BCHW})[0]
+
+
+def normalised(rows_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of norm 1; NaN where a row has no direction."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit_BD: NDArray[np.float32] = rows_BD / np.linalg.norm(rows_BD, axis=1, keepdims=True)
+    return unit_BD
 
 
 def to_signal(images_BHWC: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing()) -> NDArray[np.float32]:

@@ -45,6 +45,17 @@ class Recognizer(Protocol):
         ...
 
 
+class FeatureRecognizer(Recognizer, Protocol):
+    """A recogniser that also gives what it computes before it is brought to norm 1, and says what it takes."""
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    def features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, H, W, 3] -> float32 [B, d]: `embed` is this, divided by its norm."""
+        ...
+
+
 class Generator(Protocol):
     """A conditional generator: a point on the hypersphere and a seed to an image.
 

@@ -57,6 +57,14 @@ def test_embeds_rgb_pixels_scaled_to_plus_minus_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(embeddings, by_hand(images), atol=1e-5)
 
 
+def test_features_are_what_the_model_returns_before_they_are_brought_to_norm_1(tmp_path: Path) -> None:
+    recognizer = ArcFaceRecognizer(*tiny_model(tmp_path / "m.onnx"))
+    features = recognizer.features(faces(5))
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    assert (np.abs(norms - 1) > 1e-3).all()
+    np.testing.assert_array_equal(recognizer.embed(faces(5)), features / norms)
+
+
 def test_reads_size_dimension_and_fingerprint_from_the_model(tmp_path: Path) -> None:
     path, sha256 = tiny_model(tmp_path / "m.onnx")
     recognizer = ArcFaceRecognizer(path, sha256.upper())

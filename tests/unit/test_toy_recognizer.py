@@ -28,6 +28,14 @@ def test_embeddings_are_unit_rows_that_do_not_depend_on_the_batch(load, faces):
     assert np.array_equal(together, network.embed(faces.images_BHWC[:37]))
 
 
+def test_features_have_norms_of_their_own_and_the_directions_of_the_embeddings(faces):
+    network = load_recognizer()
+    features = network.features(faces.images_BHWC[:9])
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.ptp(norms) > 0.01
+    np.testing.assert_allclose(network.embed(faces.images_BHWC[:9]), features / norms, atol=1e-6)
+
+
 @pytest.mark.parametrize("load", [load_recognizer, load_judge])
 def test_unseen_identities_are_told_apart(load, faces):
     numbers = describe_recognizer(load().embed(faces.images_BHWC).reshape(60, 4, -1))

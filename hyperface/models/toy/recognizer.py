@@ -92,7 +92,7 @@ def to_signal(images_BHWC: NDArray[np.uint8]) -> Tensor:
 
 
 class ToyRecognizer:
-    """Images to points on the unit hypersphere; a `Recognizer` (hyperface.models.protocols).
+    """Images to points on the unit hypersphere; a `FeatureRecognizer` (hyperface.models.protocols).
 
     Built by `load_recognizer` or `load_judge`. The embedding of an image does not depend on its batch (to 1e-5).
     `network` maps float32 [B, 3, 64, 64] in [-1, 1] to unnormalised [B, 128]; it is frozen, but gradients pass
@@ -110,19 +110,26 @@ class ToyRecognizer:
             if isinstance(module, _ConvNorm):
                 module.fuse()
 
-    @torch.inference_mode()
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [B, 64, 64, 3] -> float32 [B, 128], rows of norm 1. Raises ValueError on another shape or type."""
+        embeddings_BD: NDArray[np.float32] = nn.functional.normalize(
+            torch.from_numpy(self.features(images_BHWC))
+        ).numpy()
+        return embeddings_BD
+
+    @torch.inference_mode()
+    def features(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, 64, 64, 3] -> float32 [B, 128], of any norm. Raises ValueError on another shape or type."""
         if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
             raise ValueError(
-                f"ToyRecognizer.embed: expected uint8 [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3], got {images_BHWC.dtype} "
+                f"ToyRecognizer: expected uint8 [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3], got {images_BHWC.dtype} "
                 f"{list(images_BHWC.shape)}; resize and convert the images first"
             )
-        embeddings_BD = np.empty((len(images_BHWC), EMBEDDING_DIM), dtype=np.float32)
+        features_BD = np.empty((len(images_BHWC), EMBEDDING_DIM), dtype=np.float32)
         for start in range(0, len(images_BHWC), _CHUNK):
             rows = self.network(to_signal(images_BHWC[start : start + _CHUNK]))
-            embeddings_BD[start : start + _CHUNK] = nn.functional.normalize(rows).numpy()
-        return embeddings_BD
+            features_BD[start : start + _CHUNK] = rows.numpy()
+        return features_BD
 
 
 def load_recognizer(folder: Path = SHIPPED, check: bool = True) -> ToyRecognizer:
