@@ -1,0 +1,113 @@
+"""The audit on Ray: shards and real pictures fan out to actors that embed them; one process then compares all."""
+
+import time
+from typing import Any
+
+import ray
+from numpy.typing import NDArray
+
+from cluster.actor_pool import fan_out
+from cluster.session import connect
+from hyperface import auditing
+from hyperface.auditing import Auditor, Piece
+from hyperface.config import ConfigError
+from hyperface.dataset.source import Source
+from hyperface.embeddings import EmbeddingError
+from hyperface.evaluation import audit
+from hyperface.evaluation.audit import Record
+from hyperface.evaluation.summary import lines
+from hyperface.models.protocols import ModelError
+from hyperface.run import AUDIT, Run, RunError
+from hyperface.storage import StorageError
+
+PROGRESS_SECONDS = 2.0
+
+
+class _Embedder:
+    """An actor: every network, one piece at a time."""
+
+    def __init__(self, pieces: list[Piece], source: Source) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.pieces, self.source = pieces, source
+        self.auditor: Auditor | None = None
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        (number,) = batch["piece"]
+        try:
+            self.auditor = self.auditor or auditing.auditor_of(self.source)
+            return {"pictures": [self.auditor.embed(self.pieces[number])]}
+        except (ConfigError, EmbeddingError, ModelError, RunError, StorageError) as error:
+            return {"stop": [str(error)]}  # as an exception it would lose its type
+
+
+def audit_stage(run: Run) -> None:
+    """Write `evaluation/audit.json` and the faces that go with it; nothing to do when equal inputs were audited.
+
+    Raises:
+        RunError: the dataset is not finished or damaged; pictures of another size than a network takes.
+        ConfigError: audit.against names what cannot be compared.
+        EmbeddingError: a table of real faces cannot be used.
+        ModelError: a network cannot be loaded.
+    """
+    began, auditor = time.monotonic(), auditing.open_auditor(run)
+    found = audit.recorded(run, auditor.asked)
+    if found is not None:
+        print("\n".join(lines(found)))
+        print(f"audit: done, {run.store.uri(AUDIT)}")
+        return
+    pictures = _embed(auditor)
+    record = _measure(auditor)
+    seconds = time.monotonic() - began
+    run.record("audit", [{"event": "finished", "embedded_now": pictures, "seconds": round(seconds, 2)}])
+    print("\n".join(lines(record)))
+    print(f"audit: {pictures} pictures embedded now, {seconds:.0f} s -> {run.store.uri(AUDIT)}")
+
+
+def _embed(auditor: Auditor) -> int:
+    """Embed what is left on the cluster; the number of pictures."""
+    config, pieces = auditor.source.run.config, auditor.pieces()
+    if not pieces:
+        return 0
+    print(f"audit: {len(pieces)} pieces to embed by {' and '.join(auditor.networks)}", flush=True)
+    rows = fan_out(
+        range(len(pieces)),
+        _Embedder,
+        (pieces, auditor.source),
+        cluster=config.cluster,
+        actors=config.audit.num_actors,
+        gpus=config.audit.gpus_per_actor,
+        failures=config.audit.max_failures,
+    )
+    said, pictures, stop = time.monotonic(), 0, ""
+    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
+    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+    for done, batch in enumerate(batches, start=1):
+        if "stop" in batch:
+            stop = str(batch["stop"][0])
+            break
+        pictures += int(batch["pictures"].sum())
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
+    if stop:
+        raise RunError(stop)
+    return pictures
+
+
+def _measure(auditor: Auditor) -> Record:
+    """In this process; with evaluate.gpus in a task that reserves them."""
+    config = auditor.source.run.config
+    if not config.evaluate.gpus:
+        return auditor.measure()
+    connect(config.cluster)
+    task = ray.remote(num_cpus=1, num_gpus=config.evaluate.gpus)(_on_a_gpu)
+    record: Record = ray.get(task.remote(auditor.source))
+    return record
+
+
+def _on_a_gpu(source: Source) -> Record:
+    import torch
+
+    return auditing.auditor_of(source).measure("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,294 @@
+"""The audit of a dataset, put together: how separate its identities are, and whether its faces copy real ones.
+
+By each network that looks: the recogniser, whose cosines prove little because the images were made to please it, and
+the judge, who only measures. What cannot be measured is said in `not_measured`, and never a number.
+
+Writes `evaluation/audit_faces.json` (the pairs that are shown), then `evaluation/audit.json` (the numbers).
+
+Shape legend: N images, I identities, D embedding dimension.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperface import embeddings
+from hyperface.config import without_knobs
+from hyperface.dataset import jpeg
+from hyperface.dataset.source import Source
+from hyperface.evaluation import pairs, separation
+from hyperface.evaluation.distribution import distribution, equal_error
+from hyperface.evaluation.embedded import Network, Stored, pictures
+from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known, leakage
+from hyperface.evaluation.real_table import Name, RealTable
+from hyperface.evaluation.separation import Images
+from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError
+
+NEAREST_IDENTITIES = 8
+NAMED = 20
+"""Images without an embedding that the record names."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The dataset as one network sees it."""
+
+    name: str
+    """`recognizer` or `judge`."""
+    network: Network
+    stored: Stored
+
+
+def asked(source: Source, networks: Mapping[str, Network], digests: Mapping[str, str]) -> Record:
+    """What decides an audit; equal ones are not made again.
+
+    Args:
+        digests: {what else is read: SHA-256 of it}: the tables of real faces, labels.
+    """
+    config = source.run.config
+    return {
+        "dataset": source.index_sha256,
+        "networks": {name: network.fingerprint for name, network in networks.items()},
+        "real": dict(digests),
+        "settings": {"classes": config.audit.classes, **without_knobs(config.audit)},
+    }
+
+
+def recorded(run: Run, wanted: Record) -> Record | None:
+    """The audit that is there, when it is of these inputs."""
+    if not run.store.exists(AUDIT):
+        return None
+    found: Record = run.get_json(AUDIT)
+    return found if found.get("asked") == wanted else None
+
+
+def audit_run(
+    source: Source, looks: Sequence[Look], tables: Sequence[RealTable], device: str = "cpu"
+) -> tuple[Record, Record]:
+    """(record, faces) of a dataset, by every network that looks.
+
+    Args:
+        tables: real faces, the gallery first: thresholds come from it where a table has too few pairs.
+
+    Raises:
+        EmbeddingError: a row is not of norm 1.
+        RunError: a network has no embedding for any image.
+    """
+    notes = [] if tables else ["leakage: the run has no gallery, and audit.against names no real faces"]
+    for look in looks:
+        if not len(look.stored.rows_ND):
+            raise RunError(f"{source.run}: the {look.name} gives no embedding (NaN) for any image; give another model")
+    real = {(t.name, look.name): _known(t, look, source, notes, device) for look in looks for t in tables}
+    measured = {look.name: separation.images(look.stored.rows_ND, look.stored.identities_N, device) for look in looks}
+    networks, leaks, shown = {}, dict[str, Record](), _Shown(source)
+    for look in looks:
+        threshold = _calibrated(look.name, tables, real, source)
+        networks[look.name] = _separation(look, measured[look.name], threshold, notes, shown, device)
+        for table in tables:
+            of_table = real[table.name, look.name]
+            if of_table is not None:
+                made = _leaks(look, measured[look.name], of_table, threshold, source, shown, notes, device)
+                leaks.setdefault(table.name, {})[look.name] = made
+    if not any(look.name == "judge" for look in looks):
+        notes.append("by an independent judge: there is none (judge.kind); the recogniser's own cosines prove little")
+    record = {
+        "networks": networks,
+        "references": _references(source.run, notes, device),
+        "leakage": leaks,
+        "not_measured": notes,
+    }
+    return record, shown.faces(tables)
+
+
+def write(run: Run, wanted: Record, record: Record, faces: Record) -> None:
+    run.put_json(AUDIT_FACES, faces)
+    run.put_json(AUDIT, {"asked": wanted, **record})
+
+
+def _known(table: RealTable, look: Look, source: Source, notes: list[str], device: str) -> Known | None:
+    rows_GD = table.rows.get(look.name)
+    if rows_GD is None or not np.isfinite(rows_GD).any():
+        none = f"{table.no_pictures}, which it would have to embed"
+        reason = none if table.pictures is None else "not one of its pictures gave an embedding"
+        notes.append(f"leakage of {table.name} by the {look.name}: {reason}")
+        return None
+    found = known(table, look.name, source.run.config.audit.false_accept_rate, device)
+    embeddings.check_unit(found.rows_GD, f"{table.name} by the {look.name}")
+    return found
+
+
+def _calibrated(
+    network: str, tables: Sequence[RealTable], real: Mapping[tuple[str, str], Known | None], source: Source
+) -> Threshold:
+    """Of the first table that has enough pairs, the gallery before others."""
+    found = [known.threshold for table in tables if (known := real[table.name, network]) is not None]
+    rate = source.run.config.audit.false_accept_rate
+    none = found[0] if found else Threshold(None, rate, 0, "no table")
+    return next((threshold for threshold in found if threshold.cosine is not None), none)
+
+
+def _separation(
+    look: Look, found: Images, threshold: Threshold, notes: list[str], shown: "_Shown", device: str
+) -> Record:
+    within, between, stored = found.pairs.within, found.pairs.between, look.stored
+    rate, equal = equal_error(within, between)
+    of_identities = pairs.all_pairs(found.centres.rows_ID, device=device).nearest
+    identities = len(found.centres.identities_I)
+    if identities < 2:
+        notes.append(f"separation by the {look.name}: not measurable (0 impostors): there is one identity")
+    if not within.count:
+        notes.append(f"consistency by the {look.name}: not measurable (0 genuine pairs): no identity has two images")
+    if threshold.cosine is None:
+        notes.append(f"a threshold at FAR {threshold.false_accept_rate:g} by the {look.name}: {threshold.reason}")
+    if stored.without:
+        notes.append(f"{len(stored.without)} images by the {look.name}: no embedding (NaN): {stored.without[0]}, ...")
+    closest = _nearest_identities(look, found, of_identities, shown)
+    nearest_N = found.pairs.nearest.cosines_N[found.pairs.nearest.there_N]
+    return {
+        "fingerprint": look.network.fingerprint,
+        "embedding_dim": look.network.embedding_dim,
+        "images": len(stored.rows_ND),
+        "identities": identities,
+        "without_embedding": {"count": len(stored.without), "keys": stored.without[:NAMED]},
+        "intra": _plain(within.distribution()),
+        "inter": _plain(between.distribution()),
+        "nearest_other": _plain(distribution(nearest_N)),
+        "to_centre": _plain(found.centres.to_centre.distribution()),
+        "nearest_centre": _plain(distribution(of_identities.cosines_N[of_identities.there_N])),
+        "equal_error": {"rate": rate, "cosine": equal},
+        "calibrated": threshold.record(),
+        "at_calibrated": _at(found, of_identities.cosines_N, threshold.cosine),
+        "at_equal_error": _at(found, of_identities.cosines_N, equal),
+        "nearest_identities": closest,
+    }
+
+
+def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None) -> Record | None:
+    """What is true at a threshold; None where there is no threshold, or nothing to hold against it.
+
+    Centres are averages of images, and nearer to each other than images of the same two identities are.
+    """
+    identities, within, between = len(nearest_I), found.pairs.within, found.pairs.between
+    if threshold is None or identities < 2:
+        return None
+    return {
+        "cosine": threshold,
+        "effective_identities": separation.greedy_count(found.centres.rows_ID, threshold),
+        "identities": identities,
+        "separable": float((nearest_I < threshold).mean()),
+        "genuine_below": within.below(threshold) / within.count if within.count else None,
+        "impostors_over": between.at_or_above(threshold) / between.count,
+    }
+
+
+def _nearest_identities(look: Look, found: Images, nearest: pairs.Nearest, shown: "_Shown") -> list[Record]:
+    """The identities with the most alike centres."""
+    centres_ID, identities_I = found.centres.rows_ID, found.centres.identities_I
+    closest = separation.closest_rows(nearest, centres_ID, np.arange(len(centres_ID)), NEAREST_IDENTITIES)
+    rows = []
+    for pair in closest:
+        identities = [int(identities_I[i]) for i in (pair.first, pair.second)]
+        keys = [look.stored.key(int(np.searchsorted(look.stored.identities_N, identity))) for identity in identities]
+        rows.append({"cosine": round(pair.cosine, 4), "identities": identities, "keys": keys})
+    shown.identities[look.name] = rows
+    return rows
+
+
+def _leaks(
+    look: Look,
+    found: Images,
+    of_table: Known,
+    calibrated: Threshold,
+    source: Source,
+    shown: "_Shown",
+    notes: list[str],
+    device: str,
+) -> Record:
+    """The record of one table by one network, with its control."""
+    config, table = source.run.config.audit, of_table.table.name
+    threshold = of_table.threshold if of_table.threshold.cosine is not None else calibrated
+    if threshold.cosine is None:
+        threshold = of_table.threshold
+        notes.append(f"leakage of {table} over a threshold by the {look.name}: {threshold.reason}")
+    elif threshold.table != table:
+        short = f"has too few pairs of people ({of_table.threshold.impostors})"
+        notes.append(f"a threshold of {table} by the {look.name}: it {short}; that of {threshold.table} is used")
+    record, alike = leakage(look.stored, found.centres, of_table, threshold, config.top_pairs, device)
+    record["control"] = control(of_table, look.network, config.controls, threshold, device)
+    if not record["control"]["faces"]:
+        notes.append(f"positive control of {table} by the {look.name}: {record['control']['reason']}")
+    record["top"] = [_pair(look.stored, pair) for pair in alike]
+    shown.pairs[table, look.name] = record["top"]
+    return record
+
+
+def _pair(stored: Stored, pair: Alike) -> Record:
+    identity = int(stored.identities_N[pair.image])
+    return {
+        "cosine": round(pair.cosine, 4),
+        "identity": identity,
+        "synthetic": stored.key(pair.image),
+        "real": pair.face,
+    }
+
+
+def _references(run: Run, notes: list[str], device: str) -> Record | None:
+    if not run.store.exists(REFERENCES):
+        notes.append("separation of the references: there are none")
+        return None
+    rows_ND = embeddings.read(run.store, REFERENCES, "identity").vectors_ND
+    if len(rows_ND) < 2:
+        notes.append("separation of the references: not measurable (0 impostors): there is one")
+        return None
+    return asdict(separation.of_references(rows_ND, device))
+
+
+class _Shown:
+    """The pairs whose pictures are kept."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.identities: dict[str, list[Record]] = {}
+        self.pairs: dict[tuple[str, str], list[Record]] = {}
+
+    def faces(self, tables: Sequence[RealTable]) -> Record:
+        """{"nearest_identities": {network: rows}, "leakage": {table: {network: rows}}}; a row has a cosine and two
+        images {key, jpeg}, first the synthetic one; `jpeg` is None where there is no picture."""
+        synthetic = [row["synthetic"] for rows in self.pairs.values() for row in rows]
+        synthetic += [key for rows in self.identities.values() for row in rows for key in row["keys"]]
+        drawn = pictures(self.source, synthetic)
+        leaks = dict[str, Record]()
+        for table in tables:
+            wanted = [row["real"] for (name, _), rows in self.pairs.items() if name == table.name for row in rows]
+            real = table.pictures(wanted) if table.pictures and wanted else {}
+            for (name, network), rows in self.pairs.items():
+                if name == table.name:
+                    both = [[_synthetic(row["synthetic"], drawn), _real(row["real"], real)] for row in rows]
+                    leaks.setdefault(name, {})[network] = _faces(rows, both)
+        identities = {
+            network: _faces(rows, [[_synthetic(key, drawn) for key in row["keys"]] for row in rows])
+            for network, rows in self.identities.items()
+        }
+        return {"nearest_identities": identities, "leakage": leaks}
+
+
+def _faces(rows: Sequence[Record], images: Sequence[list[Record]]) -> list[Record]:
+    return [{"cosine": row["cosine"], "images": both} for row, both in zip(rows, images, strict=True)]
+
+
+def _synthetic(key: str, drawn: Mapping[str, bytes]) -> Record:
+    return {"key": key, "jpeg": jpeg.thumbnail(drawn[key]) if key in drawn else None}
+
+
+def _real(key: Name, real: Mapping[Name, NDArray[np.uint8]]) -> Record:
+    image_HWC = real.get(key)
+    return {"key": str(key), "jpeg": None if image_HWC is None else jpeg.thumbnail(jpeg.encode(image_HWC, 95))}
+
+
+def _plain(found: Any) -> Any:
+    return None if found is None else asdict(found)

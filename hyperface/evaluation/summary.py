@@ -1,0 +1,52 @@
+"""An audit in a few lines that a person can read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NONE = "not measurable"
+
+
+def lines(record: Mapping[str, Any]) -> list[str]:
+    """One line per network and per table of real faces, then what was not measured."""
+    found = [_separation(name, network) for name, network in record["networks"].items()]
+    for table, networks in record["leakage"].items():
+        found += [_leakage(table, name, of_table) for name, of_table in networks.items()]
+    return [*found, *(f"  not measured: {note}" for note in record["not_measured"])]
+
+
+def _separation(name: str, network: Mapping[str, Any]) -> str:
+    at, rate = network["at_calibrated"] or network["at_equal_error"], network["equal_error"]["rate"]
+    parts = [
+        f"{network['images']} images of {network['identities']} identities",
+        f"EER {_NONE if rate is None else f'{rate:.2%}'}",
+        f"to centre {_mean(network['to_centre'])}",
+        f"most alike identities {_most(network['nearest_centre'])}",
+    ]
+    if at:
+        parts.append(f"{at['effective_identities']} effective identities at cosine {at['cosine']:.3f}")
+    return f"audit: {name}: " + ", ".join(parts)
+
+
+def _leakage(table: str, name: str, of_table: Mapping[str, Any]) -> str:
+    return f"audit: {table}, by the {name}: " + ", ".join(_leaks(of_table))
+
+
+def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
+    images, real, limit = of_table["images"], of_table["real"], of_table["threshold"]["cosine"]
+    yield f"{of_table['faces']} real faces, nearest {_most(images['nearest'])}"
+    if limit is not None:
+        strangers = "" if real["share_over"] is None else f" (real strangers: {real['share_over']:.2%})"
+        yield f"images over {limit:.3f}: {images['images_over']}, {images['share_over']:.2%}{strangers}"
+        yield f"pairs over: {images['pairs_over']}, by chance {images['pairs_expected']:.0f}"
+    control = of_table["control"]
+    if control["faces"]:
+        share = _NONE if control["found"] is None else f"{control['found']:.0%}"
+        yield f"planted copies found: {share} of {control['copies']}"
+
+
+def _mean(found: Mapping[str, Any] | None) -> str:
+    return _NONE if found is None else f"{found['mean']:.3f}"
+
+
+def _most(found: Mapping[str, Any] | None) -> str:
+    return _NONE if found is None else f"{found['most']:.3f}"

@@ -1,0 +1,191 @@
+"""Real faces that an audit compares with: tables as they are given, their pictures found again, embedded by another.
+
+Shape legend: G faces of a table, R faces of a chunk, D embedding dimension.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperface import embeddings, gallery
+from hyperface.config import Config, ConfigError
+from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.evaluation.embedded import Network, folder
+from hyperface.evaluation.real_table import Name, RealTable, real_table
+from hyperface.gallery import Chunk
+from hyperface.run import GALLERY, Run, RunError, existing_run
+from hyperface.storage import StorageError, Store
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Faces:
+    """A table by the recogniser, and where its pictures are."""
+
+    name: str
+    table: Embeddings
+    config: Config | None
+    """Of the run that embedded them; None for a bare table."""
+    chunks: tuple[Chunk, ...]
+    """Of its pictures; none where there are none."""
+    no_pictures: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and rows."""
+        names = "\n".join(map(str, self.table.names)).encode()
+        return hashlib.sha256(names + b"\0" + self.table.vectors_ND.tobytes()).hexdigest()
+
+    def chunk_name(self, network: Network, number: int) -> str:
+        """Of the file with the rows of a chunk by another network."""
+        return f"{folder(network.fingerprint)}/real-{self.digest[:12]}/chunk-{number:06d}.npz"
+
+
+def given(run: Run, embedding_dim: int) -> list[Faces]:
+    """The run's gallery, `packing.protected` and each of `audit.against`, in this order.
+
+    Raises:
+        ConfigError: audit.against names nothing, a run of another recogniser, or something twice.
+        EmbeddingError: a table cannot be used, or its rows have not `embedding_dim` numbers.
+    """
+    config, found = run.config, list[Faces]()
+    if run.store.exists(GALLERY):
+        found.append(_of_run("gallery", run, run.config))
+    if config.packing.protected:
+        protected = embeddings.read_file(config.packing.protected, config.storage)
+        found.append(Faces("packing.protected", protected, None, (), "it is a bare table, without pictures"))
+    for path in config.audit.against:
+        if path in [faces.name for faces in found]:
+            raise ConfigError(f"audit.against: must name each table once; {path} is there twice")
+        found.append(_against(path, config))
+    for faces in found:
+        dim = faces.table.vectors_ND.shape[1]
+        if dim != embedding_dim:
+            other = f"holds rows of {dim} numbers, and the recogniser gives {embedding_dim}"
+            fix = "give a table of this recogniser, made by jobs.embed"
+            raise EmbeddingError(f"{faces.name}: {other}: it was made by another one; {fix}")
+    return found
+
+
+def _against(path: str, config: Config) -> Faces:
+    if path.endswith((".parquet", ".npy")):
+        if not embeddings.exists(path, config.storage):
+            raise ConfigError(f"audit.against: {path} does not exist; correct the path")
+        table = embeddings.read_file(path, config.storage)
+        return Faces(path, table, None, (), "it is a bare table, without pictures")
+    try:
+        run = existing_run(path, config.storage)
+    except ConfigError as error:
+        raise ConfigError(f"audit.against: {error}") from error
+    theirs, ours = run.config.recognizer, config.recognizer
+    if (theirs.kind, theirs.sha256.lower()) != (ours.kind, ours.sha256.lower()):
+        other = f"was embedded by another recogniser ({theirs.kind} {theirs.sha256[:12]})".replace(" )", ")")
+        raise ConfigError(f"audit.against: {path} {other}; embed its faces with this one (jobs.embed)")
+    return _of_run(path, run, replace(run.config, storage=config.storage))
+
+
+def _of_run(name: str, run: Run, config: Config) -> Faces:
+    table = embeddings.read(run.store, GALLERY, "key")
+    try:
+        return Faces(name, table, config, tuple(gallery.plan_chunks(config.embed, config.storage)))
+    except (ConfigError, StorageError, OSError) as error:
+        return Faces(name, table, config, (), f"its pictures are not there ({error})")
+
+
+def embed_chunk(faces: Faces, number: int, networks: Sequence[Network], store: Store) -> int:
+    """Embed the pictures of a chunk that are in the table, and write their rows by each network; their number.
+
+    Raises:
+        RunError: an archive is truncated or foreign.
+    """
+    assert faces.config is not None
+    todo = [network for network in networks if not store.exists(faces.chunk_name(network, number))]
+    wanted, shown = set(faces.table.names), dict[Name, NDArray[np.uint8]]()
+    for face in gallery.read_chunk(faces.chunks[number], faces.config) if todo else ():
+        if face.image_HWC is not None and face.key in wanted:
+            shown[face.key] = face.image_HWC
+    for network in todo:
+        size = network.image_size
+        fitting = {name: image for name, image in shown.items() if image.shape == (size, size, 3)}
+        store.put_new(faces.chunk_name(network, number), _to_npz(list(fitting), _rows(list(fitting.values()), network)))
+    return len(shown)
+
+
+def chunks_to_embed(faces: Faces, networks: Sequence[Network], there: Mapping[str, int]) -> list[int]:
+    """The chunks of which a file is missing among those that are there."""
+    numbers = range(len(faces.chunks))
+    return [number for number in numbers if any(faces.chunk_name(n, number) not in there for n in networks)]
+
+
+def rows_by(faces: Faces, network: Network, store: Store) -> NDArray[np.float32]:
+    """float32 [G, D]: the rows of all faces by another network, NaN where there is none. Raises RunError."""
+    at = {name: row for row, name in enumerate(faces.table.names)}
+    rows_GD = np.full((len(at), network.embedding_dim), np.nan, np.float32)
+    for number in range(len(faces.chunks)):
+        name = faces.chunk_name(network, number)
+        try:
+            with np.load(io.BytesIO(store.read(name)), allow_pickle=False) as file:
+                names, rows_RD = file["names"].tolist(), file["rows"]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise RunError(f"{store.uri(name)}: is missing or not readable; delete it, run jobs.audit again") from error
+        if len(names):
+            rows_GD[[at[name] for name in names]] = rows_RD
+    return rows_GD
+
+
+def table_of(faces: Faces, rows: Mapping[str, NDArray[np.float32]], classes: Literal["folder", "each"]) -> RealTable:
+    """The table as the audit takes it.
+
+    Args:
+        rows: by every network, the recogniser's own among them.
+    """
+    pictures = _Pictures(faces) if faces.chunks else None
+    return real_table(faces.name, faces.table.names, rows, classes, pictures, faces.no_pictures)
+
+
+class _Pictures:
+    """Names of faces to their pictures: reads the parts of the source that may hold them."""
+
+    def __init__(self, faces: Faces) -> None:
+        self.faces = faces
+
+    def __call__(self, names: Sequence[Name]) -> dict[Name, NDArray[np.uint8]]:
+        wanted, found = set(names), dict[Name, NDArray[np.uint8]]()
+        assert self.faces.config is not None
+        for chunk in self.faces.chunks:
+            left = {name for name in wanted - found.keys() if _may_hold(chunk, str(name))}
+            for face in gallery.read_chunk(_part(chunk, left), self.faces.config) if left else ():
+                if face.key in left and face.image_HWC is not None:
+                    found[face.key] = face.image_HWC
+        return found
+
+
+def _may_hold(chunk: Chunk, name: str) -> bool:
+    if chunk.kind == "toy":
+        number = name.removeprefix("toy-")
+        return number.isdecimal() and chunk.start <= int(number) < chunk.stop
+    return any(name == file or name.startswith(file + "/") for file in chunk.names)
+
+
+def _part(chunk: Chunk, names: set[Name]) -> Chunk:
+    """Only the files that are wanted, where a chunk is made of files."""
+    return replace(chunk, names=tuple(n for n in chunk.names if n in names)) if chunk.kind == "folder" else chunk
+
+
+def _rows(images: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.float32]:
+    rows_RD = np.empty((len(images), network.embedding_dim), np.float32)
+    for first in range(0, len(images), _BATCH):
+        rows_RD[first : first + _BATCH] = network.embed(np.stack(images[first : first + _BATCH]))
+    return rows_RD
+
+
+def _to_npz(names: Sequence[Name], rows_RD: NDArray[np.float32]) -> bytes:
+    sink = io.BytesIO()
+    np.savez(sink, names=np.array(names, np.str_), rows=rows_RD)
+    return sink.getvalue()
