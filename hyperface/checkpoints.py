@@ -31,12 +31,12 @@ class Checkpoints:
 
     def put_rows(self, step: int, rows: slice, tensors: Mapping[str, Tensor]) -> None:
         """One rank's rows [start, stop) of all. Raises StorageError; the checkpoint before stays valid."""
-        contents = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        self.put(step, _rows_name(rows.start, rows.stop), contents)
+        self.put(step, _rows_name(rows.start, rows.stop), tensors)
 
     def put(self, step: int, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Tensors that are no rank's own, for one rank to write."""
-        self.store.put(f"{self.folder(step)}/{name}.safetensors", safetensors.torch.save(dict(tensors)))
+        contents = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        self.store.put(f"{self.folder(step)}/{name}.safetensors", safetensors.torch.save(contents))
 
     def finish(self, step: int, sizes: Sequence[int], marker: Mapping[str, Any]) -> None:
         """The marker, once every rank's rows are written; then the oldest checkpoints go. One rank calls it."""

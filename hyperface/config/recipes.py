@@ -24,6 +24,7 @@ TOY: dict[str, Any] = {
     "crop": 0.0,
     "low_resolution": 0.0,
     "photometric": 0.2,
+    "precision": "float32",
 }
 """A few minutes on one core for a few thousand 64 x 64 images."""
 

@@ -1,4 +1,4 @@
-"""Several ranks of one packing as threads of this process, which meet at a barrier."""
+"""Several ranks of one stage as threads of this process, which meet at a barrier."""
 
 import threading
 from collections.abc import Callable
@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from hyperface.packing.shard import Shard
+from hyperface.ranks import Group
 
 Result = TypeVar("Result")
 
 
 def on_ranks(sizes: tuple[int, ...], work: Callable[[Shard], Result]) -> list[Result]:
-    """What `work` returns on each rank, in their order; an exception on one rank stops all."""
-    parts: list[Tensor] = [torch.empty(0)] * len(sizes)
-    barrier = threading.Barrier(len(sizes), timeout=30)
+    """What `work` returns on each rank of a packing, in their order; an exception on one rank stops all."""
+    return ranks_of(len(sizes), lambda rank, group: work(Shard(sizes, rank, group)))
+
+
+def ranks_of(world: int, work: Callable[[int, Group], Result]) -> list[Result]:
+    """What `work(rank, group)` returns on each rank, in their order; an exception on one rank stops all."""
+    parts: list[Tensor] = [torch.empty(0)] * world
+    barrier = threading.Barrier(world, timeout=30)
 
     class Threads:
         def __init__(self, rank: int) -> None:
@@ -44,13 +50,13 @@ def on_ranks(sizes: tuple[int, ...], work: Callable[[Shard], Result]) -> list[Re
 
     def run(rank: int) -> Result:
         try:
-            return work(Shard(sizes, rank, Threads(rank)))
+            return work(rank, Threads(rank))
         except BaseException:
             barrier.abort()
             raise
 
-    with ThreadPoolExecutor(len(sizes)) as pool:
-        futures = [pool.submit(run, rank) for rank in range(len(sizes))]
+    with ThreadPoolExecutor(world) as pool:
+        futures = [pool.submit(run, rank) for rank in range(world)]
         for future in futures:
             if isinstance(error := future.exception(), Exception) and not isinstance(
                 error, threading.BrokenBarrierError

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from hyperface.config import ConfigError
+from hyperface.dataset import recordio
 from hyperface.dataset.card import licences
 from hyperface.dataset.classes import Classes
-from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, recordio
+from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb
 from hyperface.dataset.export.destination import STATE, Destination
 from hyperface.dataset.export.progress import Progress
 from hyperface.dataset.schema import ShardImages

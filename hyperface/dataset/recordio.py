@@ -9,6 +9,7 @@ Labels are float32, which counts exactly below 2^24: so many records is the most
 
 import struct
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 from hyperface.config import ConfigError
 
@@ -69,6 +70,27 @@ def _parts(payload: bytes) -> Iterator[bytes]:
             begin = at + 4
         at = payload.find(MAGIC, at + 4 if aligned else at + 1)
     yield payload[begin:]
+
+
+def unframed(file: BinaryIO, only: int | None = None) -> bytes:
+    """The payload of the record that begins where the file stands; with `only`, so many bytes of it, if it is whole.
+
+    Raises:
+        ValueError: no record begins here, or it is cut.
+    """
+    parts: list[bytes] = []
+    while True:
+        magic, word = file.read(4), file.read(4)
+        if magic != MAGIC or len(word) < 4:
+            raise ValueError("no record begins here, or it is cut")
+        flag, length = divmod(struct.unpack("<I", word)[0], MAX_BYTES)
+        part = file.read(length if only is None else min(length, only))
+        if len(part) < (length if only is None else min(length, only)) or flag not in ((2, 3) if parts else (0, 1)):
+            raise ValueError("is cut, or its parts are out of order")
+        parts.append(part)
+        if flag in (0, 3) or only is not None:
+            return MAGIC.join(parts)
+        file.read(-length % 4)
 
 
 def property_file(classes: int, height: int, width: int) -> bytes:

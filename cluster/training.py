@@ -1,0 +1,52 @@
+"""Stage train on Ray Train: batches and class centres divided among workers, gradients averaged by DDP."""
+
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import get_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cluster.session import connect
+from cluster.workers import Workers, fit
+from hyperface.models.trained import summary_file
+from hyperface.ranks import Alone
+from hyperface.recognition import checkpoint, stage
+from hyperface.recognition.trainer import Place
+from hyperface.run import Run
+
+
+def train_stage(run: Run) -> None:
+    """Train a recogniser and write it under recognition/NAME/; nothing to do when it is there.
+
+    One worker without a GPU runs in this process: a group of workers takes 13 s to start.
+
+    Raises:
+        ConfigError: the data cannot be trained on, or a training of this name was begun with something else.
+        RunError: the data is damaged, the loss is no number any more, or the workers failed too often.
+        StorageError: the run cannot be read or written.
+    """
+    config = run.config.train
+    if stage.is_done(run):
+        checkpoint.of(run).clear()
+        print(f"train: done, {run.store.uri(summary_file(config.name))}")
+        return
+    stage.begin(run)  # what is wrong with the data is better said before workers start
+    if config.num_workers == 1 and not config.gpus_per_worker:
+        stage.train_rank(run, Place(0, 1, Alone(), torch.device("cpu")))
+        return
+    connect(run.config.cluster)
+    fit("train", _work, {"run": run}, config)
+
+
+def _work(arguments: dict[str, Any]) -> None:
+    """What each worker does."""
+    torch.set_num_threads(1)
+    context, device = ray.train.get_context(), get_device()
+
+    def parallel(network: nn.Module) -> nn.Module:
+        return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+    place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, parallel)
+    stage.train_rank(arguments["run"], place)

@@ -1,0 +1,115 @@
+"""A recogniser that was trained by this product: its file, and how it is used.
+
+The file tells what network it is in its own header, so that it can be moved and used without its run.
+
+Shape legend: B images, S pixels a side (the network's), D embedding dimension.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import nn
+
+from hyperface.models import iresnet
+from hyperface.models.arcface import to_signal
+from hyperface.models.protocols import ModelError, Preprocessing
+from hyperface.run import RECOGNITION, RunError
+from hyperface.storage import Store
+
+ARCHITECTURE = "hyperface.backbone"
+"""Key of the file's header: the arguments of `iresnet.build` as JSON."""
+
+
+def weights_file(name: str) -> str:
+    return f"{RECOGNITION}/{name}/backbone.safetensors"
+
+
+def summary_file(name: str) -> str:
+    """Written last: a training that has it is finished."""
+    return f"{RECOGNITION}/{name}/summary.json"
+
+
+def to_bytes(network: nn.Module, architecture: Mapping[str, Any]) -> bytes:
+    """The network's weights and buffers; equal ones give equal bytes."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return safetensors.torch.save(tensors, metadata={ARCHITECTURE: json.dumps(architecture, sort_keys=True)})
+
+
+class TrainedRecognizer:
+    """Aligned faces to points on the unit hypersphere; a `FeatureRecognizer` (hyperface.models.protocols)."""
+
+    preprocessing = Preprocessing()
+
+    def __init__(self, data: bytes, name: str, described: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            data: what `to_bytes` wrote.
+            name: of the file, for messages.
+            described: what the training was.
+
+        Raises:
+            ModelError: truncated, or not such a file.
+        """
+        self.described = described or {}
+        self.fingerprint = hashlib.sha256(data).hexdigest()
+        self.network, architecture = _built(data, name)
+        self.image_size, self.embedding_dim = int(architecture["image_size"]), int(architecture["embedding_dim"])
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def features(self, images_BSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, S, S, 3] -> float32 [B, D], of any length. Raises ValueError on another shape or type."""
+        size = self.image_size
+        if images_BSSC.dtype != np.uint8 or images_BSSC.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"TrainedRecognizer: expected uint8 [B, {size}, {size}, 3], got {images_BSSC.dtype} "
+                f"{list(images_BSSC.shape)}; align and resize the faces first"
+            )
+        signal = torch.from_numpy(to_signal(images_BSSC, self.preprocessing)).to(self._device)
+        found: NDArray[np.float32] = self.network(signal).float().cpu().numpy()
+        return found
+
+    def embed(self, images_BSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [B, S, S, 3] -> float32 [B, D], rows of norm 1; NaN where a feature has no direction."""
+        rows_BD = self.features(images_BSSC)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows_BD /= np.linalg.norm(rows_BD, axis=1, keepdims=True)
+        return rows_BD
+
+
+def load_trained(store: Store, name: str) -> TrainedRecognizer:
+    """The result of the training `name` of a run.
+
+    Raises:
+        RunError: there is none, or it is not finished.
+        ModelError: its file is damaged.
+    """
+    if not store.exists(summary_file(name)):
+        unfinished = "the training is not finished; run jobs.train first, or correct train.name"
+        raise RunError(f"{store.uri(summary_file(name))}: is missing: {unfinished}")
+    described = json.loads(store.read(summary_file(name)))
+    data, uri = store.read(weights_file(name)), store.uri(weights_file(name))
+    if hashlib.sha256(data).hexdigest() != described["sha256"]:
+        rule = f"must have the SHA-256 of its summary, {described['sha256']}"
+        raise ModelError(f"{uri}: {rule}; restore it, or train again under another train.name")
+    return TrainedRecognizer(data, uri, described)
+
+
+def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        architecture: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ARCHITECTURE])
+        network = iresnet.build(**architecture)
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{name}: is not a backbone of this product ({str(error).splitlines()[0]})") from error
+    return network.eval().requires_grad_(False), architecture

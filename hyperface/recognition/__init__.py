@@ -1,0 +1,1 @@
+"""Training of a recogniser on a dataset: sources of images, loader, margin softmax, trainer."""

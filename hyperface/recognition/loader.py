@@ -1,0 +1,117 @@
+"""Batches of decoded images, read ahead by threads; the same images in the same order for any number of workers.
+
+A batch is drawn from L streams at once, each of which walks through its own L-th of the epoch's order, as MosaicML
+Streaming does with its canonical nodes. A worker has whole streams: the images of a step do not depend on who reads
+them, and a training goes on with more or fewer workers from any step.
+
+Shape legend: N images of the dataset, B of a step, L streams, m = B / L images of a stream in a step, b images of this
+worker in a step, S pixels a side.
+"""
+
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperface.pictures import decode
+from hyperface.recognition.images import Images, Item
+from hyperface.run import RunError
+
+AHEAD = 3
+"""Steps that are read before they are asked for."""
+
+Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Images [m, S, S, 3] and labels [m] of one stream in one step."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How an epoch is cut into steps."""
+
+    num_images: int
+    batch_size: int
+    streams: int
+
+    @property
+    def count(self) -> int:
+        """Steps of an epoch; what is left of its order is another choice in each epoch."""
+        return self.num_images // self.batch_size
+
+    @property
+    def each(self) -> int:
+        """Images of a stream in a step."""
+        return self.batch_size // self.streams
+
+    def stretch(self, stream: int, first_step: int) -> tuple[int, int]:
+        """Positions [begin, end) of a stream from a step on."""
+        start = stream * self.num_images // self.streams
+        return start + first_step * self.each, start + self.count * self.each
+
+
+def order_of(seed: int, epoch: int) -> int:
+    """The number that the order of an epoch is made from, in [0, 2^63)."""
+    return int.from_bytes(hashlib.sha256(f"epoch {seed} {epoch}".encode()).digest()[:8]) >> 1
+
+
+def image_size(images: Images) -> int:
+    """Pixels a side of the dataset's images, by its first one. Raises RunError when it is not square."""
+    item = next(iter(images.stretch(0, 0, 1)))
+    height, width = (int(side) for side in _pixels(item).shape[:2])
+    if height != width:
+        raise RunError(f"{item.name}: images must be square; it has {width}x{height}; align the faces first")
+    return height
+
+
+def batches(
+    images: Images, steps: Steps, own: slice, order: int, first_step: int, size: int, threads: int
+) -> Iterator[Part]:
+    """Images uint8 RGB [b, S, S, 3] and labels [b] of this worker, from a step to the end of the epoch.
+
+    Args:
+        own: the streams of this worker.
+        size: pixels a side that every image must have.
+
+    Raises:
+        RunError: an image cannot be read, or has another size; names it.
+    """
+    streams = [images.stretch(order, *steps.stretch(stream, first_step)) for stream in range(own.start, own.stop)]
+
+    def part(stream: Iterator[Item], before: "Future[Part] | None") -> Part:
+        if before is not None:
+            before.result()  # a stream is walked by one thread at a time, in order
+        items = list(itertools.islice(stream, steps.each))
+        return np.stack([_sized(item, size) for item in items]), np.array([item.label for item in items], np.int64)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
+        waiting: deque[list[Future[Part]]] = deque()
+        try:
+            for step in range(first_step, steps.count + AHEAD):
+                if step < steps.count:
+                    before = waiting[-1] if waiting else [None] * len(streams)
+                    waiting.append([pool.submit(part, s, b) for s, b in zip(streams, before, strict=True)])
+                if step >= first_step + AHEAD and waiting:
+                    parts = [future.result() for future in waiting.popleft()]
+                    yield np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        finally:
+            for future in itertools.chain.from_iterable(waiting):
+                future.cancel()
+
+
+def _sized(item: Item, size: int) -> NDArray[np.uint8]:
+    pixels_HWC = _pixels(item)
+    if pixels_HWC.shape != (size, size, 3):
+        height, width, _ = pixels_HWC.shape
+        raise RunError(f"{item.name}: all images must have one size, {size}x{size}; it has {width}x{height}")
+    return pixels_HWC
+
+
+def _pixels(item: Item) -> NDArray[np.uint8]:
+    try:
+        return decode(item.read())
+    except ValueError as error:
+        raise RunError(f"{item.name}: {error}; restore it, or take it out of the dataset") from error

@@ -1,0 +1,168 @@
+"""One rank of a training: network and centres, step by step, with checkpoints any number of ranks goes on from.
+
+Shape legend: B images of a step over all ranks, b of this rank, S pixels a side, D embedding dimension.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyperface.config import TrainConfig
+from hyperface.models import iresnet
+from hyperface.ranks import Group, even_sizes
+from hyperface.recognition import loader
+from hyperface.recognition.augment import NUMBERS, Augmentation, augment
+from hyperface.recognition.images import Images
+from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
+from hyperface.recognition.schedule import learning_rate
+from hyperface.run import RunError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands."""
+
+    rank: int
+    world: int
+    group: Group
+    device: torch.device
+    parallel: Callable[[nn.Module], nn.Module] = lambda network: network
+    """Makes a network whose gradients are the means over ranks (DistributedDataParallel)."""
+
+    def streams(self, count: int) -> slice:
+        """The loader's streams of this rank."""
+        sizes = even_sizes(count, self.world)
+        start = sum(sizes[: self.rank])
+        return slice(start, start + sizes[self.rank])
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step saw."""
+
+    step: int
+    """Steps taken, this one included."""
+    loss: Tensor
+    """Mean over the B images, before the update."""
+    learning_rate: float
+
+
+class Training:
+    """The state of a training on one rank."""
+
+    def __init__(self, config: TrainConfig, images: Images, place: Place, image_size: int) -> None:
+        """Random weights; `load` in `stage.py` puts a checkpoint's in their place."""
+        self.config, self.images, self.place, self.image_size = config, images, place, image_size
+        self.steps = loader.Steps(images.num_images, config.batch_size, config.streams)
+        if self.steps.count < 1:
+            raise RunError(
+                f"train.batch_size: must not exceed the images of the dataset, {images.num_images}; it is "
+                f"{config.batch_size}"
+            )
+        each, worlds = self.steps.each, even_sizes(config.streams, place.world)
+        sizes = tuple(each * streams for streams in worlds)
+        self.ranks = Ranks(place.rank, place.group, even_sizes(images.num_classes, place.world), sizes)
+        torch.manual_seed(config.seed)
+        network = iresnet.build(
+            config.backbone,
+            image_size,
+            config.embedding_dim,
+            se=config.squeeze_excitation,
+            dropout=config.dropout,
+        )
+        self.network = network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parallel = place.parallel(self.network)
+        self.optimizer = torch.optim.SGD(_groups(self.network, config.weight_decay), momentum=config.momentum)
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "float16")
+        head = Head(config.head, config.scale, config.margin, config.sample_rate)
+        self.centres = Centres(self.ranks, head, config.embedding_dim, config.seed, place.device)
+        self.step = 0
+        self.seconds = 0.0
+        """Spent in steps, this training's earlier parts included."""
+
+    @property
+    def last_step(self) -> int:
+        return self.steps.count * self.config.epochs
+
+    def run(self) -> Iterator[Stepped]:
+        """Take the steps that are left; after each of them the state may be saved."""
+        self.parallel.train()
+        while self.step < self.last_step:
+            epoch, first = divmod(self.step, self.steps.count)
+            own, order = self.place.streams(self.config.streams), loader.order_of(self.config.seed, epoch)
+            threads = self.config.loader_threads
+            parts = loader.batches(self.images, self.steps, own, order, first, self.image_size, threads)
+            with contextlib.closing(parts):  # type: ignore[type-var]
+                began = time.monotonic()
+                for images_bSSC, labels_b in parts:
+                    stepped = self._step(images_bSSC, labels_b)
+                    self.seconds += time.monotonic() - began
+                    yield stepped
+                    began = time.monotonic()
+
+    def _step(self, images_bSSC: np.ndarray, labels_b: np.ndarray) -> Stepped:
+        config, device = self.config, self.place.device
+        rate = learning_rate(config, self.step, self.steps.count)
+        torch.manual_seed(_number(config.seed, self.step))  # of dropout: a resumed training draws the same
+        x = torch.from_numpy(images_bSSC).to(device, non_blocking=True).permute(0, 3, 1, 2)
+        x = augment(x.float() / 127.5 - 1, self._numbers(), self._augmentation())
+        with torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32"):
+            features_bD = self.parallel(x.contiguous(memory_format=torch.channels_last)).float()
+        labels = torch.from_numpy(labels_b).to(device)
+        update = Update(rate, config.momentum, config.weight_decay)
+        loss, gradient_bD = self.centres.step(features_bD, labels, self.step, update)
+        # The mean over ranks of what each sends back is to be the sum: a rank has its part of the B images.
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(features_bD, self.scaler.scale(gradient_bD * self.place.world))
+        self.scaler.unscale_(self.optimizer)
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return Stepped(self.step, loss, rate)
+
+    def _numbers(self) -> Tensor:
+        """The random numbers of the own images, out of those of all images of the step."""
+        generator = torch.Generator().manual_seed(_number(self.config.seed + 1, self.step))
+        drawn_BR = torch.rand(self.config.batch_size, NUMBERS, generator=generator)
+        return drawn_BR[self.ranks.own_images].to(self.place.device)
+
+    def _augmentation(self) -> Augmentation:
+        c = self.config
+        return Augmentation(c.flip, c.erasing, c.crop, c.low_resolution, c.photometric)
+
+    def momentum(self) -> dict[str, Tensor]:
+        """The optimiser's state, by the names of the parameters; empty before the first step."""
+        states = self.optimizer.state
+        named = {name: parameter for name, parameter in self.network.named_parameters() if parameter in states}
+        return {name: states[parameter]["momentum_buffer"] for name, parameter in named.items()}
+
+    def put_momentum(self, found: dict[str, Tensor]) -> None:
+        """What `momentum` gave, in another process."""
+        for name, parameter in self.network.named_parameters():
+            if name in found:
+                self.optimizer.state[parameter]["momentum_buffer"] = found[name].to(parameter.device).clone()
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay is for convolutions and the last layer: normalisation, PReLU and biases have one dimension."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay, "lr": 0.0},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, "lr": 0.0},
+    ]
+
+
+def _number(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % 2**63
