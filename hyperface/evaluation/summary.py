@@ -40,8 +40,9 @@ def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
         yield f"pairs over: {images['pairs_over']}, by chance {images['pairs_expected']:.0f}"
     control = of_table["control"]
     if control["faces"]:
-        share = _NONE if control["found"] is None else f"{control['found']:.0%}"
-        yield f"planted copies found: {share} of {control['copies']}"
+        shares = {name: kind["found"] for name, kind in control["kinds"].items()}
+        found = ", ".join(f"{_NONE if share is None else f'{share:.0%}'} {name}" for name, share in shares.items())
+        yield f"planted copies found: {found}"
 
 
 def _mean(found: Mapping[str, Any] | None) -> str:
