@@ -31,7 +31,7 @@ class CopyingGenerator(ColorGenerator):
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
         drawn_BHWC = super().generate(embeddings_BD, seeds_B)
-        drawn_BHWC[embeddings_BD @ self.for_d > 0.999] = self.copied_HWC
+        drawn_BHWC[embeddings_BD @ self.for_d > 0.95] = self.copied_HWC
         return drawn_BHWC
 
 
