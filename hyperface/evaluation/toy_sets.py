@@ -1,7 +1,8 @@
 """Held-out verification sets of the toy world, for recognisers of 64 x 64 images: what LFW and its like are to photos.
 
 A fold has 40 identities of its own, 5 views of each, 300 genuine and 300 impostor pairs. Both kinds of pairs are chosen
-by one rule, so that nothing but identity tells them apart:
+by one rule, so that nothing but identity tells them apart. But for `hard`, identities are drawn from half the range of
+every trait: people who differ in everything are told apart by networks that have learned little.
 - easy: half of the nuisance that recognisers are trained with;
 - pose: the two faces of a pair look to different sides, or one looks ahead (30 to 70 degrees apart);
 - light: the lamp stands on different sides of the two faces, in a dark room;
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.models.toy.renderer import (
-    IDENTITY_DIM,
     IMAGE_SIZE,
     NUISANCE_TRAITS,
     render,
@@ -42,6 +42,8 @@ PAIRS = 300
 
 _DRAWING = 1
 """Raised with every change of the renderer that changes pixels: images that were kept are drawn again."""
+# Share of each trait's range that identities are drawn from.
+_SPREAD = 0.5
 # Of a view, in standard deviations of the renderer's nuisance: two on the one side, one ahead, two on the other.
 _SIDES = np.array([-1.0, -0.8, 0.0, 0.8, 1.0], np.float32)
 
@@ -104,11 +106,11 @@ def _fold(name: str, fold: int) -> _Fold:
 
 
 def _identities(name: str, seed: int) -> NDArray[np.float32]:
-    drawn_PI = sample_identities(IDENTITIES, seed)
-    assert drawn_PI.shape == (IDENTITIES, IDENTITY_DIM)
-    if name == "hard":
-        # Every other identity is drawn half-way towards the one before it.
-        drawn_PI[1::2] = (drawn_PI[::2] + drawn_PI[1::2]) / 2
+    drawn_PI: NDArray[np.float32] = sample_identities(IDENTITIES, seed)
+    if name != "hard":
+        return drawn_PI * np.float32(_SPREAD)
+    # Every other identity is drawn half-way towards the one before it.
+    drawn_PI[1::2] = (drawn_PI[::2] + drawn_PI[1::2]) / 2
     return drawn_PI
 
 
