@@ -1,7 +1,22 @@
 """The models a configuration names. A choice is a `match`; there is no registry."""
 
-from hyperface.config import Config, RecognizerConfig, local_path
-from hyperface.models.protocols import Aligner, Generator, Models, Recognizer
+from dataclasses import dataclass
+from typing import Any
+
+from hyperface.config import Config, ConfigError, EvaluateConfig, RecognizerConfig, local_path
+from hyperface.models.protocols import Aligner, FeatureRecognizer, Generator, Models, Preprocessing
+from hyperface.storage import Store
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A recogniser that is to be verified."""
+
+    recognizer: FeatureRecognizer
+    label: str
+    """Names its record: that of the training, `recognizer`, `judge`, or `onnx-` and the first 12 digits of its hash."""
+    described: dict[str, Any]
+    """What it is and how it takes images; recorded with its numbers."""
 
 
 def load_models(config: Config) -> Models:
@@ -11,7 +26,61 @@ def load_models(config: Config) -> Models:
     return Models(load_generator(config), recognizer, load_aligner(config, recognizer.image_size), judge)
 
 
-def load_recognizer(config: RecognizerConfig) -> Recognizer:
+def load_evaluated(config: Config, store: Store) -> Evaluated:
+    """The recogniser that `evaluate.model` names.
+
+    Args:
+        store: of the run, which holds what was trained.
+
+    Raises:
+        ConfigError: the run has no judge, or its training has the name of another model's record.
+        ModelError: its file is missing, damaged or another.
+        RunError: the training is not there or not finished.
+    """
+    kind, training = config.evaluate.model, None
+    match kind:
+        case "trained":
+            recognizer, label, training = _trained(config, store)
+        case "recognizer":
+            recognizer, label = load_recognizer(config.recognizer), kind
+        case "judge":
+            found = load_judge(config)
+            if found is None:
+                fix = "set judge.kind=onnx, judge.path and judge.sha256, or evaluate another model"
+                raise ConfigError(f"evaluate.model: this run has no judge; {fix}")
+            recognizer, label = found, kind
+        case "onnx":
+            recognizer = _onnx(config.evaluate)
+            label = f"onnx-{recognizer.fingerprint[:12]}"
+    taken = recognizer.preprocessing
+    described: dict[str, Any] = {
+        "kind": kind,
+        "fingerprint": recognizer.fingerprint,
+        "embedding_dim": recognizer.embedding_dim,
+        "image_size": recognizer.image_size,
+        "preprocessing": {"color_order": taken.color_order, "mean": taken.mean, "std": taken.std},
+    }
+    return Evaluated(recognizer, label, described | ({"training": training} if training is not None else {}))
+
+
+def _trained(config: Config, store: Store) -> tuple[FeatureRecognizer, str, dict[str, Any]]:
+    from hyperface.models.trained import load_trained
+
+    name = config.train.name
+    if name in ("recognizer", "judge") or name.startswith("onnx-"):
+        raise ConfigError(f"train.name: {name} names the record of another model; give the training another name")
+    trained = load_trained(store, name)
+    return trained, name, trained.described
+
+
+def _onnx(evaluate: EvaluateConfig) -> FeatureRecognizer:
+    from hyperface.models.arcface import ArcFaceRecognizer
+
+    taken = Preprocessing(evaluate.color_order, evaluate.pixel_mean, evaluate.pixel_std)
+    return ArcFaceRecognizer(local_path(evaluate.path), evaluate.sha256, section="evaluate", preprocessing=taken)
+
+
+def load_recognizer(config: RecognizerConfig) -> FeatureRecognizer:
     """The recogniser whose hypersphere is packed. Raises ModelError for a file that is missing or another."""
     match config.kind:
         case "toy":
@@ -24,7 +93,7 @@ def load_recognizer(config: RecognizerConfig) -> Recognizer:
             return ArcFaceRecognizer(local_path(config.path), config.sha256)
 
 
-def load_judge(config: Config) -> Recognizer | None:
+def load_judge(config: Config) -> FeatureRecognizer | None:
     """An independent recogniser that only measures; None where there is none."""
     if config.judge.kind == "onnx":
         from hyperface.models.arcface import ArcFaceRecognizer
