@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hyperface import real_faces
+from hyperface import real_faces, traits
 from hyperface.config import Config
 from hyperface.dataset.source import Source, open_source
 from hyperface.evaluation import audit
+from hyperface.evaluation.attributes import Attributes
 from hyperface.evaluation.audit import Look, Record
 from hyperface.evaluation.embedded import Network, assemble, embed_shard, shards_to_embed
 from hyperface.evaluation.real_table import RealTable
+from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
-from hyperface.real_faces import Faces
+from hyperface.real_faces import GALLERY_TABLE, Faces
 from hyperface.run import AUDIT_EMBEDDINGS, Run
+from hyperface.traits import load_attribute_model
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Auditor:
 
     source: Source
     networks: dict[str, Network]
-    """`recognizer`, and `judge` where there is one."""
+    """`recognizer`, then `judge` where there is one."""
+    attribute_model: Network | None = None
 
     @cached_property
     def faces(self) -> list[Faces]:
@@ -44,41 +48,54 @@ class Auditor:
 
     @cached_property
     def asked(self) -> Record:
-        return audit.asked(self.source, self.networks, {faces.name: faces.digest for faces in self.faces})
+        config, read = self.source.run.config, {faces.name: faces.digest for faces in self.faces}
+        if config.audit.attributes == "labels":
+            read["labels"] = traits.digest(config.audit, config.storage)
+        return audit.asked(self.source, self.networks, read)
 
     @property
-    def others(self) -> list[Network]:
-        """Who has not seen the real faces: their tables are the recogniser's."""
-        return [network for name, network in self.networks.items() if name != "recognizer"]
+    def looking(self) -> list[Network]:
+        """Who is shown the images."""
+        return [*self.networks.values(), *([self.attribute_model] if self.attribute_model else [])]
+
+    def shown(self, faces: Faces) -> list[Network]:
+        """Who is shown the pictures of a table: it holds the recogniser's rows."""
+        others = [network for name, network in self.networks.items() if name != "recognizer"]
+        return [*others, *([self.attribute_model] if self.attribute_model and faces.name == GALLERY_TABLE else [])]
 
     def pieces(self) -> list[Piece]:
         """What is left to embed, found by one listing a network."""
-        shards = [Piece(shard) for shard in shards_to_embed(self.source, list(self.networks.values()))]
-        there = self.source.run.store.list(AUDIT_EMBEDDINGS) if self.others else {}
-        chunks = [
+        shards = [Piece(shard) for shard in shards_to_embed(self.source, self.looking)]
+        there = self.source.run.store.list(AUDIT_EMBEDDINGS)
+        return shards + [
             Piece(number, table)
             for table, faces in enumerate(self.faces)
-            for number in (real_faces.chunks_to_embed(faces, self.others, there) if self.others else ())
+            for number in real_faces.chunks_to_embed(faces, self.shown(faces), there)
         ]
-        return shards + chunks
 
     def embed(self, piece: Piece) -> int:
         """Do a piece; the number of its pictures. Raises RunError."""
         if piece.table < 0:
-            return embed_shard(self.source, piece.number, list(self.networks.values()))
-        return real_faces.embed_chunk(self.faces[piece.table], piece.number, self.others, self.source.run.store)
+            return embed_shard(self.source, piece.number, self.looking)
+        faces = self.faces[piece.table]
+        return real_faces.embed_chunk(faces, piece.number, self.shown(faces), self.source.run.store)
 
     def measure(self, device: str = "cpu") -> Record:
         """Audit what is embedded, and write the records.
 
-        Rows are assembled in a file on the local disk; memory grows by 50 bytes an image, and by the tables.
+        Rows are assembled in files on the local disk; memory grows by some 50 bytes an image, by the centres of the
+        identities, and by the tables.
         """
         with tempfile.TemporaryDirectory(prefix="hyperface-audit-") as scratch:
             looks = [
                 Look(name, network, assemble(self.source, network, Path(scratch, f"{name}.npy")))
                 for name, network in self.networks.items()
             ]
-            record, shown = audit.audit_run(self.source, looks, list(self._tables()), device)
+
+            def read(centres: Centres) -> Attributes | None:
+                return self._attributes(centres, Path(scratch, "attributes.npy"))
+
+            record, shown = audit.audit_run(self.source, looks, list(self._tables()), read, device)
         audit.write(self.source.run, self.asked, record, shown)
         return {"asked": self.asked, **record}
 
@@ -90,6 +107,20 @@ class Auditor:
                 if name != "recognizer" and faces.chunks:
                     rows[name] = real_faces.rows_by(faces, network, store)
             yield real_faces.table_of(faces, rows, classes)
+
+    def _attributes(self, centres: Centres, path: Path) -> Attributes | None:
+        config, store = self.source.run.config, self.source.run.store
+        gallery = next((faces for faces in self.faces if faces.name == GALLERY_TABLE), None)
+        if self.attribute_model:
+            stored = assemble(self.source, self.attribute_model, path)
+            seen = real_faces.rows_by(gallery, self.attribute_model, store) if gallery and gallery.chunks else None
+            return traits.by_model(config.audit.attribute_names, stored, seen)
+        if config.audit.attributes == "labels":
+            return traits.by_labels(config.audit, config.storage, self.source.classes)
+        if traits.toy_can_read(config.audit, self.networks["recognizer"].fingerprint):
+            rows_GD = gallery.table.vectors_ND if gallery else None
+            return traits.by_toy(centres.identities_I, centres.rows_ID, rows_GD)
+        return None
 
 
 def load_networks(config: Config) -> dict[str, Network]:
@@ -112,7 +143,8 @@ def open_auditor(run: Run) -> Auditor:
 
 def auditor_of(source: Source) -> Auditor:
     """The auditor of a dataset that was proved whole. Raises ModelError."""
-    return Auditor(source, load_networks(source.run.config))
+    config = source.run.config
+    return Auditor(source, load_networks(config), load_attribute_model(config.audit))
 
 
 def audit_here(auditor: Auditor, device: str = "cpu") -> Record:

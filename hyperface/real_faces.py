@@ -21,6 +21,8 @@ from hyperface.gallery import Chunk
 from hyperface.run import GALLERY, Run, RunError, existing_run
 from hyperface.storage import StorageError, Store
 
+GALLERY_TABLE = "gallery"
+"""The name of the run's own gallery among the tables."""
 _BATCH = 64
 
 
@@ -56,7 +58,7 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
     """
     config, found = run.config, list[Faces]()
     if run.store.exists(GALLERY):
-        found.append(_of_run("gallery", run, run.config))
+        found.append(_of_run(GALLERY_TABLE, run, run.config))
     if config.packing.protected:
         protected = embeddings.read_file(config.packing.protected, config.storage)
         found.append(Faces("packing.protected", protected, None, (), "it is a bare table, without pictures"))

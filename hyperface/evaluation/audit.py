@@ -8,7 +8,7 @@ Writes `evaluation/audit_faces.json` (the pairs that are shown), then `evaluatio
 Shape legend: N images, I identities, D embedding dimension.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ from hyperface import embeddings
 from hyperface.config import without_knobs
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
-from hyperface.evaluation import pairs, separation
+from hyperface.evaluation import attributes, pairs, separation
+from hyperface.evaluation.attributes import Attributes, Centred
 from hyperface.evaluation.distribution import distribution, equal_error
 from hyperface.evaluation.embedded import Network, Stored, pictures
 from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known, leakage
 from hyperface.evaluation.real_table import Name, RealTable
-from hyperface.evaluation.separation import Images
+from hyperface.evaluation.separation import Centres, Images
 from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError
 
 NEAREST_IDENTITIES = 8
@@ -68,12 +69,17 @@ def recorded(run: Run, wanted: Record) -> Record | None:
 
 
 def audit_run(
-    source: Source, looks: Sequence[Look], tables: Sequence[RealTable], device: str = "cpu"
+    source: Source,
+    looks: Sequence[Look],
+    tables: Sequence[RealTable],
+    read_attributes: Callable[[Centres], Attributes | None],
+    device: str = "cpu",
 ) -> tuple[Record, Record]:
-    """(record, faces) of a dataset, by every network that looks.
+    """(record, faces) of a dataset, by every network that looks, the recogniser first.
 
     Args:
         tables: real faces, the gallery first: thresholds come from it where a table has too few pairs.
+        read_attributes: of the identities as the recogniser sees them; None where nobody knows any.
 
     Raises:
         EmbeddingError: a row is not of norm 1.
@@ -96,13 +102,34 @@ def audit_run(
                 leaks.setdefault(table.name, {})[look.name] = made
     if not any(look.name == "judge" for look in looks):
         notes.append("by an independent judge: there is none (judge.kind); the recogniser's own cosines prove little")
+    spreads = _attributes(read_attributes, measured, networks, notes, device)
     record = {
         "networks": networks,
+        "attributes": spreads,
         "references": _references(source.run, notes, device),
         "leakage": leaks,
         "not_measured": notes,
     }
     return record, shown.faces(tables)
+
+
+def _attributes(
+    read: Callable[[Centres], Attributes | None],
+    measured: Mapping[str, Images],
+    networks: Mapping[str, Record],
+    notes: list[str],
+    device: str,
+) -> Record | None:
+    found = read(next(iter(measured.values())).centres)
+    if found is None:
+        notes.append("attributes: nobody knows any; give labels or a model (audit.attributes)")
+        return None
+    notes += found.notes
+    seen = {
+        name: Centred(of.centres.identities_I, of.centres.rows_ID, networks[name]["calibrated"]["cosine"])
+        for name, of in measured.items()
+    }
+    return attributes.spread(found, seen, device)
 
 
 def write(run: Run, wanted: Record, record: Record, faces: Record) -> None:

@@ -1,5 +1,6 @@
 """An audit in a few lines that a person can read."""
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,10 +8,12 @@ _NONE = "not measurable"
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
-    """One line per network and per table of real faces, then what was not measured."""
+    """One line per network, per table of real faces, for attributes, and for all that was not measured."""
     found = [_separation(name, network) for name, network in record["networks"].items()]
     for table, networks in record["leakage"].items():
         found += [_leakage(table, name, of_table) for name, of_table in networks.items()]
+    if record["attributes"]:
+        found.append(_attributes(record["attributes"]))
     return [*found, *(f"  not measured: {note}" for note in record["not_measured"])]
 
 
@@ -43,6 +46,17 @@ def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
         shares = {name: kind["found"] for name, kind in control["kinds"].items()}
         found = ", ".join(f"{_NONE if share is None else f'{share:.0%}'} {name}" for name, share in shares.items())
         yield f"planted copies found: {found}"
+
+
+def _attributes(record: Mapping[str, Any]) -> str:
+    ratios = {name: column.get("std_ratio") for name, column in record["columns"].items()}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    parts = [f"audit: {len(ratios)} attributes by {record['source']}"]
+    if known:
+        narrow = min(known, key=lambda name: known[name])
+        parts.append(f"spread as in the gallery x {statistics.median(known.values()):.2f} (median)")
+        parts.append(f"narrowest: {narrow} x {known[narrow]:.2f}")
+    return ", ".join(parts)
 
 
 def _mean(found: Mapping[str, Any] | None) -> str:

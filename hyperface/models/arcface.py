@@ -48,7 +48,7 @@ class ArcFaceRecognizer:
         self.fingerprint, self.preprocessing = sha256.lower(), preprocessing
         self._session = open_session(path, sha256, (f"{section}.path", f"{section}.sha256"), providers)
         self._input = self._session.get_inputs()[0].name
-        self._fixed, self.image_size = _input_shape(path, self._session)
+        self._fixed, self.image_size = input_shape(path, self._session)
         blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
         tried: NDArray[np.float32] = self._run(blank)
         if tried.ndim != 2 or len(tried) != len(blank):
@@ -109,7 +109,7 @@ def to_signal(images_BHWC: NDArray[np.uint8], preprocessing: Preprocessing = Pre
     return np.ascontiguousarray(signal_BHWC.transpose(0, 3, 1, 2))
 
 
-def _input_shape(path: str, session: Any) -> tuple[int, int]:
+def input_shape(path: str, session: Any) -> tuple[int, int]:
     """(fixed batch size or 0 for any, image size in pixels)."""
     inputs = session.get_inputs()
     shape = list(inputs[0].shape)
