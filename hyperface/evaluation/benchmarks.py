@@ -23,6 +23,11 @@ LARGEST_LIST = 2**30
 """Bytes of a list of pairs; a larger one is no such list."""
 
 
+def set_name(path: str) -> str:
+    """What a file's set is called: the file's name without its ending."""
+    return PurePosixPath(path).stem
+
+
 def read_benchmark(path: str, storage: StorageConfig) -> PairSet:
     """The set of a `.bin` file or a list of pairs (`.txt`, `.csv`, `.tsv`), local or s3://.
 
@@ -67,7 +72,7 @@ def read_bin(data: bytes, source: str) -> PairSet:
         rule = "there must be two images for each label, and at least one label"
         raise RunError(f"{source}: holds {len(images)} images and {len(labels_P)} labels; {rule}; copy the file again")
     first_P = 2 * np.arange(len(labels_P))
-    return PairSet(PurePosixPath(source).stem, source, images, first_P, first_P + 1, labels_P)
+    return PairSet(set_name(source), source, images, first_P, first_P + 1, labels_P)
 
 
 def _items(given: Any, what: str) -> Sequence[Any]:
@@ -124,7 +129,7 @@ def read_pairs(store: Store, name: str) -> PairSet:
     used = sorted({*first, *second})
     at = {image: position for position, image in enumerate(used)}
     return PairSet(
-        name=PurePosixPath(name).stem,
+        name=set_name(name),
         source=uri,
         images=StoredImages(store, used),
         first_P=np.array([at[image] for image in first]),

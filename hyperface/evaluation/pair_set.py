@@ -55,17 +55,17 @@ class PairSet:
                 continue
             decoded = []
             for position, encoded in zip(itertools.count(start), part, strict=False):
-                image_HWC = decode(encoded, self._called(position))
+                image_HWC = decode(encoded, self.called(position))
                 shape = shape or image_HWC.shape
                 if image_HWC.shape != shape:
                     raise RunError(
-                        f"{self._called(position)}: is {_size(image_HWC.shape)}, the images before it are "
+                        f"{self.called(position)}: is {_size(image_HWC.shape)}, the images before it are "
                         f"{_size(shape)}; all images of a set must be of one size"
                     )
                 decoded.append(image_HWC)
             yield np.stack(decoded)
 
-    def _called(self, position: int) -> str:
+    def called(self, position: int) -> str:
         return self.image_names[position] if self.image_names else f"{self.source}: image {position}"
 
 

@@ -20,7 +20,7 @@ THRESHOLDS_T = np.arange(0, 4, 0.01)
 MOST_POINTS = 200
 """Of a curve in a record."""
 
-_BLOCK = 65_536
+_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def normalised(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def squared_distances(
-    x_ND: NDArray[np.float32], first_P: NDArray[np.int64], second_P: NDArray[np.int64]
+    x_ND: NDArray[np.float32], first_P: NDArray[np.integer[Any]], second_P: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
     """|x_first - x_second|^2 of each pair, in blocks; 2 - 2 cosine for unit rows."""
     distance_P = np.empty(len(first_P))
@@ -169,11 +169,14 @@ def thinned(curve: Roc, points: int = MOST_POINTS) -> dict[str, list[float]]:
     return {"far": curve.far_T[at].tolist(), "tar": curve.tar_T[at].tolist()}
 
 
-def measured(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_]) -> dict[str, Any]:
+def measured(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_], folds: bool = True) -> dict[str, Any]:
     """The record of a set of pairs, from the squared distances of unit rows; every number that cannot be had is None.
 
     `reasons` says why, by the name of the number. Thresholds of `tar_at_far` are cosines, those of the accuracy squared
     distances.
+
+    Args:
+        folds: whether the pairs are in the order of folds; if not, there is no accuracy.
     """
     genuine, impostors = int(same_P.sum()), int((~same_P).sum())
     record: dict[str, Any] = {"pairs": len(same_P), "genuine": genuine, "impostors": impostors, "reasons": {}}
@@ -185,11 +188,13 @@ def measured(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_]) -> dict
         return record
     curve = roc(1 - distance_P / 2, same_P)
     record |= {"eer": equal_error_rate(curve), "tar_at_far": tar_at_far(curve), "roc": thinned(curve)}
+    if not folds:
+        return record
     if len(same_P) < FOLDS:
         record["reasons"]["accuracy"] = f"not measurable ({len(same_P)} pairs for {FOLDS} folds)"
         return record
-    folds = ten_folds(distance_P, same_P)
-    return record | {"accuracy": folds.accuracy, "accuracy_std": folds.std, "thresholds": folds.thresholds}
+    tried = ten_folds(distance_P, same_P)
+    return record | {"accuracy": tried.accuracy, "accuracy_std": tried.std, "thresholds": tried.thresholds}
 
 
 def not_measurable(impostors: int) -> str:

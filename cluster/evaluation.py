@@ -1,0 +1,38 @@
+"""Verification in a job: in this process, or in one Ray task that reserves the GPUs."""
+
+import time
+from typing import Any
+
+import ray
+
+from cluster.session import connect
+from hyperface.config import Config
+from hyperface.evaluation.stage import HEADER, evaluate_run, table_line
+from hyperface.models.loading import load_evaluated
+from hyperface.run import VERIFICATION, Run
+from hyperface.storage import open_store
+
+
+def evaluate_stage(run: Run) -> None:
+    """Verify the model that `evaluate.model` names and write its record.
+
+    Raises:
+        ConfigError, ModelError, RunError: as `load_evaluated` and `evaluate_run`.
+    """
+    began, gpus = time.monotonic(), run.config.evaluate.gpus
+    if gpus:
+        connect(run.config.cluster)
+        label, record = ray.get(ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_on_gpus).remote(run.config))
+        print("\n".join([HEADER, *(table_line(name, found) for name, found in record["sets"].items())]))
+    else:
+        evaluated = load_evaluated(run.config, run.store)
+        label, record = evaluated.label, evaluate_run(run, evaluated)
+    seconds = round(time.monotonic() - began, 2)
+    run.record("evaluate", [{"event": "finished", "model": label, "sets": sorted(record["sets"]), "seconds": seconds}])
+    print(f"evaluate: {label}, {seconds:.0f} s -> {run.store.uri(f'{VERIFICATION}/{label}.json')}")
+
+
+def _on_gpus(config: Config) -> tuple[str, dict[str, Any]]:
+    run = Run(open_store(config.run.dir, config.storage), config)
+    evaluated = load_evaluated(config, run.store)
+    return evaluated.label, evaluate_run(run, evaluated, say=lambda line: None)

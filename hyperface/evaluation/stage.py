@@ -1,0 +1,136 @@
+"""Verify one recogniser on every set that is asked for, and record what was found.
+
+Shape legend: N images of a set, D embedding dimension, B images of a batch.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperface.config import ConfigError, EvaluateConfig, StorageConfig
+from hyperface.evaluation import ijb, toy_sets, verification
+from hyperface.evaluation.benchmarks import read_benchmark, set_name
+from hyperface.evaluation.pair_set import PairSet
+from hyperface.models.loading import Evaluated
+from hyperface.models.protocols import FeatureRecognizer
+from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
+from hyperface.run import VERIFICATION, Run, RunError
+
+TOY = "toy"
+HEADER = f"{'set':<16}{'pairs':>10}{'accuracy':>20}{'EER':>9}  TAR at FAR"
+
+
+def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Verify on all of `evaluate.benchmarks` and `evaluate.ijb`; write and return the record of this model.
+
+    Sets that were measured earlier with the same weights and preprocessing, and are not asked for now, stay in it. A
+    line of a table is said for each set as soon as it is measured, and recorded with it: what was measured before a
+    later set failed is kept.
+
+    Raises:
+        ConfigError: two sets of one name, a file that is not there, or toy sets for images of another size.
+        RunError: a set that is broken or does not fit the recogniser; names it.
+    """
+    evaluate, recognizer = run.config.evaluate, evaluated.recognizer
+    check_names(evaluate, run.config.storage, recognizer.image_size)
+    name = f"{VERIFICATION}/{evaluated.label}.json"
+    record = {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
+    say(HEADER)
+    for found in _measured(evaluate, run.config.storage, recognizer):
+        record["sets"][found["name"]] = found
+        run.put_json(name, record)
+        say(table_line(found["name"], found))
+    return record
+
+
+def verify_on(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> dict[str, Any]:
+    """The record of one set; `verification.measured` says what it holds.
+
+    Raises:
+        RunError: an image is broken, of another size than the recogniser's, or has no embedding; names it.
+    """
+    began = time.monotonic()
+    x_ND = embedded(pairs, recognizer, batch_size)
+    distance_P = verification.squared_distances(x_ND, pairs.first_P, pairs.second_P)
+    seconds = round(time.monotonic() - began, 2)
+    told = {"name": pairs.name, "source": pairs.source, "images": len(pairs.images), "seconds": seconds}
+    return verification.measured(distance_P, pairs.same_P) | told
+
+
+def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> NDArray[np.float32]:
+    """Normalised sums of the features of image and mirror image, [N, D]; one batch of pixels at a time.
+
+    Raises:
+        RunError: as `verify_on`.
+    """
+    size, x_ND = recognizer.image_size, np.empty((len(pairs.images), recognizer.embedding_dim), np.float32)
+    start = 0
+    for images_BHWC in pairs.batches(batch_size):
+        height, width = images_BHWC.shape[1:3]
+        if (height, width) != (size, size):
+            rule = f"holds images of {width}x{height} pixels, and the recogniser takes {size}x{size}"
+            raise RunError(f"{pairs.source}: {rule}; give a set that was aligned for it: nothing is resized here")
+        rows_BD = verification.normalised(verification.flip_sum(recognizer.features, images_BHWC))
+        bad = np.flatnonzero(~np.isfinite(rows_BD).all(axis=1))
+        if len(bad):
+            shown = ", ".join(pairs.called(start + int(row)) for row in bad[:3])
+            raise RunError(
+                f"{shown}: the recogniser has no embedding of it (NaN or zero); take its pairs out of the set"
+            )
+        x_ND[start : start + len(rows_BD)] = rows_BD
+        start += len(rows_BD)
+    return x_ND
+
+
+def check_names(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> None:
+    """Refuse, before a set is read, two sets of one name and toy sets for a recogniser of another image size."""
+    wanted = list(evaluate.benchmarks)
+    if TOY in wanted and image_size != TOY_SIZE:
+        rule = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
+        raise ConfigError(f"evaluate.benchmarks: {rule}; give evaluate.benchmarks=[FILE.bin], or [] with evaluate.ijb")
+    if not wanted and not evaluate.ijb:
+        raise ConfigError("evaluate.benchmarks: is empty, as is evaluate.ijb; name at least one set")
+    sets = [(name, path) for path in wanted for name in (toy_sets.TOY_SETS if path == TOY else [set_name(path)])]
+    sets += [(ijb.name_of(path, storage), path) for path in evaluate.ijb]
+    named: dict[str, str] = {}
+    for name, path in sets:
+        if name in named:
+            rule = f"{named[name]} and {path} would both be recorded as {name!r}"
+            raise ConfigError(f"evaluate.benchmarks: {rule}; rename one, or evaluate them one after the other")
+        named[name] = path
+
+
+def table_line(name: str, found: dict[str, Any]) -> str:
+    """A row under HEADER: what could be measured, and why the rest could not."""
+    accuracy = "-" if found["accuracy"] is None else f"{found['accuracy']:.4f} +- {found['accuracy_std']:.4f}"
+    rate = "-" if found["eer"] is None else f"{found['eer']:.4f}"
+    shown = [f"{far} {at['tar']:.4f}" for far, at in reversed(found["tar_at_far"].items()) if at["tar"] is not None]
+    reasons = list(dict.fromkeys(found["reasons"].values()))
+    return f"{name:<16}{found['pairs']:>10}{accuracy:>20}{rate:>9}  {'  '.join(shown + reasons)}"
+
+
+def _measured(
+    evaluate: EvaluateConfig, storage: StorageConfig, recognizer: FeatureRecognizer
+) -> Iterator[dict[str, Any]]:
+    for path in evaluate.benchmarks:
+        for pairs in toy_sets.toy_sets() if path == TOY else [read_benchmark(path, storage)]:
+            yield verify_on(pairs, recognizer, evaluate.batch_size)
+    for path in evaluate.ijb:
+        yield ijb.verify_on(path, storage, recognizer, evaluate.batch_size)
+
+
+def _kept(run: Run, name: str, evaluated: Evaluated) -> dict[str, Any]:
+    """The sets of an earlier record of the same model."""
+    if not run.store.exists(name):
+        return {}
+    try:
+        before = run.get_json(name)
+        same = all(before["model"][key] == evaluated.described[key] for key in ("fingerprint", "preprocessing"))
+        return dict(before["sets"]) if same else {}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        fix = "delete it, and evaluate again"
+        raise RunError(f"{run.store.uri(name)}: is not the record of a verification ({error}); {fix}") from error
