@@ -1,6 +1,7 @@
 """The audit on Ray: shards and real pictures fan out to actors that embed them; one process then compares all."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -8,10 +9,9 @@ from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
 from cluster.session import connect
-from hyperface import auditing
-from hyperface.auditing import Auditor, Piece
+from hyperface.auditing import Auditor, Piece, auditor_of
 from hyperface.config import ConfigError
-from hyperface.dataset.source import Source
+from hyperface.dataset.source import Source, open_source
 from hyperface.embeddings import EmbeddingError
 from hyperface.evaluation import audit
 from hyperface.evaluation.audit import Record
@@ -22,27 +22,29 @@ from hyperface.storage import StorageError
 
 PROGRESS_SECONDS = 2.0
 
+MakeAuditor = Callable[[Source], Auditor]
+
 
 class _Embedder:
     """An actor: every network, one piece at a time."""
 
-    def __init__(self, pieces: list[Piece], source: Source) -> None:
+    def __init__(self, pieces: list[Piece], source: Source, make_auditor: MakeAuditor) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.pieces, self.source = pieces, source
+        self.pieces, self.source, self.make_auditor = pieces, source, make_auditor
         self.auditor: Auditor | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
         (number,) = batch["piece"]
         try:
-            self.auditor = self.auditor or auditing.auditor_of(self.source)
+            self.auditor = self.auditor or self.make_auditor(self.source)
             return {"pictures": [self.auditor.embed(self.pieces[number])]}
         except (ConfigError, EmbeddingError, ModelError, RunError, StorageError) as error:
             return {"stop": [str(error)]}  # as an exception it would lose its type
 
 
-def audit_stage(run: Run) -> None:
+def audit_stage(run: Run, make_auditor: MakeAuditor = auditor_of) -> None:
     """Write `evaluation/audit.json` and the faces that go with it; nothing to do when equal inputs were audited.
 
     Raises:
@@ -51,21 +53,21 @@ def audit_stage(run: Run) -> None:
         EmbeddingError: a table of real faces cannot be used.
         ModelError: a network cannot be loaded.
     """
-    began, auditor = time.monotonic(), auditing.open_auditor(run)
+    began, auditor = time.monotonic(), make_auditor(open_source(run))
     found = audit.recorded(run, auditor.asked)
     if found is not None:
         print("\n".join(lines(found)))
         print(f"audit: done, {run.store.uri(AUDIT)}")
         return
-    pictures = _embed(auditor)
-    record = _measure(auditor)
+    pictures = _embed(auditor, make_auditor)
+    record = _measure(auditor, make_auditor)
     seconds = time.monotonic() - began
     run.record("audit", [{"event": "finished", "embedded_now": pictures, "seconds": round(seconds, 2)}])
     print("\n".join(lines(record)))
     print(f"audit: {pictures} pictures embedded now, {seconds:.0f} s -> {run.store.uri(AUDIT)}")
 
 
-def _embed(auditor: Auditor) -> int:
+def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
     """Embed what is left on the cluster; the number of pictures."""
     config, pieces = auditor.source.run.config, auditor.pieces()
     if not pieces:
@@ -74,7 +76,7 @@ def _embed(auditor: Auditor) -> int:
     rows = fan_out(
         range(len(pieces)),
         _Embedder,
-        (pieces, auditor.source),
+        (pieces, auditor.source, make_auditor),
         cluster=config.cluster,
         actors=config.audit.num_actors,
         gpus=config.audit.gpus_per_actor,
@@ -96,18 +98,18 @@ def _embed(auditor: Auditor) -> int:
     return pictures
 
 
-def _measure(auditor: Auditor) -> Record:
+def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
     """In this process; with evaluate.gpus in a task that reserves them."""
     config = auditor.source.run.config
     if not config.evaluate.gpus:
         return auditor.measure()
     connect(config.cluster)
     task = ray.remote(num_cpus=1, num_gpus=config.evaluate.gpus)(_on_a_gpu)
-    record: Record = ray.get(task.remote(auditor.source))
+    record: Record = ray.get(task.remote(auditor.source, make_auditor))
     return record
 
 
-def _on_a_gpu(source: Source) -> Record:
+def _on_a_gpu(source: Source, make_auditor: MakeAuditor) -> Record:
     import torch
 
-    return auditing.auditor_of(source).measure("cuda" if torch.cuda.is_available() else "cpu")
+    return make_auditor(source).measure("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hyperface import real_faces, traits
 from hyperface.config import Config
-from hyperface.dataset.source import Source, open_source
+from hyperface.dataset.source import Source
 from hyperface.evaluation import audit
 from hyperface.evaluation.attributes import Attributes
 from hyperface.evaluation.audit import Look, Record
@@ -20,7 +20,7 @@ from hyperface.evaluation.real_table import RealTable
 from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
 from hyperface.real_faces import GALLERY_TABLE, Faces
-from hyperface.run import AUDIT_EMBEDDINGS, Run
+from hyperface.run import AUDIT_EMBEDDINGS
 from hyperface.traits import load_attribute_model
 
 
@@ -129,16 +129,6 @@ def load_networks(config: Config) -> dict[str, Network]:
     if (judge := load_judge(config)) is not None:
         networks["judge"] = judge
     return networks
-
-
-def open_auditor(run: Run) -> Auditor:
-    """Prove that the dataset is whole, and load what looks at it.
-
-    Raises:
-        RunError: the dataset is not finished or damaged.
-        ModelError: a network cannot be loaded.
-    """
-    return auditor_of(open_source(run))
 
 
 def auditor_of(source: Source) -> Auditor:
