@@ -3,7 +3,7 @@
 A template is all that is known of a person at one place: photos and frames of videos, each of them a medium. The
 folder holds:
 - meta/ijbc_face_tid_mid.txt: image, template, medium, a line for each face;
-- meta/ijbc_name_5pts_lmk.txt: image, five landmarks (x y), score of the detector, in the same order;
+- meta/ijbc_name_5pts_score.txt: image, five landmarks (x y), score of the detector, in the same order;
 - meta/ijbc_template_pair_label.txt: two templates and whether they are of one person;
 - loose_crop/: the images.
 
@@ -125,7 +125,7 @@ def read_faces(store: Store, name: str) -> Faces:
     Raises:
         RunError: a list is missing, a line of it is wrong, the lists differ, or an image is not there; names the line.
     """
-    members, points = _meta(name, "face_tid_mid"), _meta(name, "name_5pts_lmk")
+    members, points = _meta(name, "face_tid_mid"), _meta(name, "name_5pts_score")
     there = set(store.list(IMAGES))
     images, people, places = [], [], []
     for (number, member), (_, point) in _together(store, members, points):
@@ -141,9 +141,9 @@ def read_faces(store: Store, name: str) -> Faces:
     if not images:
         raise RunError(f"{store.uri(members)}: holds no faces; copy it again")
     ids_N2, places_NV = np.array(people, np.int64), np.array(places, np.float64)
-    bad = np.flatnonzero(~(np.isfinite(places_NV).all(axis=1) & (places_NV[:, -1] > 0)))
+    bad = np.flatnonzero(~(np.isfinite(places_NV).all(axis=1) & (places_NV[:, -1] >= 0)))
     if len(bad):
-        raise _wrong(store, points, int(bad[0]) + 1, "must hold finite landmarks and a score above 0")
+        raise _wrong(store, points, int(bad[0]) + 1, "must hold finite landmarks and a score of at least 0")
     templates_M, rows_N = np.unique(ids_N2[:, 0], return_inverse=True)
     _, medium_N, count_m = np.unique(ids_N2, axis=0, return_inverse=True, return_counts=True)
     weights_N = places_NV[:, -1] / count_m[medium_N.ravel()]

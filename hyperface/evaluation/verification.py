@@ -141,7 +141,7 @@ def tar_at_far(curve: Roc) -> dict[str, dict[str, Any]]:
     """{name in FARS: {tar, far, threshold}} at the largest false accept rate that is not above the wanted one.
 
     Of the thresholds with that rate, the one with the highest true accept rate. `tar` is None, with a `reason`, where
-    the wanted rate is below 1/impostors.
+    the wanted rate is below 1/impostors. InsightFace's scripts take the nearest rate, which may be above.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, far in FARS.items():

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
         members.append(f"{number}.jpg {template} {medium}")
         points.append(f"{number}.jpg {' '.join(f'{v:.3f}' for v in landmarks.ravel())} {rng.uniform(0.5, 1):.4f}")
     write(tmp_path, "face_tid_mid", members)
-    write(tmp_path, "name_5pts_lmk", points)
+    write(tmp_path, "name_5pts_score", points)
     write(tmp_path, "template_pair_label", [" ".join(map(str, pair)) for pair in PAIRS])
     return tmp_path
 
@@ -73,7 +73,7 @@ def lines(folder: Path, what: str) -> list[str]:
 def by_hand(folder: Path) -> dict[int, NDArray[np.float64]]:
     """{template: unit feature}: `image2template_feature` of InsightFace's ijb_11.py, with its loops."""
     features, recognizer = [], Patches()
-    for line in lines(folder, "name_5pts_lmk"):
+    for line in lines(folder, "name_5pts_score"):
         image, *values = line.split()
         numbers = np.array(values, float)
         picture = np.asarray(Image.open(folder / "loose_crop" / image).convert("RGB"))
@@ -154,15 +154,18 @@ def cut_image(folder: Path) -> None:
         (replaced("template_pair_label", 1, f"1{'0' * 30} 20 1"), "line 1: must hold numbers"),
         (replaced("face_tid_mid", 3, "3.jpg 20"), r"face_tid_mid\.txt, line 3: must have 3 fields, has 2"),
         (replaced("face_tid_mid", 3, "3.jpg 20 b"), r"face_tid_mid\.txt, line 3: must hold numbers"),
-        (replaced("face_tid_mid", 3, "4.jpg 20 7"), r"name_5pts_lmk\.txt, line 3: is of 3\.jpg, .* of 4\.jpg"),
-        (replaced("name_5pts_lmk", 2, "2.jpg 1 2 3"), r"name_5pts_lmk\.txt, line 2: must have 12 fields, has 4"),
-        (replaced("name_5pts_lmk", 2, f"2.jpg {'1 ' * 10} nan"), "line 2: must hold finite landmarks and a score"),
-        (replaced("name_5pts_lmk", 2, f"2.jpg {'1 ' * 10} 0.9"), r"2\.jpg: its landmarks are no face's"),
+        (replaced("face_tid_mid", 3, "4.jpg 20 7"), r"name_5pts_score\.txt, line 3: is of 3\.jpg, .* of 4\.jpg"),
+        (replaced("name_5pts_score", 2, "2.jpg 1 2 3"), r"name_5pts_score\.txt, line 2: must have 12 fields, has 4"),
+        (replaced("name_5pts_score", 2, f"2.jpg {'1 ' * 10} nan"), "line 2: must hold finite landmarks and a score"),
+        (replaced("name_5pts_score", 2, f"2.jpg {'1 ' * 10} 0.9"), r"2\.jpg: its landmarks are no face's"),
         (lambda folder: (folder / "loose_crop/5.jpg").unlink(), r"line 5: names 5\.jpg, which is not in"),
-        (lambda folder: (folder / "meta/ijbc_name_5pts_lmk.txt").unlink(), r"name_5pts_lmk\.txt: is missing"),
+        (lambda folder: (folder / "meta/ijbc_name_5pts_score.txt").unlink(), r"name_5pts_score\.txt: is missing"),
         (lambda folder: (folder / "meta/ijbc_template_pair_label.txt").unlink(), r"pair_label\.txt: is missing"),
         (lambda folder: write(folder, "template_pair_label", []), "holds no pairs"),
-        (lambda folder: write(folder, "name_5pts_lmk", lines(folder, "name_5pts_lmk")[:-1]), "must have as many lines"),
+        (
+            lambda folder: write(folder, "name_5pts_score", lines(folder, "name_5pts_score")[:-1]),
+            "must have as many lines",
+        ),
         (cut_image, r"4\.jpg: cannot be decoded"),
     ],
 )
