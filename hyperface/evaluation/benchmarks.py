@@ -35,6 +35,12 @@ def read_benchmark(path: str, storage: StorageConfig) -> PairSet:
         ConfigError: no such file, or another ending.
         RunError: its content is not what its ending says.
     """
+    store, file = find_benchmark(path, storage)
+    return read_bin(store.read(file), store.uri(file)) if file.lower().endswith(".bin") else read_pairs(store, file)
+
+
+def find_benchmark(path: str, storage: StorageConfig) -> tuple[Store, str]:
+    """Where a file is, and its name there. Raises ConfigError when there is none, or it has no ending of a set."""
     folder, _, file = path.rpartition("/")
     store = open_store(folder or ("/" if path.startswith("/") else "."), storage)
     suffix = PurePosixPath(file).suffix.lower()
@@ -43,7 +49,7 @@ def read_benchmark(path: str, storage: StorageConfig) -> PairSet:
         raise ConfigError(f"evaluate.benchmarks: {rule}; got {path}")
     if not store.exists(file):
         raise ConfigError(f"evaluate.benchmarks: {store.uri(file)} does not exist; correct the path")
-    return read_bin(store.read(file), store.uri(file)) if suffix == ".bin" else read_pairs(store, file)
+    return store, file
 
 
 def read_bin(data: bytes, source: str) -> PairSet:

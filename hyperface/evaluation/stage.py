@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, EvaluateConfig, StorageConfig
 from hyperface.evaluation import ijb, toy_sets, verification
-from hyperface.evaluation.benchmarks import read_benchmark, set_name
+from hyperface.evaluation.benchmarks import find_benchmark, read_benchmark, set_name
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
@@ -36,7 +36,7 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = pr
         RunError: a set that is broken or does not fit the recogniser; names it.
     """
     evaluate, recognizer = run.config.evaluate, evaluated.recognizer
-    check_names(evaluate, run.config.storage, recognizer.image_size)
+    check_sets(evaluate, run.config.storage, recognizer.image_size)
     name = f"{VERIFICATION}/{evaluated.label}.json"
     record = {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
     say(HEADER)
@@ -86,8 +86,9 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> 
     return x_ND
 
 
-def check_names(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> None:
-    """Refuse, before a set is read, two sets of one name and toy sets for a recogniser of another image size."""
+def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> None:
+    """Refuse, before a set is read, two sets of one name, files that are not there, and toy sets for a recogniser of
+    another image size."""
     wanted = list(evaluate.benchmarks)
     if TOY in wanted and image_size != TOY_SIZE:
         rule = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
@@ -102,6 +103,9 @@ def check_names(evaluate: EvaluateConfig, storage: StorageConfig, image_size: in
             rule = f"{named[name]} and {path} would both be recorded as {name!r}"
             raise ConfigError(f"evaluate.benchmarks: {rule}; rename one, or evaluate them one after the other")
         named[name] = path
+    for path in wanted:
+        if path != TOY:
+            find_benchmark(path, storage)
 
 
 def table_line(name: str, found: dict[str, Any]) -> str:
