@@ -10,9 +10,11 @@ import pytest
 from audited_run import FACES, audited_run, auditor, put_faces
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from PIL import Image
 
 from hyperface.auditing import audit_here
 from hyperface.config import ConfigError, StorageConfig
+from hyperface.dataset import jpeg
 from hyperface.dataset.classes import Classes, classes
 from hyperface.evaluation import attributes
 from hyperface.evaluation.attributes import Attributes, Centred, Column, read_labels, spread
@@ -167,9 +169,14 @@ def test_a_model_of_attributes_reads_images_and_the_gallery(tmp_path: Path) -> N
     run = replace(run, config=replace(run.config, audit=config))
     looking = replace(auditor(run), attribute_model=AttributeModel(path, sha256, config.attribute_names))
     record = audit_here(looking)
-    red = record["attributes"]["columns"]["red"]
-    assert (red["dataset"]["count"], red["gallery"]["count"]) == (30, FACES)
-    assert -1 < red["dataset"]["mean"] < 1
+    drawn = np.stack([jpeg.decode(data) for shard in range(4) for data in looking.source.read(shard).jpegs])
+    real = np.stack([np.asarray(Image.open(path)) for path in (tmp_path / "faces").iterdir()])
+    for channel, name in enumerate(config.attribute_names):
+        column = record["attributes"]["columns"][name]
+        assert (column["dataset"]["count"], column["gallery"]["count"]) == (30, FACES)
+        for images, found in ((drawn, column["dataset"]), (real, column["gallery"])):
+            means = images[..., channel].mean((1, 2)) / 127.5 - 1
+            assert (found["mean"], found["std"]) == pytest.approx((means.mean(), means.std()), abs=1e-4)
     assert set(record["attributes"]["groups"]) == {"red", "green", "blue"}
     assert "3 attributes by a model of attributes" in " ".join(lines(record))
 

@@ -228,6 +228,15 @@ def test_people_are_folders_inside_an_archive_and_numbers_of_identities() -> Non
     assert real_table.people([7, 7, 3], "folder").tolist() == [0, 0, 1]
 
 
+def test_rows_keep_their_names_when_they_are_put_in_the_order_of_their_people() -> None:
+    keys = ["b/1.jpg", "a/1.jpg", "b/2.jpg", "a/2.jpg"]
+    rows = np.eye(4, dtype=np.float32)
+    table = real_table.real_table("t", keys, {"recognizer": rows}, "folder")
+    assert table.people_G.tolist() == [0, 0, 1, 1]
+    assert table.keys == ["b/1.jpg", "b/2.jpg", "a/1.jpg", "a/2.jpg"]
+    assert table.rows["recognizer"].argmax(axis=1).tolist() == [0, 2, 1, 3]
+
+
 def test_a_bare_table_is_compared_by_the_recogniser_and_its_threshold_is_the_gallerys(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", references(30, seed=5))
     path = str(tmp_path / "few.npy")
