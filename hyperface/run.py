@@ -29,6 +29,7 @@ RECOGNITION = "recognition"
 VERIFICATION = "evaluation/verification"
 AUDIT = "evaluation/audit.json"
 AUDIT_FACES = "evaluation/audit_faces.json"
+EXPERIMENT = "experiment/summary.json"
 AUDIT_EMBEDDINGS = "evaluation/embeddings"
 REPORT = "report/index.html"
 
@@ -66,6 +67,26 @@ class Run:
         if not self.store.exists(name):
             return []
         return [json.loads(line) for line in self.store.read(name).splitlines()]
+
+    def bind(self, name: str, wanted: Mapping[str, Any], what: str) -> None:
+        """Record what decides a result before it is begun, or compare it with what is recorded.
+
+        Args:
+            wanted: {section: {key: value}}.
+            what: is begun, and how to begin another one, for the message.
+
+        Raises:
+            ConfigError: it was begun with something else; names each key.
+        """
+        if self.store.put_new(name, to_json(wanted)):
+            return
+        recorded, now = (
+            {f"{s}.{k}": v for s, part in each.items() for k, v in part.items()}
+            for each in (self.get_json(name), json.loads(to_json(wanted)))
+        )
+        changed = configuration.differences(recorded, now)
+        if changed:
+            raise ConfigError(f"{self.store.uri(name)}: is of another {what}:\n  " + "\n  ".join(changed))
 
     def put_json(self, name: str, value: Any) -> None:
         self.store.put(name, to_json(value))

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import Config
-from hyperface.dataset import index
-from hyperface.dataset.survey import survey
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.models.protocols import Models, Recognizer
 from hyperface.run import DATASET, REFERENCES, Run, open_run
 from hyperface.storage import Store
-from hyperface.synthesis.anchors import num_blocks
-from hyperface.synthesis.shards import read_references, shard_maker
+from hyperface.synthesis import single
 
 DIM, SIZE, BLOCK = 12, 16, 8
 
@@ -96,11 +93,4 @@ def hashes(run: Run) -> dict[str, str]:
 
 def make_dataset(run: Run, generator: ColorGenerator | None = None, judge: Recognizer | None = None) -> None:
     """The whole dataset in this process, without Ray: the oracle of the distributed stage."""
-    models = Models(generator or ColorGenerator(miss_every=5), ColorRecognizer(), judge=judge)
-    maker = shard_maker(run, read_references(run), models)
-    for block in range(num_blocks(maker.plan) if models.judge else 0):
-        maker.make_anchors(block)
-    for shard in range(maker.plan.num_shards):
-        maker.make(shard)
-    found = survey(run.store, maker.plan, maker.kinds, maker.fingerprint)
-    index.write(run, maker.plan, maker.kinds, found.markers)
+    single.make_dataset(run, Models(generator or ColorGenerator(miss_every=5), ColorRecognizer(), judge=judge))

@@ -152,6 +152,10 @@ class ExperimentConfig:
     """Repeats, each with a gallery, a packing, images and a student of its own."""
     alphas: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
     """Weights of the gallery term that are compared."""
+    objectives: list[Literal["closest_pair", "nearest", "logsumexp"]] = field(
+        default_factory=lambda: ["closest_pair", "nearest"]
+    )
+    """Other values of packing.separation that are compared, at packing.alpha."""
     biased_spread: float = 0.3
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
     num_actors: int = knob(0)

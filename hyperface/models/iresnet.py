@@ -19,6 +19,8 @@ LAYERS: dict[str, tuple[int, int, int, int]] = {
     "iresnet50": (3, 4, 14, 3),
     "iresnet100": (3, 13, 30, 3),
 }
+STRIDE = 16
+"""Pixels of an image for one of the last map: its sides must be multiples of that."""
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -30,8 +32,8 @@ def build(
     Raises:
         ValueError: the image size is not a multiple of the network's stride.
     """
-    if image_size % 16:
-        raise ValueError(f"{backbone}: images must have a multiple of 16 pixels a side; they have {image_size}")
+    if image_size % STRIDE:
+        raise ValueError(f"{backbone}: images must have a multiple of {STRIDE} pixels a side; they have {image_size}")
     if backbone == "small":
         return SmallNet(image_size, embedding_dim)
     return IResNet(LAYERS[backbone], image_size, embedding_dim, se=se, dropout=dropout)
@@ -93,7 +95,7 @@ class IResNet(nn.Module):
         )
         self.bn2 = nn.BatchNorm2d(512)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(512 * (image_size // 16) ** 2, embedding_dim)
+        self.fc = nn.Linear(512 * (image_size // STRIDE) ** 2, embedding_dim)
         self.features = _last_norm(embedding_dim)
         _initialise(self)
 
@@ -115,7 +117,7 @@ class SmallNet(nn.Module):
         self.layer1 = Block(32, 64, 2)
         self.layer2 = Block(64, 128, 2)
         self.bn2 = nn.BatchNorm2d(128)
-        self.fc = nn.Linear(128 * (image_size // 16) ** 2, embedding_dim)
+        self.fc = nn.Linear(128 * (image_size // STRIDE) ** 2, embedding_dim)
         self.features = _last_norm(embedding_dim)
         _initialise(self)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.models.iresnet import STRIDE
 from hyperface.pictures import decode
 from hyperface.recognition.images import Images, Item
 from hyperface.run import RunError
@@ -59,11 +60,12 @@ def order_of(seed: int, epoch: int) -> int:
 
 
 def image_size(images: Images) -> int:
-    """Pixels a side of the dataset's images, by its first one. Raises RunError when it is not square."""
+    """Pixels a side of the dataset's images, by its first one. Raises RunError when no network takes such."""
     item = next(iter(images.stretch(0, 0, 1)))
     height, width = (int(side) for side in _pixels(item).shape[:2])
-    if height != width:
-        raise RunError(f"{item.name}: images must be square; it has {width}x{height}; align the faces first")
+    if height != width or height % STRIDE:
+        rule = f"images must be square, with a multiple of {STRIDE} pixels a side"
+        raise RunError(f"{item.name}: {rule}; it has {width}x{height}; align the faces first")
     return height
 
 

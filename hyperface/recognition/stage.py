@@ -7,7 +7,6 @@ recognition/NAME/summary.json             last: what was trained, on what, how l
 """
 
 import hashlib
-import json
 import math
 import sys
 import time
@@ -19,14 +18,13 @@ import torch
 from torch import Tensor
 
 from hyperface import config as configuration
-from hyperface.config import ConfigError
 from hyperface.models.trained import summary_file, to_bytes, weights_file
 from hyperface.recognition import checkpoint
 from hyperface.recognition.images import Images
 from hyperface.recognition.loader import image_size
 from hyperface.recognition.sources import open_images
 from hyperface.recognition.trainer import Place, Stepped, Training
-from hyperface.run import RECOGNITION, Run, RunError, git_sha, to_json
+from hyperface.run import RECOGNITION, Run, RunError, git_sha
 
 PROGRESS_SECONDS = 5.0
 RECORDED = 200
@@ -47,28 +45,16 @@ def begin(run: Run) -> None:
         RunError, ConfigError: as `open_images`.
     """
     images = open_images(run, run.config.train)
-    wanted = described(run, images)
-    name = f"{RECOGNITION}/{run.config.train.name}/training.json"
-    if run.store.put_new(name, to_json(wanted)):
-        return
-    before = json.loads(run.store.read(name))
-    changed = configuration.differences(_flat(before), _flat(json.loads(to_json(wanted))))
-    if changed:
-        advice = "resume with what it was begun with, or choose another train.name"
-        raise ConfigError(f"{run.store.uri(name)}: is of another training ({advice}):\n  " + "\n  ".join(changed))
+    name, what = run.config.train.name, "training (resume with what it was begun with, or choose another train.name)"
+    run.bind(f"{RECOGNITION}/{name}/training.json", described(run, images), what)
 
 
 def described(run: Run, images: Images) -> dict[str, Any]:
     """What decides the result: recipe and data."""
     data = {"fingerprint": images.fingerprint, "images": images.num_images, "classes": images.num_classes}
-    return {"recipe": configuration.without_knobs(run.config.train), "data": {**data, "image_size": image_size(images)}}
-
-
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return {
-        f"{'train' if section == 'recipe' else section}.{key}": value
-        for section, values in nested.items()
-        for key, value in values.items()
+        "train": configuration.without_knobs(run.config.train),
+        "data": {**data, "image_size": image_size(images)},
     }
 
 

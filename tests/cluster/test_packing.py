@@ -5,16 +5,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_for
 
 from cluster.packing import pack_stage
 from hyperface import embeddings
@@ -37,7 +35,6 @@ pack_stage(Run(LocalStore(sys.argv[1]), config))
 """
 SECONDS = 120
 GALLERY_GD = sphere.random_points(100, 16, seed=5)
-Found = TypeVar("Found")
 
 
 def run_in(folder: Path, config: PackingConfig, store: LocalStore | None = None) -> Run:
@@ -65,15 +62,6 @@ def assert_summary_of(packing: Packing, run: Run, tolerance: float) -> None:
 def assert_references_of(packing: Packing, run: Run, tolerance: float) -> None:
     references_ND = embeddings.read(run.store, REFERENCES, "identity").vectors_ND
     np.testing.assert_allclose(references_ND, packing.references_ND, atol=tolerance)
-
-
-def wait_for(look: Callable[[], Found]) -> Found:
-    """What `look` finds, as soon as it finds something."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := look()):
-        assert time.monotonic() < deadline, "nothing was found"
-        time.sleep(0.02)
-    return found
 
 
 def checkpoint_markers(run: Run) -> list[str]:

@@ -18,6 +18,9 @@ from hyperface.models.toy.recognizer import EMBEDDING_DIM
 from hyperface.models.toy.renderer import IDENTITY_DIM, IMAGE_SIZE, render, sample_nuisance
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
+STRENGTH = 0.7
+"""How far pose, expression, light and camera vary from seed to seed, unless said otherwise."""
+
 
 class Inverter(nn.Module):
     """Embedding to identity traits: unit rows [B, D] -> [B, I] in (-1, 1)."""
@@ -55,7 +58,7 @@ class ToyRenderGenerator:
     embedding_dim = EMBEDDING_DIM
     image_size = IMAGE_SIZE
 
-    def __init__(self, strength: float = 0.7, folder: Path = SHIPPED, check: bool = True) -> None:
+    def __init__(self, strength: float = STRENGTH, folder: Path = SHIPPED, check: bool = True) -> None:
         inverter, self.fingerprint = load_inverter(folder, check)
         # Double precision, so that the last bit of a sum, which depends on the batch, never reaches a pixel.
         self._inverter = inverter.double()
