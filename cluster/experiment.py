@@ -135,7 +135,7 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
         identity = _synthesized(own, judge)
     if not recognition.is_done(own):
         recognition.begin(own)
-        recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")))
+        recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")), _silent)
     student = load_trained(own.store, own.config.train.name)
     verified = {s.name: verify_on(s, student, own.config.evaluate.batch_size) for s in toy_sets(run.store, SETS)}
     accuracy = {name: found["accuracy"] for name, found in verified.items()}
@@ -154,7 +154,7 @@ def _synthesized(own: Run, judge: Recognizer) -> dict[str, float | None]:
         made = gallery.assemble(found, own.config.embed.num_faces)
         own.store.put_new(GALLERY, to_parquet("key", made.embeddings))
     if not packing.is_done(own):
-        packing.pack_rows(own, one_process(own.config.packing.num_identities), torch.device("cpu"))
+        packing.pack_rows(own, one_process(own.config.packing.num_identities), torch.device("cpu"), _silent)
     make_dataset(own, load_models(own.config))
     shards = list(read_shards(own))
     rows = np.concatenate([rows_of(shard, judge, str(own)) for shard in shards])
@@ -182,3 +182,7 @@ def _judged(rows_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> di
     means = {kind: getattr(found, kind) for kind in ("intra", "inter", "nearest_other")}
     said = {f"{kind}_cosine": None if part is None else part.mean for kind, part in means.items()}
     return {**said, "equal_error_rate": found.equal_error_rate}
+
+
+def _silent(line: str) -> None:
+    """Two stages of two pieces at once would say nothing that can be read."""

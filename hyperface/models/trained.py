@@ -31,6 +31,11 @@ def weights_file(name: str) -> str:
     return f"{RECOGNITION}/{name}/backbone.safetensors"
 
 
+def onnx_file(name: str) -> str:
+    """What `jobs.evaluate --export onnx` writes."""
+    return f"{RECOGNITION}/{name}/backbone.onnx"
+
+
 def summary_file(name: str) -> str:
     """Written last: a training that has it is finished."""
     return f"{RECOGNITION}/{name}/summary.json"

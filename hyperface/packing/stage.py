@@ -6,6 +6,7 @@ N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -43,10 +44,13 @@ def load_problem(run: Run, device: torch.device) -> Posed:
     return pose(gallery_GD, config, run.config.run.seed, device, gallery_GD, frozen_FD, protected_PD)
 
 
-def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
+def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str], None] | None = None) -> None:
     """One rank's part of the run's packing, from the newest checkpoint; rank 0 writes the results.
 
     Every rank calls it, with the same `shard.sizes`.
+
+    Args:
+        say: told how far it is, on rank 0; None: standard output.
 
     Raises:
         ConfigError, EmbeddingError: as `load_problem`; packing.protected_cosine cannot be met.
@@ -56,7 +60,7 @@ def pack_rows(run: Run, shard: Shard, device: torch.device) -> None:
     posed = load_problem(run, device)
     config, problem = run.config.packing, posed.problem
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
-    say = _say if shard.rank == 0 else _be_silent
+    say = (say or _say) if shard.rank == 0 else _be_silent
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
     say(f"packing: {told}, from step {state.step} of {config.steps}")

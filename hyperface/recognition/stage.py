@@ -58,8 +58,11 @@ def described(run: Run, images: Images) -> dict[str, Any]:
     }
 
 
-def train_rank(run: Run, place: Place) -> None:
+def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None) -> None:
     """One rank's part of the training, from the newest checkpoint; rank 0 writes the results. Every rank calls it.
+
+    Args:
+        say: told how far it is, on rank 0; None: standard output.
 
     Raises:
         RunError: the loss is no number any more, or an image cannot be read.
@@ -68,7 +71,7 @@ def train_rank(run: Run, place: Place) -> None:
     images = open_images(run, run.config.train)
     training = Training(run.config.train, images, place, image_size(images))
     history = checkpoint.load(run, training)
-    say = _say if place.rank == 0 else _be_silent
+    say = (say or _say) if place.rank == 0 else _be_silent
     where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
     say(
         f"train: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "

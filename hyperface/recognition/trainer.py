@@ -103,12 +103,13 @@ class Training:
             with contextlib.closing(parts):  # type: ignore[type-var]
                 began = time.monotonic()
                 for images_bSSC, labels_b in parts:
-                    stepped = self._step(images_bSSC, labels_b)
+                    stepped = self.take(images_bSSC, labels_b)
                     self.seconds += time.monotonic() - began
                     yield stepped
                     began = time.monotonic()
 
-    def _step(self, images_bSSC: np.ndarray, labels_b: np.ndarray) -> Stepped:
+    def take(self, images_bSSC: np.ndarray, labels_b: np.ndarray) -> Stepped:
+        """One step on the own images uint8 [b, S, S, 3] and labels [b]. Every rank calls it."""
         config, device = self.config, self.place.device
         rate = learning_rate(config, self.step, self.steps.count)
         torch.manual_seed(_number(config.seed, self.step))  # of dropout: a resumed training draws the same

@@ -1,0 +1,81 @@
+"""The experiment's plan and its table: equal sizes, own seeds, and nothing averaged that is not there."""
+
+from dataclasses import replace
+
+import pytest
+
+from hyperface import config as configuration
+from hyperface import experiment
+from hyperface.config import Config, flat
+
+
+def config(*overrides: str) -> Config:
+    return configuration.load("jobs/configs/toy_experiment.yaml", ["run.dir=somewhere", *overrides])
+
+
+def test_each_gallery_has_the_unpacked_baseline_every_alpha_and_every_objective():
+    arms = experiment.arms(config("experiment.alphas=[0,1]", "experiment.objectives=[nearest]"))
+    names = [arm.name for arm in arms]
+    assert names[:2] == ["rendered", "uniform"]
+    for gallery in ("diverse", "biased"):
+        own = [name.removeprefix(f"{gallery}-") for name in names if name.startswith(gallery)]
+        assert own == ["unpacked", "alpha-0", "alpha-1", "nearest"]
+    assert len(set(names)) == len(names)
+
+
+def test_arms_differ_in_how_identities_are_chosen_and_in_nothing_else():
+    base = config()
+    pieces = [piece for piece in experiment.pieces(base) if piece.repeat == 0]
+    made = [flat(experiment.piece_config(base, piece, "there")) for piece in pieces]
+    differing = {key for other in made for key in other if other[key] != made[0][key]}
+    assert differing <= {f"packing.{key}" for key in ("start", "alpha", "steps", "separation")} | {
+        "embed.identity_spread"
+    }
+
+
+def test_repeats_have_seeds_of_their_own_for_dataset_and_student():
+    base = config("experiment.seeds=4")
+    pieces = [piece for piece in experiment.pieces(base) if piece.arm.name == "uniform"]
+    made = [experiment.piece_config(base, piece, piece.folder) for piece in pieces]
+    assert len({c.run.seed for c in made}) == len({c.train.seed for c in made}) == 4
+    assert len({c.run.dir for c in made}) == 4
+
+
+def test_whole_repeats_come_before_the_next_one_begins():
+    order = [piece.repeat for piece in experiment.pieces(config("experiment.seeds=3"))]
+    assert order == sorted(order)
+
+
+def result(arm: str, repeat: int, accuracy: float, eer: float | None = 0.1) -> dict[str, object]:
+    return {"arm": arm, "repeat": repeat, "accuracy": {"easy": accuracy}, "identity": {"equal_error_rate": eer}}
+
+
+def test_the_table_has_mean_and_sample_deviation_in_the_order_of_the_arms():
+    arms = experiment.arms(config())
+    results = [result("biased-unpacked", 0, 0.7), result("rendered", 0, 0.9), result("biased-unpacked", 1, 0.8)]
+    rows = experiment.table(arms, results)
+    assert [row["arm"] for row in rows] == ["rendered", "biased-unpacked"]
+    spread = rows[1]["accuracy"]["easy"]
+    assert spread["mean"] == pytest.approx(0.75)
+    assert spread["deviation"] == pytest.approx(0.0707107)
+    assert rows[0]["accuracy"]["easy"]["deviation"] is None
+    assert rows[1]["repeats"] == 2
+
+
+def test_a_number_that_is_missing_in_a_repeat_has_no_mean():
+    arms = experiment.arms(config())
+    rows = experiment.table(arms, [result("rendered", 0, 0.9), result("rendered", 1, 0.9, eer=None)])
+    assert rows[0]["identity"]["equal_error_rate"]["mean"] is None
+
+
+def test_the_lines_show_percent_and_deviation():
+    arms = experiment.arms(config())
+    lines = experiment.lines(experiment.table(arms, [result("uniform", r, 0.8 + 0.02 * r) for r in range(2)]))
+    assert lines[1].split() == ["-", "uniform", "on", "the", "sphere", "81.00", "±", "1.41"]
+
+
+def test_a_piece_runs_in_one_process_whatever_the_configuration_asks_for():
+    base = config()
+    base = replace(base, packing=replace(base.packing, num_workers=4), train=replace(base.train, num_workers=2))
+    made = experiment.piece_config(base, experiment.pieces(base)[3], "there")
+    assert (made.packing.num_workers, made.train.num_workers) == (1, 1)

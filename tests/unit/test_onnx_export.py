@@ -1,0 +1,56 @@
+"""A trained network as an ONNX file: InsightFace's own class and ours read it, and see what the network sees."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+from numpy.typing import NDArray
+
+from hyperface import config as configuration
+from hyperface.models import iresnet
+from hyperface.models.iresnet import Backbone
+from hyperface.models.onnx_export import export_trained
+from hyperface.models.trained import load_trained, onnx_file, summary_file, to_bytes, weights_file
+from hyperface.run import Run, to_json
+from hyperface.storage import LocalStore
+
+
+def trained(folder: Path, backbone: Backbone, size: int, se: bool = False) -> Run:
+    """A run with a finished training whose network has random weights and statistics."""
+    torch.manual_seed(1)
+    network = iresnet.build(backbone, size, 32, se=se)
+    network(torch.randn(16, 3, size, size))  # so that normalisation is not the identity
+    data = to_bytes(network, {"backbone": backbone, "image_size": size, "embedding_dim": 32, "se": se})
+    run = Run(LocalStore(str(folder)), configuration.load(None, [f"run.dir={folder}"]))
+    run.store.put(weights_file("student"), data)
+    run.store.put(summary_file("student"), to_json({"sha256": sha256(data).hexdigest()}))
+    return run
+
+
+def faces(count: int, size: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 112, False), ("iresnet18", 32, True)]
+)
+def test_insightface_sees_what_the_network_sees(tmp_path: Path, backbone: Backbone, size: int, se: bool):
+    run = trained(tmp_path, backbone, size, se)
+    export_trained(run)
+    student = load_trained(run.store, "student")
+    theirs = ArcFaceONNX(str(tmp_path / onnx_file("student")))
+    assert (theirs.input_mean, theirs.input_std, theirs.input_size) == (127.5, 127.5, (size, size))
+    images = faces(5, size)
+    rows = theirs.get_feat([image[:, :, ::-1] for image in images])  # it takes BGR, as OpenCV reads
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, student.embed(images), atol=1e-4)
+
+
+def test_the_file_is_named_with_its_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = trained(tmp_path, "small", 32)
+    found = export_trained(run)
+    assert found == sha256((tmp_path / onnx_file("student")).read_bytes()).hexdigest()
+    assert found in capsys.readouterr().out
