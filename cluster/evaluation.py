@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from cluster.session import connect
 from hyperface.config import Config
@@ -21,8 +22,7 @@ def evaluate_stage(run: Run) -> None:
     """
     began, gpus = time.monotonic(), run.config.evaluate.gpus
     if gpus:
-        connect(run.config.cluster)
-        label, record = ray.get(ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_on_gpus).remote(run.config))
+        label, record = _in_a_task(run.config, gpus)
         print("\n".join([HEADER, *(table_line(name, found) for name, found in record["sets"].items())]))
     else:
         evaluated = load_evaluated(run.config, run.store)
@@ -30,6 +30,16 @@ def evaluate_stage(run: Run) -> None:
     seconds = round(time.monotonic() - began, 2)
     run.record("evaluate", [{"event": "finished", "model": label, "sets": sorted(record["sets"]), "seconds": seconds}])
     print(f"evaluate: {label}, {seconds:.0f} s -> {run.store.uri(f'{VERIFICATION}/{label}.json')}")
+
+
+def _in_a_task(config: Config, gpus: float) -> tuple[str, dict[str, Any]]:
+    connect(config.cluster)
+    try:
+        task = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_on_gpus)
+        found: tuple[str, dict[str, Any]] = ray.get(task.remote(config))
+    except RayTaskError as error:
+        raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
+    return found
 
 
 def _on_gpus(config: Config) -> tuple[str, dict[str, Any]]:
