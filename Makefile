@@ -32,6 +32,7 @@ bench: install ## the records of tests/benchmarks/results/: about an hour on a m
 	python -m tests.benchmarks.bench_export
 	python -m tests.benchmarks.bench_generator
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
+	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_audit
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)

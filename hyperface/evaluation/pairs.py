@@ -91,7 +91,7 @@ def all_pairs(x_ND: Rows, labels_N: NDArray[np.int64] | None = None, device: str
     assert (np.diff(labels_N) >= 0).all(), "labels must ascend"
     walk = _Walk(_tensor(x_ND, device), None, labels_N)
     walk.run(_triangle(len(x_ND), walk.tile))
-    sum_D, squares = _sums(x_ND)
+    sum_D, squares = _sums(walk.x_ND)
     walk.between.total = float(sum_D @ sum_D - squares) / 2 - walk.within.total
     return AllPairs(walk.between, walk.within, walk.nearest)
 
@@ -100,7 +100,7 @@ def cross_pairs(x_ND: Rows, g_GD: Rows, device: str = "cpu") -> CrossPairs:
     """Count every pair of a unit row of one set and one of another; float32 rows of one dimension."""
     walk = _Walk(_tensor(x_ND, device), _tensor(g_GD, device), None)
     walk.run(_rectangle(len(x_ND), len(g_GD), walk.tile))
-    walk.between.total = float(_sums(x_ND)[0] @ _sums(g_GD)[0])
+    walk.between.total = float(_sums(walk.x_ND)[0] @ _sums(walk.others_GD)[0])
     return CrossPairs(walk.between, walk.nearest)
 
 
@@ -125,13 +125,13 @@ def _tensor(x_ND: Rows, device: str) -> Tensor:
         return torch.from_numpy(np.asarray(x_ND, np.float32)).to(device)
 
 
-def _sums(x_ND: Rows) -> tuple[NDArray[np.float64], float]:
+def _sums(x_ND: Tensor) -> tuple[Tensor, float]:
     """(sum of the rows, sum of their squared norms): the mean of all cosines needs no pass over the pairs."""
-    sum_D, squares = np.zeros(x_ND.shape[1]), 0.0
+    sum_D, squares = torch.zeros(x_ND.shape[1], dtype=torch.float64, device=x_ND.device), 0.0
     for first in range(0, len(x_ND), TILE):
-        block_RD = x_ND[first : first + TILE].astype(np.float64)
-        sum_D += block_RD.sum(axis=0)
-        squares += float((block_RD**2).sum())
+        block_RD = x_ND[first : first + TILE]
+        sum_D += block_RD.sum(dim=0, dtype=torch.float64)
+        squares += float(torch.linalg.vector_norm(block_RD)) ** 2
     return sum_D, squares
 
 
@@ -199,17 +199,15 @@ class _Walk:
         cosines_RC, bins_RC = buffers.of(rows, columns)
         torch.mm(self.x_ND[rows], self.others_GD[columns].T, out=cosines_RC)
         hidden_RC = self._hidden(rows, columns, cosines_RC)
-        lowest = cosines_RC if hidden_RC is None else cosines_RC.masked_fill(hidden_RC, -NONE)
         if hidden_RC is not None:
             cosines_RC.masked_fill_(hidden_RC, NONE)
         of_rows = cosines_RC.amax(dim=1)
-        buffers.least = min(buffers.least, float(lowest.amin()))
         buffers.most = max(buffers.most, float(of_rows.amax()))
         self._raise(rows, columns.start, of_rows)
         if self.mirrored:
             self._raise(columns, rows.start, cosines_RC.amax(dim=0))
-        bins_RC.copy_(cosines_RC.mul_(_PER_ONE).add_(_SHIFT))
-        buffers.counts += torch.bincount(bins_RC.view(-1), minlength=_LENGTH)
+        bins_RC.copy_(torch.add(buffers.shift, cosines_RC, alpha=_PER_ONE, out=cosines_RC))
+        buffers.count(cosines_RC, bins_RC)
 
     def _hidden(self, rows: slice, columns: slice, cosines_RC: Tensor) -> Tensor | None:
         """Which pairs of the tile are not of two labels, or have been counted; those of one label are counted here."""
@@ -217,11 +215,10 @@ class _Walk:
         if labels_N is None or labels_N[rows.stop - 1] < labels_N[columns.start]:
             return None
         same_RC = labels_N[rows, None] == labels_N[None, columns]
+        hidden_RC = own_RC = same_RC
         if rows.start == columns.start:
-            above_RC = np.arange(rows.start, rows.stop)[:, None] < np.arange(columns.start, columns.stop)
+            above_RC = np.triu(np.ones(same_RC.shape, np.bool_), 1)
             hidden_RC, own_RC = same_RC | ~above_RC, same_RC & above_RC
-        else:
-            hidden_RC = own_RC = same_RC
         if own_RC.any():
             own = cosines_RC.cpu().numpy()[own_RC]
             with self.lock:
@@ -244,12 +241,22 @@ class _Buffers:
         self.cosines = torch.empty(tile * tile, device=device)
         self.bins = torch.empty(tile * tile, dtype=torch.int16, device=device)
         self.counts = torch.zeros(_LENGTH, dtype=torch.int64, device=device)
+        self.shift = torch.tensor(_SHIFT, device=device)
         self.least, self.most = 1.0, -1.0
 
     def of(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         size = shape[0] * shape[1]
         return self.cosines[:size].view(shape), self.bins[:size].view(shape)
+
+    def count(self, places_RC: Tensor, bins_RC: Tensor) -> None:
+        """Args: places_RC: the cosines as numbers of bins, with their fractions."""
+        counts = torch.bincount(bins_RC.view(-1), minlength=_LENGTH)
+        self.counts += counts
+        lowest = int(_SHIFT + self.least * _PER_ONE) + 1
+        if counts[1:lowest].cpu().numpy().any():  # a pass over the tile, which only a few tiles need
+            least = torch.where(places_RC < 1, _LENGTH, places_RC).amin()
+            self.least = min(self.least, (float(least) - _SHIFT) / _PER_ONE)
 
     def tally(self) -> Tally:
         """What was counted; its total is not."""

@@ -6,7 +6,8 @@ Rows of 512 numbers, 50 to an identity, lie in a file that is mapped, as the aud
 rows times all rows, by torch.mm into one buffer, nothing else: 2 N N D operations. `audit`: all pairs counted and the
 nearest of each row, 2 D operations for each of the N (N + 1) / 2 cosines; it is not credited with the other half, which
 it saves. The two take turns, and each share is of two neighbours in time. Memory is what the process holds besides
-pages of files, at its highest in steps of 2 ms, less what it held before: for all rows, and for a tenth of them.
+pages of files, at its highest in steps of 2 ms, less what it held before: for all rows, for a tenth of them, and for a
+million rows against 512 others, each of which is compared with each, in a file of 2 GB.
 """
 
 import os
@@ -26,6 +27,7 @@ from tests.benchmarks import record
 from tests.benchmarks.bench_export import resident
 
 DIM, PER_IDENTITY, BLOCK, TIMES = 512, 50, 2_048, 10
+MANY, OTHERS = 1_000_000, 512
 
 Rows = NDArray[np.float32]
 
@@ -35,7 +37,7 @@ def mapped(path: Path, count: int) -> Rows:
     random = np.random.default_rng(0)
     rows_ND = np.lib.format.open_memmap(path, "w+", np.float32, (count, DIM))
     for first in range(0, count, PER_IDENTITY):
-        drawn = random.standard_normal(DIM) + random.standard_normal((PER_IDENTITY, DIM))
+        drawn = random.standard_normal(DIM) + random.standard_normal((PER_IDENTITY, DIM), np.float32)
         rows_ND[first : first + PER_IDENTITY] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     rows_ND.flush()
     del rows_ND
@@ -52,6 +54,11 @@ def plain(x_ND: torch.Tensor, out: torch.Tensor) -> None:
 def audit(x_ND: Rows) -> None:
     found = pairs.all_pairs(x_ND, np.arange(len(x_ND)) // PER_IDENTITY)
     assert found.between.count + found.within.count == len(x_ND) * (len(x_ND) - 1) // 2
+
+
+def against(x_ND: Rows) -> None:
+    found = pairs.cross_pairs(x_ND, np.array(x_ND[:OTHERS]))
+    assert found.between.count == len(x_ND) * OTHERS
 
 
 def seconds(call: Callable[[], None]) -> float:
@@ -105,6 +112,10 @@ def main(count: int = 20_000, repeats: int = 5) -> None:
         torch.set_num_threads(1)
         audit(x_ND[: 4 * pairs.TILE])
         memory = {f"{rows} rows": highest(lambda rows=rows: audit(x_ND[:rows])) for rows in (count // TIMES, count)}
+        many = Path(folder, "many.npy")
+        many_ND = mapped(many, MANY)
+        memory[f"{MANY} rows against {OTHERS}"] = highest(lambda: against(many_ND))
+        many.unlink()  # the map holds it until the end
         measured = {f"{threads} thread(s)": compared(x_ND, threads, repeats) for threads in sorted({1, cores})}
     settings = {"rows": count, "dimensions": DIM, "images per identity": PER_IDENTITY, "tile": pairs.TILE}
     settings |= {"MiB of the rows": round(count * DIM * 4 / 2**20, 1), "load before": os.getloadavg()[0]}
