@@ -35,6 +35,7 @@ from hyperface.packing.shard import one_process
 from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
 from hyperface.recognition.trainer import Place
+from hyperface.report.experiment import write_experiment
 from hyperface.run import EXPERIMENT, GALLERY, Run, RunError, open_run, provenance
 from hyperface.storage import StorageError
 from hyperface.synthesis.single import make_dataset
@@ -68,6 +69,7 @@ def experiment_stage(run: Run) -> None:
     rows = experiment.table(experiment.arms(config), [run.get_json(piece.result) for piece in every])
     summary = {"arms": rows, **sections, "provenance": provenance(config), **_sizes(config)}
     run.put_json(EXPERIMENT, summary)
+    write_experiment(run)
     print("\n".join(experiment.lines(rows)) + f"\nexperiment: {run.store.uri(EXPERIMENT)}", flush=True)
 
 

@@ -81,9 +81,10 @@ def table(caption: str, note: str, head: Sequence[str], rows: Sequence[Sequence[
     )
 
 
-def figure(title: str, svg: str, caption: str) -> str:
-    """A plot under its title; `caption` is HTML."""
-    return f"<figure><figcaption><h3>{text(title)}</h3></figcaption>{svg}<p>{caption}</p></figure>"
+def figure(title: str, svg: str, caption: str, *, wide: bool = False) -> str:
+    """A plot under its title; `caption` is HTML. A wide one has both columns."""
+    place = ' class="wide"' if wide else ""
+    return f"<figure{place}><figcaption><h3>{text(title)}</h3></figcaption>{svg}<p>{caption}</p></figure>"
 
 
 def face(image: Mapping[str, Any]) -> str:

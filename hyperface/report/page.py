@@ -8,40 +8,15 @@ from hyperface.report import figures
 from hyperface.report.measure import FACES
 from hyperface.report.plots import occupied_range
 from hyperface.report.records import STAGES, Records
-from hyperface.report.style import STYLE
+from hyperface.report.shell import document
 from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
-
-# Nothing but what the page carries may be loaded, whatever a record contains.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def render(r: Records) -> str:
     """The whole page."""
     name = r.directory.rstrip("/").rsplit("/", 1)[-1]
     body = "\n".join((_faces(r), _images(r), _packing(r), _counts(r), _provenance(r)))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{e.text(name)}: HyperFace run report</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-{_header(r, name)}
-</header>
-<main>
-{body}
-</main>
-<footer>
-<p>Written by HyperFace on Ray from the records of this run. The links lead to those records, beside this page.</p>
-</footer>
-</body>
-</html>
-"""
+    return document(f"{name}: HyperFace run report", _header(r, name), body)
 
 
 def _header(r: Records, name: str) -> str:

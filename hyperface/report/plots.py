@@ -14,6 +14,9 @@ _LABEL_ROW = 24
 # Letters of a label that the page may set at 17 units, in a wide font such as DejaVu Sans.
 _LETTER = 11
 _MOST_POINTS = 400
+_ROW = 24
+_ROW_LABELS = 250
+"""Of `dots`: height of a line, and room for the names of lines."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,23 @@ class Rule:
 
     label: str
     value: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """Repeats of one measurement."""
+
+    label: str
+    tone: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are compared with each other first."""
+
+    label: str
+    rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -137,6 +157,31 @@ def bands(title: str, series: Sequence[Histogram], of: str) -> str:
     return _svg(title, parts)
 
 
+def dots(title: str, groups: Sequence[Group], x_label: str) -> str:
+    """A line per row: each measured value as a dot, their mean as a bar; rows stand in groups under a heading."""
+    rows = sum(len(group.rows) + 1 for group in groups)
+    values = [value for group in groups for row in group.rows for value in row.values]
+    height = rows * _ROW + _BOTTOM
+    frame = _Frame(_ROW_LABELS, 6, WIDTH - 14, rows * _ROW + 6, _padded(min(values), max(values)), (0, 1))
+    parts, at = [], frame.top
+    for tick in ticks(*frame.x_range, most=5):
+        parts.append(f'<path class="gridline" d="M{frame.x(tick):.1f} {frame.top:.1f}V{frame.bottom:.1f}"/>')
+    for group in groups:
+        parts.append(f'<text class="label" x="0" y="{at + _ROW - 7:.1f}">{escape(group.label)}</text>')
+        at += _ROW
+        for row in group.rows:
+            middle, mean = at + _ROW / 2, sum(row.values) / len(row.values)
+            label = escape(row.label)
+            parts.append(f'<text class="tick end" x="{frame.left - 8:.1f}" y="{middle + 4.5:.1f}">{label}</text>')
+            parts += [
+                f'<circle class="dot {row.tone}" cx="{frame.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.values
+            ]
+            parts.append(f'<path class="mean {row.tone}" d="M{frame.x(mean):.1f} {middle - 8:.1f}v16"/>')
+            at += _ROW
+    parts += _x_axis(frame, x_label, height)
+    return _svg(title, parts, height)
+
+
 def occupied_range(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
     """The cosines between which all histograms lie, widened to tenths and to at least 0.2."""
     bins = len(counts[0])
@@ -167,7 +212,7 @@ def _y_axis(frame: _Frame, percent: bool, most: int = 6) -> list[str]:
     return parts
 
 
-def _x_axis(frame: _Frame, label: str) -> list[str]:
+def _x_axis(frame: _Frame, label: str, height: float = HEIGHT) -> list[str]:
     parts, values = [], ticks(*frame.x_range, most=6)
     for value in values:
         at = frame.x(value)
@@ -176,7 +221,7 @@ def _x_axis(frame: _Frame, label: str) -> list[str]:
         parts.append(f'<text class="tick middle" x="{at:.1f}" y="{frame.bottom + 21:.1f}">{shown}</text>')
     parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
     middle = (frame.left + frame.right) / 2
-    parts.append(f'<text class="tick middle" x="{middle:.1f}" y="{HEIGHT - 8}">{escape(label)}</text>')
+    parts.append(f'<text class="tick middle" x="{middle:.1f}" y="{height - 8}">{escape(label)}</text>')
     return parts
 
 
@@ -248,7 +293,7 @@ def _percent(value: float, among: Sequence[float]) -> str:
     return f"{100 * value:.{_decimals([100 * t for t in among])}f} %"
 
 
-def _svg(title: str, parts: Sequence[str]) -> str:
+def _svg(title: str, parts: Sequence[str], height: float = HEIGHT) -> str:
     body = "\n".join(parts)
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img">'
     return f"{head}<title>{escape(title)}</title>\n{body}\n</svg>"

@@ -69,6 +69,7 @@ code, .path { font-size: 0.875em; overflow-wrap: anywhere; }
 .plots { display: grid; grid-template-columns: 1fr 1fr; gap: 40px 32px; margin-top: 28px; }
 .plots figure { margin: 0; min-width: 0; }
 .plots svg { display: block; width: 100%; height: auto; margin: 8px 0; overflow: visible; }
+.plots .wide { grid-column: 1 / -1; max-width: 860px; }
 .plots p { font-size: 14px; line-height: 1.5; color: var(--soft); margin: 0; }
 svg text { font-size: 14px; fill: var(--soft); }
 svg .label { font-weight: 600; }
@@ -79,6 +80,7 @@ svg .axis { stroke: var(--muted); }
 svg .line { fill: none; stroke-width: 2.25; stroke-linejoin: round; }
 svg .rule { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 5 4; }
 svg .mean { stroke-width: 1.5; }
+svg .dot { fill: var(--paper); stroke-width: 1.5; }
 svg .area { stroke-width: 1.5; fill-opacity: var(--fill); }
 svg .tone-a { stroke: var(--a); } svg .area.tone-a, svg .label.tone-a { fill: var(--a); }
 svg .tone-b { stroke: var(--b); } svg .area.tone-b, svg .label.tone-b { fill: var(--b); }

@@ -1,0 +1,117 @@
+"""The experiment as a page: which way of choosing identities trains the better student."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hyperface.report import elements as e
+from hyperface.report.plots import Group, Row, dots
+from hyperface.report.shell import document
+from hyperface.run import EXPERIMENT, REPORT, Run
+
+HEADINGS = {"": "No gallery", "diverse": "Diverse gallery", "biased": "Biased gallery"}
+TONES = {"rendered": "tone-c", "uniform": "tone-muted", "unpacked": "tone-muted"}
+"""Of what is compared with; HyperFace's own rows have another."""
+SETS = {
+    "mean": ("All four test sets", "mean of the four"),
+    "hard": ("Hard", "all of the nuisance, and impostors that look alike"),
+    "pose": ("Pose", "faces of a pair look to different sides"),
+}
+
+Arms = Sequence[Mapping[str, Any]]
+
+
+def write_experiment(run: Run) -> None:
+    """Write report/index.html of an experiment that has its summary."""
+    run.store.put(REPORT, render(str(run), run.get_json(EXPERIMENT)).encode())
+    print(f"report: {run.store.uri(REPORT)}", flush=True)
+
+
+def render(directory: str, summary: Mapping[str, Any]) -> str:
+    """The whole page, from `experiment/summary.json`."""
+    name = directory.rstrip("/").rsplit("/", 1)[-1]
+    body = "\n".join((_accuracy(summary), _identities(summary), _provenance(summary)))
+    return document(f"{name}: HyperFace experiment", _header(name, directory, summary), body)
+
+
+def _header(name: str, directory: str, summary: Mapping[str, Any]) -> str:
+    s = summary
+    return f"""<p class="eyebrow">HyperFace experiment</p>
+<h1>{e.text(name)}</h1>
+<p class="lead">Does it help a recogniser when the identities of its training set are optimised? {len(s["arms"])} ways
+to choose identities, {e.count(s["repeats"])} repeats of each. Every dataset has {e.count(s["identities"])} identities and
+{e.count(s["images"])} images; every student begins from scratch; nobody in the test sets was seen before.</p>
+<p class="path">{e.text(directory)}</p>"""
+
+
+def _accuracy(summary: Mapping[str, Any]) -> str:
+    arms: Arms = summary["arms"]
+    sets = list(arms[0]["accuracy"])
+    head = ["Identities", "Gallery", *(name.capitalize() for name in sets)]
+    rows = [
+        [e.text(arm["label"]), e.text(arm["gallery"] or e.NONE), *(_percent(arm["accuracy"][name]) for name in sets)]
+        for arm in arms
+    ]
+    note = f"Percent, mean ± standard deviation of the repeats. Record: {e.record(EXPERIMENT)}"
+    return f"""<section>
+<h2>What the students learned</h2>
+<p>Verification accuracy on held-out identities: ten folds, the threshold of each chosen on the other nine. The upper
+bound is trained on the renderer’s own identities, without an embedding in between. Repeats differ in gallery, packing,
+images and student. These are drawings: what this world can show is the order of the rows, not accuracies on
+photographs.</p>
+<div class="plots">
+{"".join(_plot(arms, name) for name in SETS if name in sets)}
+</div>
+{e.table("Verification accuracy", note, head, rows, range(2, len(head)))}
+</section>"""
+
+
+def _plot(arms: Arms, name: str) -> str:
+    title, meaning = SETS[name]
+    groups = []
+    for gallery, heading in HEADINGS.items():
+        own = [arm for arm in arms if arm["gallery"] == gallery]
+        rows = [Row(arm["label"], _tone(arm["arm"]), [100 * v for v in arm["accuracy"][name]["values"]]) for arm in own]
+        groups += [Group(heading, rows)] if rows else []
+    best = max(arms, key=lambda arm: float(arm["accuracy"][name]["mean"]))
+    svg = dots(f"Accuracy by arm, {title}; highest mean: {best['label']}", groups, "accuracy, percent")
+    caption = f"{meaning.capitalize()}. A dot is a repeat, a bar the mean of an arm. Record: {e.record(EXPERIMENT)}."
+    return e.figure(title, svg, caption, wide=name == "mean")
+
+
+def _tone(arm: str) -> str:
+    return next((tone for kind, tone in TONES.items() if arm.endswith(kind)), "tone-a")
+
+
+def _identities(summary: Mapping[str, Any]) -> str:
+    names = {
+        "intra_cosine": "Same identity",
+        "inter_cosine": "Different identities",
+        "nearest_other_cosine": "Nearest other identity",
+        "equal_error_rate": "Equal error rate",
+    }
+    rows = [
+        [e.text(arm["label"]), e.text(arm["gallery"] or e.NONE), *(e.cosine(arm["identity"][n]["mean"]) for n in names)]
+        for arm in summary["arms"]
+    ]
+    note = f"Mean over the repeats of mean cosines; equal error rate as a share. Record: {e.record(EXPERIMENT)}"
+    return f"""<section>
+<h2>What the datasets look like to the judge</h2>
+<p>The same images, embedded by an independent network. Identities that the judge confuses are wrong labels to a
+student.</p>
+{e.table("Cosines between images, by the judge", note, ["Identities", "Gallery", *names.values()], rows, range(2, 6))}
+</section>"""
+
+
+def _provenance(summary: Mapping[str, Any]) -> str:
+    parts = {"experiment": summary["experiment"], "train": summary["train"], **summary["provenance"]}
+    rows = [(f"<code>{e.text(name)}</code>", f"<code>{e.text(value)}</code>") for name, value in e.flat(parts)]
+    return f"""<section>
+<h2>Provenance</h2>
+{e.table("What made these numbers", f"Record: {e.record(EXPERIMENT)}", ["What", "Value"], rows, [])}
+</section>"""
+
+
+def _percent(spread: Mapping[str, Any]) -> str:
+    if spread["deviation"] is None:
+        return f"{100 * spread['mean']:.2f}"
+    return f"{100 * spread['mean']:.2f} ± {100 * spread['deviation']:.2f}"
