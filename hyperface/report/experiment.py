@@ -38,8 +38,8 @@ def _header(name: str, directory: str, summary: Mapping[str, Any]) -> str:
     return f"""<p class="eyebrow">HyperFace experiment</p>
 <h1>{e.text(name)}</h1>
 <p class="lead">Does it help a recogniser when the identities of its training set are optimised? {len(s["arms"])} ways
-to choose identities, {e.count(s["repeats"])} repeats of each. Every dataset has {e.count(s["identities"])} identities and
-{e.count(s["images"])} images; every student begins from scratch; nobody in the test sets was seen before.</p>
+to choose identities, {e.count(s["repeats"])} repeats of each. Every dataset has {e.count(s["identities"])} identities
+and {e.count(s["images"])} images; every student begins from scratch; nobody in the test sets was seen before.</p>
 <p class="path">{e.text(directory)}</p>"""
 
 

@@ -173,9 +173,8 @@ def dots(title: str, groups: Sequence[Group], x_label: str) -> str:
             middle, mean = at + _ROW / 2, sum(row.values) / len(row.values)
             label = escape(row.label)
             parts.append(f'<text class="tick end" x="{frame.left - 8:.1f}" y="{middle + 4.5:.1f}">{label}</text>')
-            parts += [
-                f'<circle class="dot {row.tone}" cx="{frame.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.values
-            ]
+            for x in map(frame.x, row.values):
+                parts.append(f'<circle class="dot {row.tone}" cx="{x:.1f}" cy="{middle:.1f}" r="3.5"/>')
             parts.append(f'<path class="mean {row.tone}" d="M{frame.x(mean):.1f} {middle - 8:.1f}v16"/>')
             at += _ROW
     parts += _x_axis(frame, x_label, height)
