@@ -85,10 +85,7 @@ def audit_run(
         EmbeddingError: a row is not of norm 1.
         RunError: a network has no embedding for any image.
     """
-    notes = [] if tables else ["leakage: the run has no gallery, and audit.against names no real faces"]
-    for look in looks:
-        if not len(look.stored.rows_ND):
-            raise RunError(f"{source.run}: the {look.name} gives no embedding (NaN) for any image; give another model")
+    notes = _begun(source, looks, tables)
     real = {(t.name, look.name): _known(t, look, source, notes, device) for look in looks for t in tables}
     measured = {look.name: separation.images(look.stored.rows_ND, look.stored.identities_N, device) for look in looks}
     networks, leaks, shown = {}, dict[str, Record](), _Shown(source)
@@ -100,8 +97,6 @@ def audit_run(
             if of_table is not None:
                 made = _leaks(look, measured[look.name], of_table, threshold, source, shown, notes, device)
                 leaks.setdefault(table.name, {})[look.name] = made
-    if not any(look.name == "judge" for look in looks):
-        notes.append("by an independent judge: there is none (judge.kind); the recogniser's own cosines prove little")
     spreads = _attributes(read_attributes, measured, networks, notes, device)
     record = {
         "networks": networks,
@@ -111,6 +106,17 @@ def audit_run(
         "not_measured": notes,
     }
     return record, shown.faces(tables)
+
+
+def _begun(source: Source, looks: Sequence[Look], tables: Sequence[RealTable]) -> list[str]:
+    """What is known from the start not to be measured."""
+    for look in looks:
+        if not len(look.stored.rows_ND):
+            raise RunError(f"{source.run}: the {look.name} gives no embedding (NaN) for any image; give another model")
+    notes = [] if tables else ["leakage: the run has no gallery, and audit.against names no real faces"]
+    if not any(look.name == "judge" for look in looks):
+        notes.append("by an independent judge: there is none (judge.kind); the recogniser's own cosines prove little")
+    return notes
 
 
 def _attributes(
@@ -153,7 +159,7 @@ def _calibrated(
     network: str, tables: Sequence[RealTable], real: Mapping[tuple[str, str], Known | None], source: Source
 ) -> Threshold:
     """Of the first table that has enough pairs, the gallery before others."""
-    found = [known.threshold for table in tables if (known := real[table.name, network]) is not None]
+    found = [of.threshold for table in tables if (of := real[table.name, network]) is not None]
     rate = source.run.config.audit.false_accept_rate
     none = found[0] if found else Threshold(None, rate, 0, "no table")
     return next((threshold for threshold in found if threshold.cosine is not None), none)
