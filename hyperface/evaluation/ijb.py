@@ -55,7 +55,7 @@ def verify_on(path: str, storage: StorageConfig, recognizer: FeatureRecognizer, 
 
     Whitelam et al., "IARPA Janus Benchmark-B Face Dataset", CVPRW 2017, and Maze et al., "IARPA Janus Benchmark - C",
     ICB 2018, with features as InsightFace makes them (recognition/_evaluation_/ijb/ijb_11.py with its defaults): see
-    `template_features`. Memory: the templates' features, and about 70 bytes a pair.
+    `template_features`. Memory: the templates' features, and about 80 bytes a pair.
 
     Raises:
         ConfigError: the folder is neither IJB-B nor IJB-C.

@@ -196,10 +196,10 @@ def test_a_broken_image_is_named_by_its_number(broken: bytes, named: str) -> Non
 
 def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded() -> None:
     head = bytearray(picture(0, form="PNG"))
-    head[16:24] = struct.pack(">II", 60_000, 60_000)
+    head[16:24] = struct.pack(">II", 16, 5000)
     head[29:33] = struct.pack(">I", zlib.crc32(bytes(head[12:29])))
     pairs = read_bin(pickle.dumps(([bytes(head), PICTURES[0]], [True])), "lfw.bin")
-    with pytest.raises(RunError, match=r"image 0: .*60000"):
+    with pytest.raises(RunError, match="image 0: must be at most 4096 pixels wide and high, and claims 16x5000"):
         list(pairs.batches(2))
 
 
