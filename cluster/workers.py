@@ -71,8 +71,7 @@ class Workers:
             sending.wait()
             if min(sizes) == longest:
                 return gathered
-            rows = cat([gathered[rank * longest : rank * longest + size] for rank, size in enumerate(sizes)])
-            return rows
+            return cat([gathered[rank * longest : rank * longest + size] for rank, size in enumerate(sizes)])
 
         return wait
 

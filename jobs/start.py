@@ -62,8 +62,13 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what lies behind it, innermost last; Ray keeps a worker's exception in `cause`."""
+    """The error and what lies behind it, innermost last.
+
+    Ray wraps a worker's exception in one that is of its class too, but says its traceback; it keeps the first in `cause`.
+    """
     seen: BaseException | None = error
     while seen is not None:
-        yield seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
+        wrapped = getattr(seen, "cause", None)
+        if wrapped is None:
+            yield seen
+        seen = wrapped or seen.__cause__

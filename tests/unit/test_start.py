@@ -1,6 +1,7 @@
 """How a job ends: the exit code and the one clear line."""
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from hyperface.config import ConfigError
 from hyperface.run import RunError
@@ -33,6 +34,13 @@ def test_the_cause_behind_a_workers_error_is_found(capsys: pytest.CaptureFixture
     wrapped.__cause__ = StorageError("s3://b/shard: access denied")
     assert exit_code(fails_with(wrapped)) == 1
     assert capsys.readouterr().err == "error: s3://b/shard: access denied\n"
+
+
+def test_the_error_that_a_workers_error_wraps_is_said_and_not_its_traceback(capsys: pytest.CaptureFixture[str]):
+    wrapped = RayTaskError("work", "Traceback: many lines", RunError("three shards failed")).as_instanceof_cause()
+    assert isinstance(wrapped, RunError)
+    assert exit_code(fails_with(wrapped)) == 1
+    assert capsys.readouterr().err == "error: three shards failed\n"
 
 
 def test_anything_else_keeps_its_traceback(capsys: pytest.CaptureFixture[str]):
