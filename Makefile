@@ -6,7 +6,7 @@ CONSTRAINTS := infra/constraints/cpu.txt
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test soak lint type format install browser object-store bench clean
+.PHONY: demo experiment test soak lint type format install browser object-store bench clean
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
@@ -16,6 +16,9 @@ test: install browser object-store ## the whole suite, fast tests first
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
+
+experiment: install ## which identities train the better student? In the toy world, under an hour on two cores; resumes
+	python -m jobs.experiment jobs/configs/toy_experiment.yaml run.dir=runs/experiment
 
 lint: install
 	ruff check . && ruff format --check .
@@ -31,6 +34,8 @@ bench: install ## the records of tests/benchmarks/results/: about an hour on a m
 	python -m tests.benchmarks.bench_shards
 	python -m tests.benchmarks.bench_export
 	python -m tests.benchmarks.bench_generator
+	python -m tests.benchmarks.bench_training
+	python -m tests.benchmarks.bench_audit
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_audit
 

@@ -64,7 +64,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what lies behind it, innermost last.
 
-    Ray wraps a worker's exception in one that is of its class too, but says its traceback; it keeps the first in `cause`.
+    Ray wraps a worker's exception in one of its class whose text is a traceback, and keeps the first in `cause`.
     """
     seen: BaseException | None = error
     while seen is not None:
