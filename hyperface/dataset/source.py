@@ -25,6 +25,8 @@ class Source:
     fingerprint: str
     files: tuple[FileRecord, ...]
     """The file of each shard that is read: Parquet where there are both formats."""
+    rows: tuple[int, ...]
+    """Images of each shard, duplicates included."""
     rejected: dict[str, tuple[int, int]]
     """{key: (identity, image)} of the planned images that no shard holds."""
     parts: dict[str, object]
@@ -99,7 +101,8 @@ def open_source(run: Run) -> Source:
     rejected = {reject.key: (reject.identity, reject.image_index) for reject in rejects}
     duplicates = _duplicates(run, index.get("duplicates") or (), plan, rejected)
     files = tuple(marker.files[0] for marker in markers)
-    return Source(run, plan, digest, files, rejected, parts, hashlib.sha256(data).hexdigest(), duplicates)
+    rows = tuple(marker.rows for marker in markers)
+    return Source(run, plan, digest, files, rows, rejected, parts, hashlib.sha256(data).hexdigest(), duplicates)
 
 
 def _index(run: Run) -> dict[str, object]:

@@ -54,11 +54,10 @@ class RunImages:
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
         """Images of every shard that are not left out."""
-        left_out = [{**part.rejected, **dict.fromkeys(part.duplicates)} for part in self.parts]
         sizes = [
-            part.plan.rows(shard) - (sum(key in left_out[i] for key in part.plan.keys(shard)) if left_out[i] else 0)
-            for i, part in enumerate(self.parts)
-            for shard in range(part.plan.num_shards)
+            rows - (len(part.duplicates.intersection(part.plan.keys(shard))) if part.duplicates else 0)
+            for part in self.parts
+            for shard, rows in enumerate(part.rows)
         ]
         return np.array(sizes, np.int64)
 

@@ -77,6 +77,8 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None)
         f"train: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "
         f"{run.config.train.batch_size}, from step {training.step}, {where}"
     )
+    if place.device.type == "cpu" and run.config.train.precision != "float32":
+        say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")
     progress = _Progress(training, history, say)
     saved = training.step
     for stepped in training.run():

@@ -113,6 +113,13 @@ def test_adaface_and_sampled_classes_go_on_with_the_same_bytes_too(tmp_path: Pat
     assert cut.store.read(weights_file("student")) == whole.store.read(weights_file("student"))
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_too(tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]):
+    rows = train(dataset(tmp_path, f"train.precision={precision}")).records("recognition")
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert "train.precision=float32 is faster" in capsys.readouterr().out
+
+
 def test_another_seed_gives_another_network(folder: Path, tmp_path: Path):
     other = train(dataset(tmp_path, "train.seed=1"))
     assert other.store.read(weights_file("student")) != trained(folder).store.read(weights_file("student"))

@@ -1,0 +1,42 @@
+"""Training on a GPU: a step is that of the CPU, and a network in bfloat16 learns. Run by `pytest tests/gpu`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from color_world import color_run, make_dataset
+
+from hyperface.ranks import Alone
+from hyperface.recognition import stage
+from hyperface.recognition.sources import open_images
+from hyperface.recognition.trainer import Place, Training
+from hyperface.run import Run
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.batch_size=6", "train.streams=3", "train.epochs=30")
+
+
+def dataset(folder: Path, *overrides: str) -> Run:
+    run = color_run(folder, *OPTIONS, *overrides)
+    make_dataset(run)
+    return run
+
+
+@pytest.mark.parametrize("head", ["arcface", "cosface", "adaface"])
+def test_a_step_gives_the_loss_of_the_cpu(tmp_path: Path, head: str):
+    run = dataset(tmp_path, f"train.head={head}")
+    losses = []
+    for device in ("cpu", "cuda"):
+        images = open_images(run, run.config.train)
+        training = Training(run.config.train, images, Place(0, 1, Alone(), torch.device(device)), 16)
+        losses.append([float(next(training.run()).loss) for _ in range(1)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_and_leaves_a_finite_network(tmp_path: Path, precision: str):
+    run = dataset(tmp_path, f"train.precision={precision}")
+    stage.begin(run)
+    stage.train_rank(run, Place(0, 1, Alone(), torch.device("cuda")))
+    rows = run.records("recognition")
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
