@@ -1,44 +1,14 @@
 """The main job as its user runs it: a process of its own, on a local directory, killed and run again."""
 
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-SMALL = (
-    "embed.num_faces=48",
-    "packing.num_identities=12",
-    "packing.steps=20",
-    "synthesis.generator=toy_render",
-    "synthesis.images_per_identity=4",
-    "synthesis.images_per_shard=8",
-    "report.grid_identities=4",
-    "cluster.num_cpus=2",
-)
-
-
-def command(job: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", f"jobs.{job}", *arguments]
-
-
-def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(job, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-
-
-def pipeline(directory: Path, *overrides: str) -> tuple[str, ...]:
-    return ("pipeline", "jobs/configs/toy.yaml", f"run.dir={directory}", *SMALL, *overrides)
-
-
-def digests(directory: Path) -> dict[str, str]:
-    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
-    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+from processes import ROOT, command, digests, pipeline, run
 
 
 @pytest.fixture(scope="module")
