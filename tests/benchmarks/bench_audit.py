@@ -110,7 +110,6 @@ def main(count: int = 20_000, repeats: int = 5) -> None:
         x_ND = mapped(Path(folder, "rows.npy"), count)
         # First of all: later the allocator's own stock would hide what is taken.
         torch.set_num_threads(1)
-        audit(x_ND[: 4 * pairs.TILE])
         memory = {f"{rows} rows": highest(lambda rows=rows: audit(x_ND[:rows])) for rows in (count // TIMES, count)}
         many = Path(folder, "many.npy")
         many_ND = mapped(many, MANY)
