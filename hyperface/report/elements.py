@@ -1,5 +1,6 @@
 """Pieces of HTML: numbers, links to records, tables, tiles, faces. Every string that is given is escaped here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,6 +20,16 @@ def cosine(value: float | None, decimals: int = 3) -> str:
 
 def count(value: int) -> str:
     return f"{value:,}"
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    """A share as a number of percent, without the sign."""
+    return NONE if value is None else f"{100 * value:.{decimals}f}"
+
+
+def far(rate: float) -> str:
+    """A false accept rate: powers of ten as the records name them."""
+    return f"1e{round(math.log10(rate))}" if rate in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6) else f"{rate:g}"
 
 
 def size(value: int) -> str:
@@ -89,10 +100,21 @@ def figure(title: str, svg: str, caption: str, *, wide: bool = False) -> str:
 
 def face(image: Mapping[str, Any]) -> str:
     """A face by its record {key, jpeg, cosine}."""
-    identity, number = str(image["key"]).split("-")
-    alt = f"Identity {int(identity)}, image {int(number)}, cosine to reference {cosine(image['cosine'], 2)}"
-    source = f"data:image/jpeg;base64,{text(image['jpeg'])}"
+    return picture(image["jpeg"], f"{place(image['key'])}, cosine to reference {cosine(image['cosine'], 2)}")
+
+
+def picture(jpeg: str | None, alt: str) -> str:
+    """A picture by its base64 text; None: a cell that says that there is none."""
+    if jpeg is None:
+        return f'<div class="face missing" title="{text(alt)}">no picture</div>'
+    source = f"data:image/jpeg;base64,{text(jpeg)}"
     return f'<img class="face" src="{source}" alt="{text(alt)}" title="{text(alt)}" width="96" height="96">'
+
+
+def place(key: Any) -> str:
+    """`Identity 12, image 3` of a key of the dataset."""
+    identity, number = str(key).split("-")
+    return f"Identity {int(identity)}, image {int(number)}"
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -20,9 +20,9 @@ from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.problem import start_rows
+from hyperface.report.records import FACES, read_json
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
-FACES = "report/faces.json"
 CLOSEST_PAIRS = 8
 BATCH = 64
 
@@ -43,14 +43,15 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
     """The record `evaluation/separation.json`; measured now unless it is there for these models and settings.
 
     Raises:
-        RunError: the dataset is not finished, or holds none of the images that should be measured.
+        RunError: the dataset is not finished, or holds none of the images that should be measured; the record is no
+            JSON.
     """
     if not run.store.exists(INDEX):
         raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run jobs.synthesize first")
     asked = _asked(run, recognizer, judge)
     if run.store.exists(SEPARATION):
-        recorded: dict[str, Any] = run.get_json(SEPARATION)
-        if recorded["asked"] == asked:
+        recorded = read_json(run, SEPARATION)
+        if isinstance(recorded, dict) and recorded.get("asked") == asked:
             return recorded
     began = time.monotonic()
     images = collect(read_shards(run), sampled_identities(run), asked["images_per_identity"])

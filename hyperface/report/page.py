@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hyperface.report import audit, figures, verification
 from hyperface.report import elements as e
-from hyperface.report import figures
-from hyperface.report.measure import FACES
 from hyperface.report.plots import occupied_range
-from hyperface.report.records import STAGES, Records
+from hyperface.report.records import FACES, STAGES, Records, drawn_from
 from hyperface.report.shell import document
 from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
 
 
 def render(r: Records) -> str:
-    """The whole page."""
+    """The whole page. Raises RunError for records that cannot be drawn; names them."""
     name = r.directory.rstrip("/").rsplit("/", 1)[-1]
-    body = "\n".join((_faces(r), _images(r), _packing(r), _counts(r), _provenance(r)))
-    return document(f"{name}: HyperFace run report", _header(r, name), body)
+    later = [part for part in (verification.section(r), audit.sections(r)) if part]
+    with drawn_from(r.directory, INDEX, PACKING_SUMMARY, SEPARATION, FACES):
+        body = "\n".join((_faces(r), _images(r), *later, _packing(r), _counts(r), _provenance(r)))
+        return document(f"{name}: HyperFace run report", _header(r, name), body)
 
 
 def _header(r: Records, name: str) -> str:

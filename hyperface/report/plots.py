@@ -15,8 +15,10 @@ _LABEL_ROW = 24
 _LETTER = 11
 _MOST_POINTS = 400
 _ROW = 24
-_ROW_LABELS = 250
-"""Of `dots`: height of a line, and room for the names of lines."""
+_ROW_LABEL, _ROW_LETTER = 24, 10
+"""Of `dots`: height of a line; letters of its name, and their width where the page sets them at 17 units."""
+_START_LABEL = 16
+"""Letters that fit before the start of a line of `rates`."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Curve:
 
     label: str
     tone: str
-    """Class of the style sheet: `tone-a`, `tone-b`, `tone-c` or `tone-muted`."""
+    """Classes of the style sheet: `tone-a`, `tone-b`, `tone-c` or `tone-muted`, and perhaps `dashed`."""
     x: Sequence[float]
     y: Sequence[float]
 
@@ -108,6 +110,40 @@ def curves(title: str, lines: Sequence[Curve], x_label: str, y_label: str, rule:
     return _svg(title, parts)
 
 
+def rates(title: str, lines: Sequence[Curve], x_label: str, y_label: str) -> str:
+    """Stairs over a logarithmic x that ends at 1, each labelled where it begins; the y axis, in percent, is at the end.
+
+    y holds from its x to the next one: between two rates that were measured nothing is claimed.
+    """
+    low, least = min(line.x[0] for line in lines), min(min(line.y) for line in lines)
+    x_range, y_range = (min(math.log10(low), -0.5), 0.0), (min(math.floor(10 * least) / 10, 0.9), 1.0)
+    labels = [shortened(line.label, _START_LABEL) for line in lines]
+    frame = _Frame(max(map(len, labels)) * _LETTER + 12, 16, WIDTH - _LEFT, HEIGHT - _BOTTOM, x_range, y_range)
+    parts, values = [], ticks(*y_range)
+    for value in values:
+        at, shown = frame.y(value), _percent(value, values)
+        parts.append(f'<path class="gridline" d="M{frame.left:.1f} {at:.1f}H{frame.right:.1f}"/>')
+        parts.append(f'<text class="tick" x="{frame.right + 8:.1f}" y="{at + 4.5:.1f}">{shown}</text>')
+    for power in range(math.ceil(x_range[0] - 1e-9), 1):
+        at, shown = frame.x(power), "1" if power == 0 else f"1e{power}"
+        parts.append(f'<path class="gridline" d="M{at:.1f} {frame.top:.1f}V{frame.bottom:.1f}v5"/>')
+        parts.append(f'<text class="tick middle" x="{at:.1f}" y="{frame.bottom + 21:.1f}">{shown}</text>')
+    parts += _x_line(frame, x_label)
+    parts += [f'<path class="line {line.tone}" d="{_stairs(frame, line)}"/>' for line in lines]
+    starts = [(frame.y(line.y[0]), line.tone, label) for line, label in zip(lines, labels, strict=True)]
+    for at, tone, label in _apart(starts, 20, frame.bottom):
+        parts.append(f'<text class="label end {tone}" x="{frame.left - 8:.1f}" y="{at + 5:.1f}">{escape(label)}</text>')
+    middle = (frame.top + frame.bottom) / 2
+    turned = f'transform="translate({WIDTH - 6} {middle:.1f}) rotate(-90)"'
+    parts.append(f'<text class="tick middle" {turned}>{escape(y_label)}</text>')
+    return _svg(title, parts)
+
+
+def shortened(label: str, letters: int) -> str:
+    """At most so many letters, the last an ellipsis where some are left out."""
+    return label if len(label) <= letters else label[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def histograms(
     title: str,
     series: Sequence[Histogram],
@@ -157,25 +193,35 @@ def bands(title: str, series: Sequence[Histogram], of: str) -> str:
     return _svg(title, parts)
 
 
-def dots(title: str, groups: Sequence[Group], x_label: str) -> str:
-    """A line per row: each measured value as a dot, their mean as a bar; rows stand in groups under a heading."""
+def dots(title: str, groups: Sequence[Group], x_label: str, rule: float | None = None) -> str:
+    """A line per row: each measured value as a dot, the mean of several as a bar; rows stand in groups under a heading.
+
+    Args:
+        rule: what the values are held against, a dashed line.
+    """
     rows = sum(len(group.rows) + 1 for group in groups)
     values = [value for group in groups for row in group.rows for value in row.values]
-    height = rows * _ROW + _BOTTOM
-    frame = _Frame(_ROW_LABELS, 6, WIDTH - 14, rows * _ROW + 6, _padded(min(values), max(values)), (0, 1))
+    values += [] if rule is None else [rule]
+    height = rows * _ROW + 6 + _BOTTOM
+    longest = max(len(shortened(row.label, _ROW_LABEL)) for group in groups for row in group.rows)
+    x_range = _padded(min(values), max(values))
+    frame = _Frame(longest * _ROW_LETTER + 16, 6, WIDTH - 14, rows * _ROW + 6, x_range, (0, 1))
     parts, at = [], frame.top
     for tick in ticks(*frame.x_range, most=5):
         parts.append(f'<path class="gridline" d="M{frame.x(tick):.1f} {frame.top:.1f}V{frame.bottom:.1f}"/>')
+    if rule is not None:
+        parts.append(f'<path class="rule" d="M{frame.x(rule):.1f} {frame.top:.1f}V{frame.bottom:.1f}"/>')
     for group in groups:
         parts.append(f'<text class="label" x="0" y="{at + _ROW - 7:.1f}">{escape(group.label)}</text>')
         at += _ROW
         for row in group.rows:
             middle, mean = at + _ROW / 2, sum(row.values) / len(row.values)
-            label = escape(row.label)
+            label = escape(shortened(row.label, _ROW_LABEL))
             parts.append(f'<text class="tick end" x="{frame.left - 8:.1f}" y="{middle + 4.5:.1f}">{label}</text>')
             for x in map(frame.x, row.values):
                 parts.append(f'<circle class="dot {row.tone}" cx="{x:.1f}" cy="{middle:.1f}" r="3.5"/>')
-            parts.append(f'<path class="mean {row.tone}" d="M{frame.x(mean):.1f} {middle - 8:.1f}v16"/>')
+            if len(row.values) > 1:
+                parts.append(f'<path class="bar {row.tone}" d="M{frame.x(mean):.1f} {middle - 9:.1f}v18"/>')
             at += _ROW
     parts += _x_axis(frame, x_label, height)
     return _svg(title, parts, height)
@@ -218,10 +264,21 @@ def _x_axis(frame: _Frame, label: str, height: float = HEIGHT) -> list[str]:
         parts.append(f'<path class="axis" d="M{at:.1f} {frame.bottom:.1f}v5"/>')
         shown = _number(value, values)
         parts.append(f'<text class="tick middle" x="{at:.1f}" y="{frame.bottom + 21:.1f}">{shown}</text>')
-    parts.append(f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>')
+    return parts + _x_line(frame, label, height)
+
+
+def _x_line(frame: _Frame, label: str, height: float = HEIGHT) -> list[str]:
     middle = (frame.left + frame.right) / 2
-    parts.append(f'<text class="tick middle" x="{middle:.1f}" y="{height - 8}">{escape(label)}</text>')
-    return parts
+    return [
+        f'<path class="axis" d="M{frame.left:.1f} {frame.bottom:.1f}H{frame.right:.1f}"/>',
+        f'<text class="tick middle" x="{middle:.1f}" y="{height - 8}">{escape(label)}</text>',
+    ]
+
+
+def _stairs(frame: _Frame, line: Curve) -> str:
+    """From the start of a line to the end of the axis; x is logarithmic."""
+    (x, y), *others = [(frame.x(math.log10(x)), frame.y(y)) for x, y in zip(line.x, line.y, strict=True)]
+    return f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in others) + f"H{frame.right:.1f}"
 
 
 def _cosine_label(bins: int) -> str:

@@ -1,12 +1,26 @@
 """What the page is made of: the records of a run, read once."""
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from hyperface.config import Config
-from hyperface.report.measure import FACES
-from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, Run
+from hyperface.run import (
+    AUDIT,
+    AUDIT_FACES,
+    CONFIG,
+    INDEX,
+    PACKING_SUMMARY,
+    PROVENANCE,
+    SEPARATION,
+    VERIFICATION,
+    Run,
+    RunError,
+)
 
+FACES = "report/faces.json"
 STAGES = ("embed", "packing", "synthesis", "report")
 
 
@@ -25,6 +39,13 @@ class Records:
     index: dict[str, Any]
     separation: dict[str, Any]
     faces: dict[str, Any]
+    verification: dict[str, Any]
+    """{name of the record: its content}, of every recogniser that was evaluated."""
+    audit: Any
+    """None: there is none; and so with its faces."""
+    audit_faces: Any
+    is_audited: bool
+    """Whether the audit is of the dataset as it is now."""
 
     def seconds(self, stage: str) -> float | None:
         """Wall time that the stage recorded, over all its finished parts; None when it recorded none.
@@ -38,19 +59,54 @@ class Records:
 
 
 def load(run: Run) -> Records:
-    """Read the records of a measured run. Raises FileNotFoundError when one is missing."""
+    """Read the records of a measured run. Raises RunError when one is missing or no JSON; names it."""
     rows = {stage: run.records(stage) for stage in STAGES}
+    audit = read_json(run, AUDIT) if run.store.exists(AUDIT) else None
     return Records(
         directory=str(run),
         config=run.config,
         config_yaml=run.store.read(CONFIG).decode(),
-        provenance=run.get_json(PROVENANCE),
-        packing_summary=run.get_json(PACKING_SUMMARY),
+        provenance=read_json(run, PROVENANCE),
+        packing_summary=read_json(run, PACKING_SUMMARY),
         packing_steps=[row for row in rows["packing"] if "step" in row and "max_cosine" in row],
         finished={
             stage: [row for row in stage_rows if row.get("event") == "finished"] for stage, stage_rows in rows.items()
         },
-        index=run.get_json(INDEX),
-        separation=run.get_json(SEPARATION),
-        faces=run.get_json(FACES),
+        index=read_json(run, INDEX),
+        separation=read_json(run, SEPARATION),
+        faces=read_json(run, FACES),
+        verification={n: read_json(run, n) for n in sorted(run.store.list(VERIFICATION)) if n.endswith(".json")},
+        audit=audit,
+        audit_faces=None if audit is None else read_json(run, AUDIT_FACES),
+        is_audited=audit is not None and _audited_index(audit) == hashlib.sha256(run.store.read(INDEX)).hexdigest(),
     )
+
+
+def read_json(run: Run, name: str) -> Any:
+    """A record. Raises RunError when it is missing or no JSON."""
+    try:
+        return run.get_json(name)
+    except FileNotFoundError as error:
+        raise RunError(f"{run.store.uri(name)}: is missing; run the job that writes it again") from error
+    except ValueError as error:  # of JSON, or of its encoding
+        raise RunError(f"{run.store.uri(name)}: is no JSON ({error}); delete it, and run its job again") from error
+
+
+@contextmanager
+def drawn_from(directory: str, *names: str) -> Iterator[None]:
+    """Turn what goes wrong in drawing a record that is damaged, or of an older shape, into a RunError that names it."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        one_of = "is" if len(names) == 1 else "one of them is"
+        raise RunError(
+            f"{' or '.join(f'{directory}/{name}' for name in names)}: {one_of} damaged or of another version ({what}); "
+            "delete it, and run the job that writes it again"
+        ) from error
+
+
+def _audited_index(audit: Any) -> Any:
+    """Hash of the index that was audited; None where the record has none."""
+    asked = audit.get("asked") if isinstance(audit, dict) else None
+    return asked.get("dataset") if isinstance(asked, dict) else None

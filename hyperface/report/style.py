@@ -23,7 +23,7 @@ main, header, footer { max-width: 1120px; margin: 0 auto; padding: 0 32px; }
 header { padding-top: 56px; }
 h1 { font-size: 40px; line-height: 1.15; letter-spacing: -0.022em; margin: 6px 0 14px; overflow-wrap: anywhere; }
 h2 { font-size: 25px; line-height: 1.25; letter-spacing: -0.014em; margin: 0 0 6px; }
-h3 { font-size: 16px; line-height: 1.35; margin: 0 0 4px; }
+h3 { font-size: 16px; line-height: 1.35; margin: 0 0 4px; overflow-wrap: anywhere; }
 p { margin: 0 0 12px; max-width: 72ch; }
 section { margin-top: 64px; }
 section > p { color: var(--soft); }
@@ -61,15 +61,24 @@ code, .path { font-size: 0.875em; overflow-wrap: anywhere; }
 }
 .grid { margin: 20px 0 0; border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
 .alike { display: grid; grid-template-columns: repeat(4, 1fr); gap: 24px 20px; margin: 20px 0 0; }
-.alike figure { margin: 0; }
+.alike figure { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 .alike .faces { flex-wrap: nowrap; gap: 4px; }
 .alike figcaption { font-size: 13px; line-height: 1.45; color: var(--soft); margin-top: 6px; }
 .alike figcaption b { color: var(--ink); }
 
+.apart { margin-top: 40px; }
+section > .apart + p { color: var(--soft); }
+.notes { margin-top: 20px; padding: 14px 20px; background: var(--card); border: 1px solid var(--line); }
+.notes { border-radius: 10px; }
+.notes ul { margin: 0; padding-left: 20px; font-size: 15px; color: var(--soft); overflow-wrap: anywhere; }
+
 .plots { display: grid; grid-template-columns: 1fr 1fr; gap: 40px 32px; margin-top: 28px; }
 .plots figure { margin: 0; min-width: 0; }
 .plots svg { display: block; width: 100%; height: auto; margin: 8px 0; overflow: visible; }
-.plots .wide { grid-column: 1 / -1; max-width: 860px; }
+.plots > .table { margin-top: 0; }
+.plots .wide { grid-column: 1 / -1; display: grid; grid-template-columns: minmax(0, 640px) 1fr; column-gap: 40px; }
+.plots .wide figcaption { grid-column: 1 / -1; }
+.plots .wide p { align-self: end; padding-bottom: 12px; }
 .plots p { font-size: 14px; line-height: 1.5; color: var(--soft); margin: 0; }
 svg text { font-size: 14px; fill: var(--soft); }
 svg .label { font-weight: 600; }
@@ -78,31 +87,39 @@ svg .middle { text-anchor: middle; }
 svg .gridline { stroke: var(--grid); }
 svg .axis { stroke: var(--muted); }
 svg .line { fill: none; stroke-width: 2.25; stroke-linejoin: round; }
+svg .line.dashed { stroke-dasharray: 7 4; }
 svg .rule { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 5 4; }
 svg .mean { stroke-width: 1.5; }
-svg .dot { fill: var(--paper); stroke-width: 1.5; }
+svg .bar { stroke-width: 2.5; }
+svg .dot { stroke-width: 1.25; fill-opacity: 0.4; }
 svg .area { stroke-width: 1.5; fill-opacity: var(--fill); }
-svg .tone-a { stroke: var(--a); } svg .area.tone-a, svg .label.tone-a { fill: var(--a); }
-svg .tone-b { stroke: var(--b); } svg .area.tone-b, svg .label.tone-b { fill: var(--b); }
-svg .tone-c { stroke: var(--c); } svg .area.tone-c, svg .label.tone-c { fill: var(--c); }
-svg .tone-muted { stroke: var(--muted); } svg .area.tone-muted, svg .label.tone-muted { fill: var(--muted); }
+svg .tone-a { stroke: var(--a); } svg .area.tone-a, svg .dot.tone-a, svg .label.tone-a { fill: var(--a); }
+svg .tone-b { stroke: var(--b); } svg .area.tone-b, svg .dot.tone-b, svg .label.tone-b { fill: var(--b); }
+svg .tone-c { stroke: var(--c); } svg .area.tone-c, svg .dot.tone-c, svg .label.tone-c { fill: var(--c); }
+svg .tone-muted { stroke: var(--muted); }
+svg .area.tone-muted, svg .dot.tone-muted, svg .label.tone-muted { fill: var(--muted); }
 svg text.label { stroke: var(--paper); stroke-width: 5px; stroke-linejoin: round; paint-order: stroke; }
 
-.table { overflow-x: auto; margin-top: 28px; }
+.table { overflow-x: auto; margin-top: 28px; container-type: inline-size; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }
 caption { text-align: left; font-weight: 600; padding-bottom: 8px; }
 caption span { display: block; font-weight: 400; font-size: 14px; color: var(--soft); }
+caption span { position: sticky; left: 0; max-width: min(100%, 100cqw); }
 th, td { text-align: left; vertical-align: baseline; padding: 7px 16px 7px 0; border-top: 1px solid var(--line); }
 thead th { font-size: 13px; font-weight: 600; color: var(--soft); border-top: 0; }
-tbody th { font-weight: 400; min-width: 10rem; }
+tbody th { font-weight: 400; min-width: 10rem; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 tr > :last-child { padding-right: 0; }
+th small, td small { display: block; font-size: 13px; line-height: 1.4; color: var(--soft); white-space: normal; }
 td .bar { display: block; height: 9px; min-width: 2px; background: var(--a); border-radius: 2px; }
 td:has(.bar) { width: 34%; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 48px; align-items: start; }
 .pair > * { min-width: 0; }
 
 details { margin-top: 28px; border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
+.alike + details, .table + details { margin-top: 24px; }
+details + details { margin-top: 0; border-top: 0; }
+details .alike { margin: 8px 0 24px; }
 summary { cursor: pointer; padding: 12px 0; font-weight: 600; }
 pre { margin: 0 0 16px; font-size: 13px; line-height: 1.5; overflow-x: auto; }
 footer { margin-top: 64px; padding-bottom: 56px; color: var(--soft); font-size: 14px; }
@@ -124,7 +141,7 @@ footer { margin-top: 64px; padding-bottom: 56px; color: var(--soft); font-size: 
   section { margin-top: 48px; }
   .tiles > div { padding: 14px 14px 12px; }
   .tiles .value { font-size: 25px; }
-  .plots, .pair { grid-template-columns: 1fr; }
+  .plots, .pair, .plots .wide { grid-template-columns: 1fr; }
   .faces { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; }
   .face { width: 100%; height: auto; aspect-ratio: 1; }
   .alike { grid-template-columns: 1fr 1fr; }

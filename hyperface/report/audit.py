@@ -1,0 +1,285 @@
+"""What the audit found: how many identities there are, and whether faces copy real ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hyperface.report import attributes
+from hyperface.report import elements as e
+from hyperface.report.plots import Histogram, Rule, histograms, occupied_range
+from hyperface.report.records import Records, drawn_from
+from hyperface.run import AUDIT, AUDIT_FACES
+
+PAIRS_SHOWN = 8
+"""Pairs of faces that are on the page at once; the others unfold."""
+NETWORKS = {"judge": "independent judge", "recognizer": "recogniser"}
+"""Who looked, the one whose word counts for more first."""
+
+Record = Mapping[str, Any]
+
+
+def sections(r: Records) -> str:
+    """The sections; empty without an audit. Raises RunError for records that cannot be drawn; names them."""
+    if r.audit is None:
+        return ""
+    with drawn_from(r.directory, AUDIT, AUDIT_FACES):
+        parts = [_identities(r)]
+        parts += [_leakage(r)] if r.audit["leakage"] else []
+        parts += [attributes.section(r.audit["attributes"], NETWORKS)] if r.audit["attributes"] else []
+    return "\n".join(parts)
+
+
+def _by(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(network, its part of a record), the judge first."""
+    yield from ((name, networks[name]) for name in NETWORKS if name in networks)
+
+
+def _identities(r: Records) -> str:
+    networks = r.audit["networks"]
+    (first, best), *_ = _by(networks)
+    now = "" if r.is_audited else " <b>The dataset has changed since: run jobs.audit again.</b>"
+    counts = [d["histogram"] for n in networks.values() for k in ("intra", "inter") if (d := n[k])]
+    centres = [d["histogram"] for n in networks.values() if (d := n["nearest_centre"])]
+    plots = [_pairs(name, of, occupied_range(counts)) for name, of in _by(networks) if of["intra"] or of["inter"]]
+    plots += [_centres(name, of, occupied_range(centres)) for name, of in _by(networks) if of["nearest_centre"]]
+    alike = r.audit_faces["nearest_identities"]
+    return f"""<section>
+<h2>Audit: how many identities are there?</h2>
+<p>All {e.count(best["images"])} images were embedded and compared, each with every other one. The recogniser guided the
+generator, so its cosines prove little; the {NETWORKS[first]}’s come first. Record: {e.record(AUDIT)}.{now}</p>
+{_not_measured(r.audit["not_measured"])}
+{_identities_table(networks)}
+<div class="plots">
+{"".join(plots)}
+</div>
+<h3 class="apart">Most alike identities</h3>
+<p>By the cosine of their centres, no identity twice; of each its first image. If two look like one person, a student is
+told that one person is two. Record: {e.record(AUDIT_FACES)}.</p>
+{_unfolding([(name, [_two_identities(pair) for pair in pairs]) for name, pairs in _by(alike)])}
+</section>"""
+
+
+def _not_measured(notes: Sequence[Any]) -> str:
+    if not notes:
+        return ""
+    rows = "".join(f"<li>{e.text(note)}</li>" for note in notes)
+    return f'<div class="notes"><h3>Not measured</h3><ul>{rows}</ul></div>'
+
+
+def _identities_table(networks: Record) -> str:
+    rows = []
+    for name, of in _by(networks):
+        calibrated, equal = of["calibrated"], of["equal_error"]
+        at = f"FAR {e.far(calibrated['false_accept_rate'])}"
+        if of["at_calibrated"]:
+            rows.append([e.text(NETWORKS[name]), e.text(f"{at} of {calibrated['table']}"), *_at(of["at_calibrated"])])
+        else:
+            reason = calibrated["reason"] or "not measurable"
+            rows.append([e.text(NETWORKS[name]), f"{at}: {e.text(reason)}", *[e.NONE] * 5])
+        if of["at_equal_error"]:
+            label = f"equal error, {e.percent(equal['rate'])} %"
+            rows.append([e.text(NETWORKS[name]), label, *_at(of["at_equal_error"])])
+    head = ["By", "At the threshold of", "Cosine", "Effective identities", "Separable", "Same, below"]
+    note = (
+        "Effective: one after the other, an identity counts unless its centre reaches the threshold with one counted "
+        "before. Separable: share with no other identity at the threshold. Centres are averages, nearer to each other "
+        "than images are, so both are cautious. Same, below and different, above: shares of pairs of images of one "
+        f"identity, and of two, that the threshold judges wrongly. Record: {e.record(AUDIT)}"
+    )
+    return e.table("Identities at a threshold", note, [*head, "Different, above"], rows, range(2, 7))
+
+
+def _at(found: Record) -> list[str]:
+    of = f"{e.count(found['effective_identities'])} of {e.count(found['identities'])}"
+    below = e.NONE if found["genuine_below"] is None else _share(found["genuine_below"])
+    return [e.cosine(found["cosine"]), of, _share(found["separable"]), below, _share(found["impostors_over"])]
+
+
+def _share(value: float) -> str:
+    """Percent; so small that two decimals would say 0: in powers of ten."""
+    return f"{value:.1e}" if 0 < value < 5e-5 else f"{e.percent(value)} %"
+
+
+def _threshold_rule(threshold: Record) -> Rule | None:
+    if threshold["cosine"] is None:
+        return None
+    return Rule(f"FAR {e.far(threshold['false_accept_rate'])} at", threshold["cosine"])
+
+
+def _widened(shown: tuple[float, float], rule: Rule | None) -> tuple[float, float]:
+    """So that the rule is inside."""
+    return shown if rule is None else (min(shown[0], rule.value - 0.05), max(shown[1], rule.value + 0.05))
+
+
+def _pairs(name: str, of: Record, shown: tuple[float, float]) -> str:
+    kinds = (("intra", "same identity", "tone-a"), ("inter", "different identities", "tone-b"))
+    series = [Histogram(label, tone, d["histogram"], d["mean"]) for kind, label, tone in kinds if (d := of[kind])]
+    numbers = "; ".join(f"{s.label}: mean cosine {s.mean:.3f}" for s in series)
+    rule = _threshold_rule(of["calibrated"])
+    title = f"Cosines between all images by the {NETWORKS[name]}. {numbers}"
+    svg = histograms(title, series, "pairs", rule, _widened(shown, rule))
+    caption = f"{e.count(sum(sum(s.counts) for s in series))} pairs of images. Record: {e.record(AUDIT)}."
+    return e.figure(f"All pairs of images, by the {NETWORKS[name]}", svg, caption)
+
+
+def _centres(name: str, of: Record, shown: tuple[float, float]) -> str:
+    found, rule = of["nearest_centre"], _threshold_rule(of["calibrated"])
+    series = [Histogram("to the nearest other", "tone-c", found["histogram"], found["mean"])]
+    title = f"Cosine of each identity to its nearest other by the {NETWORKS[name]}, mean {found['mean']:.3f}"
+    svg = histograms(title, series, "identities", rule, _widened(shown, rule))
+    over = "An identity at or above the threshold looks like another one. " if rule else ""
+    caption = f"Centres of {e.count(found['count'])} identities. {over}Record: {e.record(AUDIT)}."
+    return e.figure(f"Identity to its nearest other, by the {NETWORKS[name]}", svg, caption)
+
+
+def _unfolding(pairs: Sequence[tuple[str, list[str]]]) -> str:
+    """The most alike pairs of the first network; the rest, and those of others, to be unfolded."""
+    parts = []
+    for row, (name, figures) in enumerate(pairs):
+        shown, rest = (figures[:PAIRS_SHOWN], figures[PAIRS_SHOWN:]) if row == 0 else ([], figures)
+        if shown:
+            parts.append(f'<div class="alike">{"".join(shown)}</div>')
+        if rest:
+            label = f"{len(rest)} {'more' if shown else 'pairs'}, by the {NETWORKS[name]}"
+            parts.append(f'<details><summary>{label}</summary><div class="alike">{"".join(rest)}</div></details>')
+    return "\n".join(parts)
+
+
+def _two_identities(pair: Record) -> str:
+    first, second = (str(image["key"]) for image in pair["images"])
+    said = f"identities {int(first.split('-')[0])} and {int(second.split('-')[0])}"
+    return _pair(pair, [e.place(first), e.place(second)], said)
+
+
+def _image_and_face(pair: Record) -> str:
+    synthetic, real = (str(image["key"]) for image in pair["images"])
+    said = f"{e.place(synthetic).lower()}<br>real: {e.text(real)}"
+    return _pair(pair, [f"{e.place(synthetic)}, synthetic", f"Real face {real}"], said)
+
+
+def _pair(pair: Record, names: Sequence[str], said: str) -> str:
+    faces = "".join(e.picture(image["jpeg"], name) for image, name in zip(pair["images"], names, strict=True))
+    return (
+        f'<figure><div class="faces">{faces}</div>'
+        f"<figcaption><b>cosine {e.cosine(pair['cosine'], 2)}</b><br>{said}</figcaption></figure>"
+    )
+
+
+_MOST_ALIKE = f"""<p>Left the synthetic image, right the real face nearest to it; one pair for an identity, most alike
+first. Whether they show one person is for you to see: a cosine is no proof. Record: {e.record(AUDIT_FACES)}.</p>"""
+
+
+def _leakage(r: Records) -> str:
+    leaks, faces = r.audit["leakage"], r.audit_faces["leakage"]
+    every = [(table, name, of) for table, networks in leaks.items() for name, of in _by(networks)]
+    shown = [
+        f"""<h3 class="apart">Most alike to {e.text(_table_name(table))}</h3>
+{_MOST_ALIKE if at == 0 else ""}
+{_unfolding([(name, [_image_and_face(pair) for pair in pairs]) for name, pairs in _by(networks)])}"""
+        for at, (table, networks) in enumerate(faces.items())
+    ]
+    return f"""<section>
+<h2>Audit: does a face copy a real one?</h2>
+<p>Every image was compared with every real face that is known. The threshold is the cosine that pairs of two different
+real people reach at the false accept rate (FAR). A pair over it is not yet a copy: by chance strangers reach it, too,
+and how many is said beside each count. None over it is no proof either: see how many planted copies were found.</p>
+{_leakage_table(every)}
+<div class="plots">
+{"".join(_nearest(table, name, of) for table, name, of in every)}
+</div>
+{"".join(shown)}
+</section>"""
+
+
+def _table_name(table: str) -> str:
+    return {"gallery": "the gallery", "packing.protected": "protected people"}.get(table, table)
+
+
+def _leakage_table(every: Sequence[tuple[str, str, Record]]) -> str:
+    head = ["Real faces", "By", "Threshold", "Pairs over it", "By chance", "Images over it", "Strangers over it"]
+    rows = []
+    for table, name, of in every:
+        images, limit = of["images"], of["threshold"]["cosine"]
+        size = f"{e.count(of['faces'])} faces, {e.count(of['people'])} people"
+        if limit is None:
+            counts = [f"<small>{e.text(of['threshold']['reason'])}</small>", *[e.NONE] * 5]
+        else:
+            counts = [
+                e.cosine(limit) + _borrowed(table, of["threshold"]),
+                e.count(images["pairs_over"]),
+                _expected(images["pairs_expected"]),
+                f"{_share(images['share_over'])}<small>of {e.count(images['nearest']['count'])}</small>",
+                e.NONE if of["real"]["share_over"] is None else _share(of["real"]["share_over"]),
+                e.count(images["identities_over"]),
+            ]
+        real = f"{e.text(_table_name(table))}<small>{size}</small>"
+        rows.append([real, e.text(NETWORKS[name]), *counts, _found(of["control"])])
+    note = (
+        "By chance: pairs that the FAR gives for as many pairs of strangers. Strangers: the real faces themselves, "
+        "each with its nearest other person. Copies found: of real faces that were planted as if they were synthetic. "
+        f"Record: {e.record(AUDIT)}"
+    )
+    return e.table("Over the threshold", note, [*head, "Identities over it", "Copies found"], rows, range(2, 9))
+
+
+def _borrowed(table: str, threshold: Record) -> str:
+    return "" if threshold["table"] == table else f"<small>of {e.text(_table_name(threshold['table']))}</small>"
+
+
+def _expected(pairs: float) -> str:
+    return f"{pairs:,.0f}" if pairs >= 10 else f"{pairs:.1f}"
+
+
+def _found(control: Record) -> str:
+    """What share of the planted copies was found; why there is none."""
+    if not control["faces"]:
+        return f"<small>{e.text(control['reason'])}</small>"
+    if control["found"] is None:
+        return f"<small>{e.text(control['reason'] or 'no threshold')}</small>"
+    return f"{100 * control['found']:.0f} %<small>of {e.count(control['copies'])}</small>"
+
+
+def _nearest(table: str, name: str, of: Record) -> str:
+    images, real, rule = of["images"], of["real"], _threshold_rule(of["threshold"])
+    both = (  # the yardstick first, so that it is behind what is measured
+        ("real face to its nearest stranger", "tone-muted", real["nearest_other"]),
+        ("image to the nearest real face", "tone-b", images["nearest"]),
+    )
+    series = [Histogram(label, tone, d["histogram"], d["mean"]) for label, tone, d in both if d]
+    numbers = "; ".join(f"{s.label}: mean cosine {s.mean:.3f}" for s in series)
+    shown = _widened(occupied_range([s.counts for s in series]), rule)
+    called = _table_name(table)
+    title = f"{called if called == table else called.capitalize()}, by the {NETWORKS[name]}"
+    svg = histograms(f"{title}. {numbers}", series, "images, of faces", rule, shown)
+    said = _over(images, real, of["threshold"]) + _planted(of["control"])
+    return e.figure(title, svg, f"{said}Record: {e.record(AUDIT)}.")
+
+
+def _over(images: Record, real: Record, threshold: Record) -> str:
+    """What lies over the threshold, beside what strangers give."""
+    if threshold["cosine"] is None:
+        return f"No threshold: {e.text(threshold['reason'])}. "
+    pairs, chance, share = images["pairs_over"], images["pairs_expected"], images["share_over"]
+    said = (
+        f"{e.count(pairs)} of {e.count(images['pairs']['count'])} pairs are over the threshold, where as many pairs of "
+        f"strangers would give {_expected(chance)}. "
+    )
+    if real["share_over"] is None:
+        return f"{said}{_share(share)} of the images are in one. "
+    strangers = real["share_over"]
+    said += f"{_share(share)} of the images are in one; {_share(strangers)} of the real faces are, with a stranger. "
+    if pairs > chance and share > strangers:
+        return f"{said}Both are more than strangers give: look at the pairs below. "
+    return f"{said}Neither is more than strangers give. " if pairs <= chance and share <= strangers else said
+
+
+def _planted(control: Record) -> str:
+    """The positive control in one sentence."""
+    if not control["faces"]:
+        return f"Planted copies: {e.text(control['reason'])}. "
+    if control["found"] is None:
+        return f"Planted copies: {e.text(control['reason'] or 'no threshold')}. "
+    kinds = [f"{100 * kind['found']:.0f} % of the {which} ones" for which, kind in control["kinds"].items()]
+    return (
+        f"Of {e.count(control['copies'])} planted copies of {e.count(control['faces'])} real faces, moved by a pixel "
+        f"or two and compressed, {100 * control['found']:.0f} % were found: {e.text(' and '.join(kinds))}. "
+    )
