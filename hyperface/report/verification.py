@@ -78,6 +78,7 @@ class Evaluated:
     what: str
     order: int
     sets: dict[str, Measured]
+    """By the key of the benchmark, or the name of any other set."""
 
 
 def section(r: Records) -> str:
@@ -116,7 +117,11 @@ def evaluated(name: str, record: Mapping[str, Any]) -> Evaluated:
     """A record of `evaluation/verification/`."""
     model, sets = record["model"], record["sets"]
     label = PurePosixPath(name).stem
-    measured = {str(of): _measured(found) for of, found in sets.items()}
+    measured: dict[str, Measured] = {}
+    for given, found in sorted(sets.items()):
+        one = _measured(found)
+        key = benchmark_of(given, one)
+        measured[given if not key or key in measured else key] = one
     match model["kind"]:
         case "trained":
             return Evaluated(name, label, _student(model["training"]), 0, measured)
@@ -180,15 +185,13 @@ def _is_toy(measured: Measured) -> bool:
 def _sorted_sets(models: Sequence[Evaluated]) -> tuple[list[str], list[str], list[str]]:
     """Names of (benchmarks, others, sets of the toy world) in the order of their table."""
     found = {name: measured for model in models for name, measured in model.sets.items()}
-    published = {name: key for name, measured in found.items() if (key := benchmark_of(name, measured))}
     toy = [name for name in TOY_SETS if name in found and _is_toy(found[name])]
-    benchmarks = sorted(published, key=lambda name: (list(BENCHMARKS).index(published[name]), name))
+    benchmarks = [key for key in BENCHMARKS if key in found]
     return benchmarks, sorted(set(found) - set(toy) - set(benchmarks)), toy
 
 
-def _called(name: str, measured: Measured) -> str:
-    key = benchmark_of(name, measured)
-    return BENCHMARKS[key][0] if key else {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(name, name)
+def _called(name: str) -> str:
+    return BENCHMARKS[name][0] if name in BENCHMARKS else {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(name, name)
 
 
 def _benchmarks_note(models: Sequence[Evaluated], benchmarks: Sequence[str]) -> str:
@@ -196,33 +199,25 @@ def _benchmarks_note(models: Sequence[Evaluated], benchmarks: Sequence[str]) -> 
         "Sets are known by the names of their files. Networks and recipes of the published rows may differ from yours, "
         "and so may the number of images."
     )
-    for name in benchmarks:
-        measured = _any(models, name)
-        called, pairs = BENCHMARKS[benchmark_of(name, measured)]
-        if measured.pairs != pairs:
-            note += f" {called} has {e.count(pairs)} pairs and {name} {e.count(measured.pairs)}: not comparable."
+    for key in benchmarks:
+        called, pairs = BENCHMARKS[key]
+        for other in sorted({model.sets[key].pairs for model in models if key in model.sets} - {pairs}):
+            note += f" {called} has {e.count(pairs)} pairs, and here {e.count(other)}: not comparable."
     return note
-
-
-def _any(models: Sequence[Evaluated], name: str) -> Measured:
-    """A set as the first recogniser had it."""
-    return next(model.sets[name] for model in models if name in model.sets)
 
 
 def _table(caption: str, models: Sequence[Evaluated], sets: Sequence[str], note: str) -> str:
     """Recognisers by sets; with published rows, and a mean, where the sets are benchmarks."""
-    keys = [benchmark_of(name, _any(models, name)) for name in sets]
-    with_mean = any(keys)
+    with_mean = any(name in BENCHMARKS for name in sets)
     rows = []
     for model in models:
         if not any(name in model.sets for name in sets):
             continue
         cells = [_cell(model.sets.get(name)) for name in sets]
-        rows.append([_name(model), *cells, *([_own_mean(model, sets, keys)] if with_mean else [])])
+        rows.append([_name(model), *cells, *([_own_mean(model)] if with_mean else [])])
     if with_mean:
-        rows += [_published_row(published, keys) for published in PUBLISHED]
-    called = [_called(name, _any(models, name)) for name in sets]
-    head = ["Recogniser", *called, *(["Mean of the five"] if with_mean else [])]
+        rows += [_published_row(published, sets) for published in PUBLISHED]
+    head = ["Recogniser", *map(_called, sets), *(["Mean of the five"] if with_mean else [])]
     note = f"Accuracy in percent, and below it the EER. The records are behind the names. {e.text(note)}"
     return e.table(caption, note, head, rows, range(1, len(head)))
 
@@ -246,17 +241,14 @@ def _with_deviation(measured: Measured) -> str:
     return f"{e.percent(measured.accuracy)}{deviation}"
 
 
-def _own_mean(model: Evaluated, sets: Sequence[str], keys: Sequence[str]) -> str:
-    reached = {
-        key: accuracy
-        for name, key in zip(sets, keys, strict=True)
-        if name in model.sets and (accuracy := model.sets[name].accuracy) is not None
-    }
-    return e.percent(sum(reached.values()) / len(reached)) if set(reached) == set(BENCHMARKS) else e.NONE
+def _own_mean(model: Evaluated) -> str:
+    reached = [model.sets[key].accuracy for key in BENCHMARKS if key in model.sets]
+    known = [accuracy for accuracy in reached if accuracy is not None]
+    return e.percent(sum(known) / len(known)) if len(known) == len(BENCHMARKS) else e.NONE
 
 
-def _published_row(published: Published, keys: Sequence[str]) -> list[str]:
-    cells = [f"{published.accuracy[key]:.2f}" if key in published.accuracy else e.NONE for key in keys]
+def _published_row(published: Published, sets: Sequence[str]) -> list[str]:
+    cells = [f"{published.accuracy[key]:.2f}" if key in published.accuracy else e.NONE for key in sets]
     name = f"{e.text(published.dataset)}<small>published: {e.text(published.source)}</small>"
     return [name, *cells, f"{published.mean:.2f}"]
 
@@ -267,7 +259,7 @@ def _rates_table(models: Sequence[Evaluated], sets: Sequence[str]) -> str:
     shown = [far for far in reversed(FARS) if any(measured.tar[far] is not None for _, _, measured in found)]
     rows = [
         [
-            f"{e.text(_called(name, measured))}{_unmeasured(measured)}",
+            f"{e.text(_called(name))}{_unmeasured(measured)}",
             e.record(model.record, model.label),
             *(e.percent(measured.tar[far]) for far in shown),
         ]
@@ -314,7 +306,7 @@ def _roc(models: Sequence[Evaluated], name: str) -> str:
         Curve(model.label, style, model.sets[name].far_T, model.sets[name].tar_T)
         for model, style in zip(drawn, styles, strict=False)
     ]
-    called, impostors = _called(name, drawn[0].sets[name]), max(model.sets[name].impostors for model in drawn)
+    called, impostors = _called(name), max(model.sets[name].impostors for model in drawn)
     errors = "; ".join(f"{m.label}: equal error rate {e.percent(m.sets[name].equal_error)} percent" for m in drawn)
     title = f"True accept rate by false accept rate on {called}. {errors}"
     svg = rates(title, lines, "false accept rate", "true accept rate")

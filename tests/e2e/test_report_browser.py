@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from color_world import color_config
 from finished_run import finished_run, write_color_report
+from reported_run import packed_run, pair_set, put_audit, put_verification, summary
 
-from hyperface.run import REPORT
+from hyperface import config as configuration
+from hyperface.report.experiment import write_experiment
+from hyperface.run import EXPERIMENT, REPORT, open_run
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -108,6 +112,61 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / REPORT
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with all that may be on it, and names as long as they come."""
+    directory = tmp_path_factory.mktemp("grown")
+    run = packed_run(directory)
+    sets = [
+        pair_set(name, seed=i) for i, name in enumerate(("lfw", "cfp_fp", "agedb_30", "a-set-with-a-very-long-name"))
+    ]
+    for label, kind in (("student", "trained"), ("hyperface-10k-with-a-long-name", "trained"), ("judge", "judge")):
+        put_verification(run, label, sets, kind=kind)
+    put_audit(run)
+    faces = run.get_json("evaluation/audit_faces.json")
+    for pair in faces["leakage"]["gallery"]["judge"]:
+        pair["images"][1] = {"key": "people/" + "A_Very_Long_Name_" * 4 + "0001.png", "jpeg": None}
+    run.put_json("evaluation/audit_faces.json", faces)
+    record = run.get_json("evaluation/audit.json")
+    record["leakage"]["s3://bucket/" + "a-long-folder/" * 5] = {"judge": record["leakage"]["gallery"]["judge"]}
+    record["not_measured"] = ["leakage of s3://bucket/" + "a-long-folder/" * 9 + " by the judge: no pictures"]
+    run.put_json("evaluation/audit.json", record)
+    write_color_report(run)
+    return directory / "run" / REPORT
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("experiment")
+    run = open_run(color_config(directory))
+    config = configuration.load("jobs/configs/toy_experiment.yaml", ["run.dir=somewhere"])
+    run.put_json(EXPERIMENT, summary(config, {"rendered": 0.93, "uniform": 0.72, "diverse-alpha-1": 0.9}))
+    write_experiment(run)
+    return directory / REPORT
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("name", "drawn"), [("grown", 20), ("experiment", 3)])
+def test_the_grown_page_and_the_experiments_fit_with_all_that_unfolds(
+    browser: Browser, request: pytest.FixtureRequest, name: str, drawn: int, width: int, dark: bool
+) -> None:
+    page = request.getfixturevalue(name)
+    browser.open(page, width, dark)
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shown = json.loads(browser.value("JSON.stringify([...document.images].map(i => [i.naturalWidth, i.width]))"))
+    assert all(natural == 16 and laid_out > 20 for natural, laid_out in shown), shown
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    plots = json.loads(browser.value("JSON.stringify([...document.querySelectorAll('svg')].map(s => s.clientHeight))"))
+    assert len(plots) == drawn
+    assert min(plots) > 150
+    assert json.loads(browser.value(OUTSIDE)) == []
+    assert browser.value(OVERLAPS) == "[]"
+    assert browser.named("Log.entryAdded") == []
+    asked = {event["request"]["url"] for event in browser.named("Network.requestWillBeSent")}
+    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+
+
 @pytest.mark.parametrize("width", [1280, 420])
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_image_decodes_and_nothing_spills_over_the_page(
@@ -158,6 +217,13 @@ def test_labels_of_the_plots_do_not_overlap(browser: Browser, report: Path) -> N
         overlaps = browser.value(OVERLAPS)
         assert overlaps == "[]", (width, overlaps)
 
+
+# Texts of plots, notes of tables and names of faces that leave the column of the page by more than 4 pixels.
+OUTSIDE = """JSON.stringify([...document.querySelectorAll("svg text, caption span, figcaption, li")].filter(t => {
+  const [box, page] = [t.getBoundingClientRect(), document.querySelector('main').getBoundingClientRect()];
+  const room = parseFloat(getComputedStyle(document.querySelector('main')).paddingLeft) - 4;
+  return box.width && (box.left < page.left + room || box.right > page.right - room);
+}).map(t => t.textContent))"""
 
 # Pairs of texts in one plot whose boxes share more than 2 pixels both ways; rotated axis labels included.
 OVERLAPS = """JSON.stringify([...document.querySelectorAll('svg')].flatMap(svg => {

@@ -1,0 +1,307 @@
+"""The page of a run that was audited: numbers beside their yardstick, pairs with pictures, what was not measured."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_run import ColorJudge
+from reported_run import TRAITS, packed_run, put_audit
+from test_report import Tags, Untouchable, html, visible
+
+from hyperface.report import attributes, write_report
+from hyperface.run import AUDIT, AUDIT_FACES, INDEX, REPORT, SEPARATION, Run, RunError, existing_run
+
+IDENTITIES = "Audit: how many identities are there?"
+COPIES = "Audit: does a face copy a real one?"
+SPREAD = "Audit: how are traits spread?"
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Reported, then audited, then reported again."""
+    run = packed_run(tmp_path_factory.mktemp("run"))
+    report(run)
+    assert "Audit" not in visible(run)
+    before = run.store.read(SEPARATION)
+    put_audit(run)
+    write_report(run, Untouchable(), ColorJudge())
+    assert run.store.read(SEPARATION) == before
+    return run
+
+
+@pytest.fixture
+def run(audited: Run, tmp_path: Path) -> Run:
+    """One that a test may change."""
+    shutil.copytree(str(audited.config.run.dir), tmp_path / "run")
+    return existing_run(str(tmp_path / "run"))
+
+
+def report(run: Run) -> None:
+    from color_world import ColorRecognizer
+
+    write_report(run, ColorRecognizer(), ColorJudge())
+
+
+def changed(run: Run, name: str, **keys: Any) -> None:
+    run.put_json(name, {**run.get_json(name), **keys})
+
+
+def section(run: Run, heading: str) -> str:
+    found = re.search(f"<h2>{re.escape(heading)}</h2>(.*?)</section>", html(run), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def cells(part: str, caption: str, row: int = 0) -> list[str]:
+    """Texts of a row of a table."""
+    found = re.search(f"<caption>{caption}<.*?<tbody>(.*?)</tbody>", part, re.DOTALL)
+    assert found
+    line = found[1].split("</tr>")[row]
+    texts = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)
+    return [" ".join(re.sub("<[^>]*>", " ", text).split()) for text in texts]
+
+
+def leak(run: Run, network: str = "judge") -> Mapping[str, Any]:
+    found: Mapping[str, Any] = run.get_json(AUDIT)["leakage"]["gallery"][network]
+    return found
+
+
+def test_the_audit_is_shown_between_images_and_packing_the_judge_first(audited: Run) -> None:
+    headings = re.findall("<h2>(.*?)</h2>", html(audited))
+    at = headings.index(IDENTITIES)
+    assert headings[at - 1 : at + 4] == [
+        "Do the images keep their identities?",
+        IDENTITIES,
+        COPIES,
+        SPREAD,
+        "Packing the identities",
+    ]
+    part = section(audited, IDENTITIES)
+    assert part.index("All pairs of images, by the independent judge") < part.index(
+        "All pairs of images, by the recogniser"
+    )
+
+
+def test_identities_at_a_threshold_are_as_recorded(audited: Run) -> None:
+    part, networks = section(audited, IDENTITIES), audited.get_json(AUDIT)["networks"]
+    for row, (name, called) in enumerate((("judge", "independent judge"), ("recognizer", "recogniser"))):
+        at = networks[name]["at_calibrated"]
+        found = cells(part, "Identities at a threshold", 2 * row)
+        assert found[:3] == [called, "FAR 1e-4 of gallery", f"{at['cosine']:.3f}"]
+        assert found[3:5] == [f"{at['effective_identities']} of 6", f"{100 * at['separable']:.2f} %"]
+        equal = cells(part, "Identities at a threshold", 2 * row + 1)
+        assert equal[1] == f"equal error, {100 * networks[name]['equal_error']['rate']:.2f} %"
+
+
+def test_counts_over_the_threshold_stand_beside_what_chance_and_strangers_give(run: Run) -> None:
+    record = run.get_json(AUDIT)
+    of = record["leakage"]["gallery"]["judge"]
+    of["images"] |= {"pairs_over": 7, "pairs_expected": 0.48, "share_over": 0.2, "identities_over": 3}
+    of["real"]["share_over"] = 0.0125
+    of["control"] |= {"found": 0.9, "copies": 40, "faces": 20}
+    run.put_json(AUDIT, record)
+    report(run)
+    part = section(run, COPIES)
+    found = cells(part, "Over the threshold")
+    assert found[:2] == ["the gallery 160 faces, 160 people", "independent judge"]
+    assert found[3:] == ["7", "0.5", "20.00 % of 30", "1.25 %", "3", "90 % of 40"]
+    text = visible(run)
+    assert "7 of 4,800 pairs are over the threshold, where as many pairs of strangers would give 0.5." in text
+    assert "20.00 % of the images are in one; 1.25 % of the real faces are, with a stranger." in text
+    assert "Both are more than strangers give: look at the pairs below." in text
+    assert "Of 40 planted copies of 20 real faces, moved by a pixel or two and compressed, 90 % were found" in text
+    assert "A pair over it is not yet a copy" in text
+
+
+@pytest.mark.parametrize(
+    ("pairs", "share", "said"), [(0, 0.0, True), (7, 0.0, False), (0, 0.5, False)], ids=["neither", "pairs", "images"]
+)
+def test_what_is_no_more_than_strangers_give_is_said_only_where_both_counts_agree(
+    run: Run, pairs: int, share: float, said: bool
+) -> None:
+    record = run.get_json(AUDIT)
+    for of in record["leakage"]["gallery"].values():
+        of["images"] |= {"pairs_over": pairs, "pairs_expected": 0.48, "share_over": share}
+        of["real"]["share_over"] = 0.0125
+    run.put_json(AUDIT, record)
+    report(run)
+    assert ("Neither is more than strangers give." in visible(run)) == said
+    assert "Both are more" not in visible(run)
+
+
+def test_the_nearest_real_faces_are_drawn_with_their_yardstick_and_the_threshold(audited: Run) -> None:
+    found = re.search(
+        "<h3>The gallery, by the independent judge</h3>.*?<title>(.*?)</title>(.*?)</svg>", html(audited), re.S
+    )
+    assert found
+    of = leak(audited)
+    title, svg = found.groups()
+    assert f"image to the nearest real face: mean cosine {of['images']['nearest']['mean']:.3f}" in title
+    assert f"real face to its nearest stranger: mean cosine {of['real']['nearest_other']['mean']:.3f}" in title
+    assert svg.count('class="area') == 2
+    assert f"FAR 1e-4 at {of['threshold']['cosine']:.2f}" in svg
+
+
+def test_pairs_are_shown_with_both_pictures_and_what_they_are(audited: Run) -> None:
+    faces = audited.get_json(AUDIT_FACES)
+    images = [attributes for tag, attributes in Tags(section(audited, COPIES)).found if tag == "img"]
+    rows = sum(len(pairs) for pairs in faces["leakage"]["gallery"].values())
+    assert len(images) == 2 * rows == 24
+    sources = [str(image["src"]) for image in images[:2]]
+    top = faces["leakage"]["gallery"]["judge"][0]
+    assert sources == [f"data:image/jpeg;base64,{image['jpeg']}" for image in top["images"]]
+    assert str(images[0]["alt"]).endswith(", synthetic")
+    assert images[1]["alt"] == f"Real face {top['images'][1]['key']}"
+    text = visible(audited)
+    assert f"cosine {top['cosine']:.2f}" in text
+    identities = faces["nearest_identities"]["judge"][0]["images"]
+    first, second = (int(image["key"].split("-")[0]) for image in identities)
+    assert f"identities {first} and {second}" in text
+
+
+def test_where_there_is_no_picture_a_cell_says_so(run: Run) -> None:
+    faces = run.get_json(AUDIT_FACES)
+    for pair in faces["leakage"]["gallery"]["judge"]:
+        pair["images"][1]["jpeg"] = None
+    run.put_json(AUDIT_FACES, faces)
+    report(run)
+    assert section(run, COPIES).count(">no picture</div>") == 6
+
+
+def test_what_was_not_measured_is_said_word_for_word(run: Run) -> None:
+    notes = ["leakage of <i>x</i>: no & none", "separation by the judge: not measurable (0 impostors)"]
+    assert "Not measured" not in visible(run)
+    changed(run, AUDIT, not_measured=notes)
+    report(run)
+    assert "<li>leakage of &lt;i&gt;x&lt;/i&gt;: no &amp; none</li>" in html(run)
+    assert f"<li>{notes[1]}</li>" in html(run)
+
+
+def test_without_pictures_or_strangers_enough_nothing_is_made_up(tmp_path: Path) -> None:
+    run = packed_run(tmp_path, 20)
+    shutil.rmtree(tmp_path / "faces")
+    put_audit(run)
+    report(run)
+    part = section(run, COPIES)
+    found = cells(part, "Over the threshold")
+    assert found[2] == "not measurable (190 impostors)"
+    assert found[3:8] == ["–"] * 5
+    assert found[8].startswith("not run: ")
+    assert cells(section(run, IDENTITIES), "Identities at a threshold")[1] == "FAR 1e-4: not measurable (0 impostors)"
+    assert "No threshold: not measurable (190 impostors)." in visible(run)
+    assert ">no picture</div>" in part
+    for note in run.get_json(AUDIT)["not_measured"]:
+        assert note in visible(run)
+
+
+def test_twelve_attributes_are_shown_those_whose_spread_differs_most(audited: Run) -> None:
+    columns = audited.get_json(AUDIT)["attributes"]["columns"]
+    ratios = {name: column["std_ratio"] for name, column in columns.items()}
+    nearest = sorted(TRAITS, key=lambda name: max(ratios[name], 1 / ratios[name]))
+    part = section(audited, SPREAD)
+    assert "The 12 of 14 attributes whose spread differs most" in part
+    for name in nearest[2:]:
+        assert f'<th scope="row">{name}</th>' in part.split("</tbody>")[0]
+        assert f"{name} {ratios[name]:.2f}" in part
+    for name in nearest[:2]:
+        assert name not in part.split("</tbody>")[0]
+    first = cells(part, "The same in numbers")
+    assert first[3] == f"× {ratios[first[0]]:.2f}"
+
+
+def test_labels_and_attributes_without_a_gallery_are_counted_and_groups_compared() -> None:
+    numbers = {
+        "kind": "number",
+        "count": 6,
+        "mean": 41.5,
+        "std": 9.25,
+        "quantiles": {"0.01": 20, "0.5": 40, "0.99": 60},
+    }
+    counts = {"b": 9, "a": 2, "c": 2, "d": 2, "<e>": 1}
+    texts = {"kind": "text", "count": 16, "counts": counts, "evenness": 0.75}
+    group = {"identities": 3, "mean_nearest": 0.4, "near_another": 1 / 3}
+    alone = {"identities": 1, "mean_nearest": None, "near_another": None}
+    found = {
+        "source": "labels of <i>x</i>",
+        "unit": "identity",
+        "columns": {
+            "age": {"dataset": numbers, "gallery": None, "std_ratio": None},
+            "hair": {"dataset": texts, "gallery": None},
+            "none": {"dataset": None, "gallery": None, "std_ratio": None},
+        },
+        "groups": {"hair": {"recognizer": {"groups": {"b": group, "<e>": alone}}}},
+    }
+    part = attributes.section(found, {"judge": "independent judge", "recognizer": "recogniser"})
+    assert cells(part, "Attributes that the gallery does not have")[:4] == ["age", "6", "41.500", "9.250"]
+    assert cells(part, "Labels") == ["hair", "16", "5", "0.75", "b 56.2 %, a 12.5 %, c 12.5 %, d 12.5 %, 1 more"]
+    assert cells(part, "Identities within a group") == ["hair", "b", "3", "0.400", "33.3 %"]
+    assert "by the recogniser" in part
+    assert "1 groups of one identity have no pair" in part
+    assert "<i>" not in part
+
+
+def test_an_audit_of_a_dataset_that_has_changed_since_says_so(run: Run) -> None:
+    assert "The dataset has changed since" not in visible(run)
+    changed(run, INDEX, made_again=True)
+    report(run)
+    assert "The dataset has changed since: run jobs.audit again." in visible(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        (AUDIT, b"{", "is no JSON"),
+        (AUDIT_FACES, b"\xff", "is no JSON"),
+        (AUDIT, b'{"networks": {}}', "damaged or of another version"),
+        (AUDIT_FACES, b"{}", "has no 'nearest_identities'"),
+        (SEPARATION, b"[", "is no JSON"),
+    ],
+)
+def test_a_record_that_cannot_be_drawn_is_named_and_the_page_stays(
+    run: Run, name: str, content: bytes, why: str
+) -> None:
+    before = run.store.read(REPORT)
+    run.store.put(name, content)
+    with pytest.raises(RunError, match=rf"{name}.*{why}"):
+        report(run)
+    assert run.store.read(REPORT) == before
+
+
+def test_an_audit_without_its_faces_is_named(run: Run) -> None:
+    run.store.delete(AUDIT_FACES)
+    with pytest.raises(RunError, match=rf"{AUDIT_FACES}: is missing"):
+        report(run)
+
+
+def test_markup_in_an_audit_is_shown_not_obeyed_and_nothing_is_loaded(run: Run) -> None:
+    bad = '<script>alert(1)</script>" onerror="x'
+    record, faces = run.get_json(AUDIT), run.get_json(AUDIT_FACES)
+    record["leakage"] = {bad: record["leakage"]["gallery"]}
+    record["attributes"]["columns"] = {f"{bad}{name}": c for name, c in record["attributes"]["columns"].items()}
+    record["attributes"]["source"] = bad
+    for of in record["leakage"][bad].values():
+        of["control"] = {"faces": 0, "reason": bad}
+    faces["leakage"] = {bad: faces["leakage"]["gallery"]}
+    faces["leakage"][bad]["judge"][0]["images"][1] = {"key": bad, "jpeg": f'"{bad}'}
+    run.put_json(AUDIT, record)
+    run.put_json(AUDIT_FACES, faces)
+    report(run)
+    assert "<script" not in html(run)
+    tags = Tags(html(run)).found
+    for tag, attributes_of in tags:
+        assert not [name for name in attributes_of if name.startswith("on")], (tag, attributes_of)
+        assert (attributes_of.get("src") or "data:").startswith("data:")
+        assert (attributes_of.get("href") or "#").startswith(("../", "#", "data:"))
+    assert html(run).count("<svg viewBox") == len(re.findall(r'role="img"><title>[^<]{20,}', html(run)))
+
+
+def test_the_same_records_give_the_same_bytes(run: Run) -> None:
+    before = run.store.read(REPORT)
+    report(run)
+    first = run.store.read(REPORT)
+    report(run)
+    assert run.store.read(REPORT) == first
+    assert len(first) == pytest.approx(len(before), abs=200)
