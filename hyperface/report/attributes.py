@@ -118,7 +118,7 @@ def _groups(groups: Record, networks: Mapping[str, str]) -> str:
     most = (
         f"The {len(shown)} of {len(measured)} groups whose identities are most alike. " if measured[MOST_ROWS:] else ""
     )
-    alone = f"{unmeasured} groups of one identity have no pair. " if unmeasured else ""
+    alone = f"Groups of one identity, without a pair: {unmeasured}. " if unmeasured else ""
     note = (
         f"Centres of the identities of a group, by the {networks[by]}. Near another: share with one at the "
         f"threshold. A larger group is more crowded: compare groups of one size. {most}{alone}Record: {e.record(AUDIT)}"

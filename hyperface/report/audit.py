@@ -21,9 +21,11 @@ def sections(r: Records) -> str:
     """The sections; empty without an audit. Raises RunError for records that cannot be drawn; names them."""
     if r.audit is None:
         return ""
-    with drawn_from(r.directory, AUDIT, AUDIT_FACES):
-        parts = [_identities(r)]
-        parts += [_leakage(r)] if r.audit["leakage"] else []
+    with drawn_from(r.directory, AUDIT_FACES):
+        alike, copies = _alike_identities(r.audit_faces), _alike_faces(r.audit_faces)
+    with drawn_from(r.directory, AUDIT):
+        parts = [_identities(r, alike)]
+        parts += [_leakage(r.audit["leakage"], copies)] if r.audit["leakage"] else []
         parts += [attributes.section(r.audit["attributes"], NETWORKS)] if r.audit["attributes"] else []
     return "\n".join(parts)
 
@@ -33,19 +35,20 @@ def _by(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from ((name, networks[name]) for name in NETWORKS if name in networks)
 
 
-def _identities(r: Records) -> str:
+def _identities(r: Records, alike: str) -> str:
     networks = r.audit["networks"]
     (first, best), *_ = _by(networks)
+    prove = "The recogniser guided the generator, so its cosines prove little"
+    whose = f"{prove}; the {NETWORKS[first]}’s come first." if first == "judge" else f"{prove}, and nobody else looked."
     now = "" if r.is_audited else " <b>The dataset has changed since: run jobs.audit again.</b>"
     counts = [d["histogram"] for n in networks.values() for k in ("intra", "inter") if (d := n[k])]
     centres = [d["histogram"] for n in networks.values() if (d := n["nearest_centre"])]
     plots = [_pairs(name, of, occupied_range(counts)) for name, of in _by(networks) if of["intra"] or of["inter"]]
     plots += [_centres(name, of, occupied_range(centres)) for name, of in _by(networks) if of["nearest_centre"]]
-    alike = r.audit_faces["nearest_identities"]
     return f"""<section>
 <h2>Audit: how many identities are there?</h2>
-<p>All {e.count(best["images"])} images were embedded and compared, each with every other one. The recogniser guided the
-generator, so its cosines prove little; the {NETWORKS[first]}’s come first. Record: {e.record(AUDIT)}.{now}</p>
+<p>{e.count(best["images"])} images were embedded and compared, each with every other one. {whose}
+Record: {e.record(AUDIT)}.{now}</p>
 {_not_measured(r.audit["not_measured"])}
 {_identities_table(networks)}
 <div class="plots">
@@ -54,7 +57,7 @@ generator, so its cosines prove little; the {NETWORKS[first]}’s come first. Re
 <h3 class="apart">Most alike identities</h3>
 <p>By the cosine of their centres, no identity twice; of each its first image. If two look like one person, a student is
 told that one person is two. Record: {e.record(AUDIT_FACES)}.</p>
-{_unfolding([(name, [_two_identities(pair) for pair in pairs]) for name, pairs in _by(alike)])}
+{alike}
 </section>"""
 
 
@@ -168,15 +171,22 @@ _MOST_ALIKE = f"""<p>Left the synthetic image, right the real face nearest to it
 first. Whether they show one person is for you to see: a cosine is no proof. Record: {e.record(AUDIT_FACES)}.</p>"""
 
 
-def _leakage(r: Records) -> str:
-    leaks, faces = r.audit["leakage"], r.audit_faces["leakage"]
+def _alike_identities(faces: Record) -> str:
+    found = _by(faces["nearest_identities"])
+    return _unfolding([(name, [_two_identities(pair) for pair in pairs]) for name, pairs in found])
+
+
+def _alike_faces(faces: Record) -> str:
+    parts: list[str] = []
+    for table, networks in faces["leakage"].items():
+        pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in _by(networks)]
+        told = "" if parts else _MOST_ALIKE
+        parts.append(f'<h3 class="apart">Most alike to {e.text(_table_name(table))}</h3>\n{told}{_unfolding(pairs)}')
+    return "\n".join(parts)
+
+
+def _leakage(leaks: Record, shown: str) -> str:
     every = [(table, name, of) for table, networks in leaks.items() for name, of in _by(networks)]
-    shown = [
-        f"""<h3 class="apart">Most alike to {e.text(_table_name(table))}</h3>
-{_MOST_ALIKE if at == 0 else ""}
-{_unfolding([(name, [_image_and_face(pair) for pair in pairs]) for name, pairs in _by(networks)])}"""
-        for at, (table, networks) in enumerate(faces.items())
-    ]
     return f"""<section>
 <h2>Audit: does a face copy a real one?</h2>
 <p>Every image was compared with every real face that is known. The threshold is the cosine that pairs of two different
@@ -186,7 +196,7 @@ and how many is said beside each count. None over it is no proof either: see how
 <div class="plots">
 {"".join(_nearest(table, name, of) for table, name, of in every)}
 </div>
-{"".join(shown)}
+{shown}
 </section>"""
 
 

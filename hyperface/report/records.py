@@ -18,6 +18,7 @@ from hyperface.run import (
     VERIFICATION,
     Run,
     RunError,
+    record_name,
 )
 
 FACES = "report/faces.json"
@@ -60,7 +61,7 @@ class Records:
 
 def load(run: Run) -> Records:
     """Read the records of a measured run. Raises RunError when one is missing or no JSON; names it."""
-    rows = {stage: run.records(stage) for stage in STAGES}
+    rows = {stage: _rows(run, stage) for stage in STAGES}
     audit = read_json(run, AUDIT) if run.store.exists(AUDIT) else None
     return Records(
         directory=str(run),
@@ -80,6 +81,14 @@ def load(run: Run) -> Records:
         audit_faces=None if audit is None else read_json(run, AUDIT_FACES),
         is_audited=audit is not None and _audited_index(audit) == hashlib.sha256(run.store.read(INDEX)).hexdigest(),
     )
+
+
+def _rows(run: Run, stage: str) -> list[dict[str, Any]]:
+    try:
+        return run.records(stage)
+    except ValueError as error:
+        name = run.store.uri(record_name(stage))
+        raise RunError(f"{name}: has a line that is no JSON ({error}); delete that line") from error
 
 
 def read_json(run: Run, name: str) -> Any:

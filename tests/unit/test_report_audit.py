@@ -239,7 +239,7 @@ def test_labels_and_attributes_without_a_gallery_are_counted_and_groups_compared
     assert cells(part, "Labels") == ["hair", "16", "5", "0.75", "b 56.2 %, a 12.5 %, c 12.5 %, d 12.5 %, 1 more"]
     assert cells(part, "Identities within a group") == ["hair", "b", "3", "0.400", "33.3 %"]
     assert "by the recogniser" in part
-    assert "1 groups of one identity have no pair" in part
+    assert "Groups of one identity, without a pair: 1." in part
     assert "<i>" not in part
 
 
@@ -265,9 +265,31 @@ def test_a_record_that_cannot_be_drawn_is_named_and_the_page_stays(
 ) -> None:
     before = run.store.read(REPORT)
     run.store.put(name, content)
-    with pytest.raises(RunError, match=rf"{name}.*{why}"):
+    with pytest.raises(RunError, match=rf"/{name}: .*{why}"):
         report(run)
     assert run.store.read(REPORT) == before
+
+
+def test_an_audit_without_a_judge_says_that_nobody_else_looked(run: Run) -> None:
+    record, faces = run.get_json(AUDIT), run.get_json(AUDIT_FACES)
+    for part in (record["networks"], record["leakage"]["gallery"], faces["nearest_identities"]):
+        del part["judge"]
+    del faces["leakage"]["gallery"]["judge"]
+    for of in record["attributes"]["groups"].values():
+        del of["judge"]
+    run.put_json(AUDIT, record)
+    run.put_json(AUDIT_FACES, faces)
+    report(run)
+    text = visible(run)
+    assert "its cosines prove little, and nobody else looked." in text
+    assert "All pairs of images, by the independent judge" not in text
+    assert text.count("6 pairs, by the recogniser") == 0  # at once on the page: there is no other network's
+
+
+def test_a_broken_line_of_a_stage_is_named(run: Run) -> None:
+    run.store.put("records/packing.jsonl", b'{"step": 1')
+    with pytest.raises(RunError, match=r"records/packing\.jsonl: has a line that is no JSON"):
+        report(run)
 
 
 def test_an_audit_without_its_faces_is_named(run: Run) -> None:
