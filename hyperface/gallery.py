@@ -5,7 +5,6 @@ B: images in a batch, N: faces, D: embedding dimension.
 """
 
 import hashlib
-import io
 import itertools
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from hyperface import pictures
 from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.models.protocols import Recognizer
+from hyperface.pictures import SUFFIXES
 from hyperface.run import RunError
 from hyperface.storage import Store, open_store
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
 _REPLACE = "copy it again, or take it out of embed.source"
@@ -82,12 +81,12 @@ def plan_chunks(config: EmbedConfig, storage: StorageConfig) -> list[Chunk]:
     archives = [
         Chunk(suffix, (name,)) for name in names for suffix in ("tar", "parquet") if name.endswith("." + suffix)
     ]
-    images = [name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    images = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     images = images[: config.num_faces or None]
     starts = range(0, len(images), FACES_PER_CHUNK)
     folders = [Chunk("folder", tuple(images[start : start + FACES_PER_CHUNK])) for start in starts]
     if not archives and not folders:
-        wanted = ", ".join((*IMAGE_SUFFIXES, ".tar", ".parquet"))
+        wanted = ", ".join((*SUFFIXES, ".tar", ".parquet"))
         raise ConfigError(f"embed.source: {config.source} holds no file that ends in {wanted}; give a folder of faces")
     return archives + folders
 
@@ -180,7 +179,7 @@ def _tar_members(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
     try:
         with store.open(name) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                if member.isfile() and PurePosixPath(member.name).suffix.lower() in SUFFIXES:
                     content = archive.extractfile(member)
                     assert content is not None
                     yield f"{name}/{member.name}", content.read()
@@ -209,9 +208,8 @@ def _decode(key: str, encoded: bytes | None) -> Face:
     if not isinstance(encoded, bytes):
         return Face(key, None, problem="unreadable")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return _face(key, np.asarray(image.convert("RGB")))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return _face(key, pictures.decode(encoded))
+    except ValueError:
         return Face(key, None, problem="unreadable")
 
 

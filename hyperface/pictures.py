@@ -4,21 +4,28 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """Of the names of pictures."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+LARGEST_SIDE = 4096
+"""Pixels: a picture that claims to be larger is refused before it is decoded."""
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """An encoded picture as uint8 RGB [H, W, 3].
 
     Raises:
-        ValueError: foreign, truncated or broken, or of more pixels than Pillow believes (a decompression bomb).
+        ValueError: foreign, truncated or broken, or wider or higher than LARGEST_SIDE.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if max(image.size) > LARGEST_SIDE:
+                claimed = f"{image.size[0]}x{image.size[1]}"
+                raise ValueError(f"must be at most {LARGEST_SIDE} pixels wide and high, and claims {claimed}")
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for them
-        raise ValueError(f"is not a whole picture ({error})") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"is none of {', '.join(FORMATS)}") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken ones
+        raise ValueError(f"cannot be decoded ({error})") from error

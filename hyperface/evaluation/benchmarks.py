@@ -15,10 +15,10 @@ from hyperface.config import ConfigError, StorageConfig
 from hyperface.evaluation import restricted_pickle
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.restricted_pickle import Array, Refused
+from hyperface.pictures import SUFFIXES
 from hyperface.run import RunError
 from hyperface.storage import Store, open_store
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LARGEST_LIST = 2**30
 """Bytes of a list of pairs; a larger one is no such list."""
 
@@ -171,7 +171,7 @@ class _Images:
     """What images there are beside a list, by one listing."""
 
     def __init__(self, store: Store) -> None:
-        self._there = {name for name in store.list() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES}
+        self._there = {name for name in store.list() if PurePosixPath(name).suffix.lower() in SUFFIXES}
         self._store = store
 
     def named(self, name: str, where: str) -> str:
@@ -185,8 +185,8 @@ class _Images:
         if not number.isdigit():
             raise RunError(f"{where}: the number of an image must be a whole number, got {number!r}")
         stem = f"{person}/{person}_{int(number):04d}"
-        found = (stem + suffix for suffix in IMAGE_SUFFIXES if stem + suffix in self._there)
-        return next(found, None) or self.named(stem + IMAGE_SUFFIXES[0], where)
+        found = (stem + suffix for suffix in SUFFIXES if stem + suffix in self._there)
+        return next(found, None) or self.named(stem + SUFFIXES[0], where)
 
 
 Pair = tuple[str, str, bool]

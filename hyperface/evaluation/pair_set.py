@@ -3,20 +3,15 @@
 Shape legend: P pairs, B images of a batch, H and W pixels.
 """
 
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from hyperface import pictures
 from hyperface.run import RunError
-
-LARGEST_SIDE = 4096
-"""Pixels: a picture that claims to be larger is refused before it is decoded."""
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
 @dataclass(frozen=True)
@@ -72,15 +67,9 @@ class PairSet:
 def decode(encoded: bytes, called: str) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3]. Raises RunError, which names the image, for a broken, cut or far too large one."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            if max(image.size) > LARGEST_SIDE:
-                rule = f"must be at most {LARGEST_SIDE} pixels wide and high"
-                raise RunError(f"{called}: {rule}, and claims {image.size[0]}x{image.size[1]}; make it smaller")
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise RunError(f"{called}: is none of {', '.join(_FORMATS)}; copy it again") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RunError(f"{called}: cannot be decoded ({error}); copy it again") from error
+        return pictures.decode(encoded)
+    except ValueError as error:
+        raise RunError(f"{called}: {error}; copy it again, or make it smaller") from error
 
 
 def _size(shape: Sequence[int]) -> str:

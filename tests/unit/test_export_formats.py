@@ -12,8 +12,8 @@ from insightface_reader import FaceDataset, read_record
 
 from hyperface.config import ConfigError
 from hyperface.dataset import jpeg, read_shards
-from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.dataset import recordio as records
+from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.run import Run
 from hyperface.storage import open_store
 

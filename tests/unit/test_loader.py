@@ -83,7 +83,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_a_broken_image_is_named():
-    with pytest.raises(RunError, match="image 11: is not a whole picture"):
+    with pytest.raises(RunError, match="image 11: cannot be decoded"):
         labels(Numbered(48, broken=11), Steps(48, 8, 4))
 
 
