@@ -2,12 +2,16 @@
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Literal, NoReturn, get_args, get_origin
 
-from hyperface.config import Config, load
+from hyperface.config import Config, changed, load
+from hyperface.run import existing_run
 
 
 def _field_docs(section: type) -> dict[str, str]:
@@ -38,18 +42,40 @@ def describe() -> str:
 
 
 def from_command_line(purpose: str, module: str) -> Config:
-    """Parse `python -m MODULE CONFIG.yaml [key=value ...]`; `--help` prints every key and exits 0.
+    """Parse `python -m MODULE CONFIG.yaml|RUN [key=value ...]`; `--help` prints every key and exits 0.
 
     Raises:
-        ConfigError: as `load`.
+        ConfigError: as `load`; there is no such run.
     """
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         _print_help(purpose, module, 0 if arguments else 2)
-    path = None if "=" in arguments[0] else arguments[0]
-    return load(path, arguments[1:] if path else arguments)
+    source, *overrides = arguments
+    if is_override(source):
+        return load(None, arguments)
+    return load(source, overrides) if is_config(source) else of_run(source, overrides)
+
+
+def of_run(directory: str, overrides: Sequence[str]) -> Config:
+    """What a run recorded, with overrides. Raises ConfigError: there is no such run, or as `load`."""
+    storage = [override for override in overrides if override.startswith("storage.")]
+    run = existing_run(directory, load(None, ["run.dir=.", *storage]).storage)
+    return changed(run.config, directory, overrides)
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is `key=value`; a path may have a `=` as well."""
+    return bool(re.match(r"[A-Za-z_][\w.]*=", word))
+
+
+def is_config(source: str) -> bool:
+    """Whether a word names a configuration file, and not a run."""
+    return source.endswith((".yaml", ".yml")) or Path(source).is_file()
 
 
 def _print_help(purpose: str, module: str, code: int) -> NoReturn:
-    print(f"{purpose}\n\nusage: python -m {module} CONFIG.yaml [key=value ...]\n{describe()}")
+    print(
+        f"{purpose}\n\nusage: python -m {module} CONFIG.yaml|RUN [key=value ...]\n\n"
+        f"RUN: a run.dir, whose recorded configuration is taken.\n{describe()}"
+    )
     raise SystemExit(code)

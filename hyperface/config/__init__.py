@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hyperface.config.later import AuditConfig as AuditConfig
 from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
 from hyperface.config.later import TrainConfig as TrainConfig
-from hyperface.config.recipes import RECIPES
+from hyperface.config.recipes import RECIPES as RECIPES
 from hyperface.config.rules import check as check
 from hyperface.config.rules import check_packing as check_packing
 from hyperface.config.schema import LATER
@@ -40,23 +40,44 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: unknown key, wrong type, impossible value or unreadable file.
     """
+    try:
+        text = Path(path).read_text() if path else "{}"
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read: {why}; give a YAML file, e.g. jobs/configs/toy.yaml") from error
+    return _resolved(text, overrides, path or str(overrides))
+
+
+def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Config:
+    """The configuration that a run recorded, with `key=value` overrides; a new train.recipe replaces all its section.
+
+    Args:
+        directory: of the run, wherever it was when its configuration was recorded.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    kept = asdict(replace(recorded, run=replace(recorded.run, dir=directory)))
+    if any(override.startswith("train.recipe=") for override in overrides):
+        del kept["train"]
+    return _resolved(OmegaConf.to_yaml(OmegaConf.create(kept)), overrides, directory)
+
+
+def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
+    """Defaults, then the recipe's, then the text's values, then the overrides."""
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
     try:
-        given = OmegaConf.load(path) if path else OmegaConf.create()
+        given = OmegaConf.create(text)
         if not OmegaConf.is_dict(given):
-            raise ConfigError(f"{path}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+            raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
         wanted = OmegaConf.merge(given, _from_words(overrides))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path or overrides}: is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or path}: {str(error.msg or error).splitlines()[0]}") from error
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; give a YAML file, e.g. jobs/configs/toy.yaml"
-        ) from error
+        raise ConfigError(f"{error.full_key or source}: {str(error.msg or error).splitlines()[0]}") from error
     assert isinstance(config, Config)
     check(config)
     return config

@@ -9,6 +9,7 @@ import pytest
 
 from hyperface import command_line, config
 from hyperface.config import ConfigError
+from hyperface.run import open_run
 
 ROOT = Path(__file__).parents[2]
 RUN = "run.dir=somewhere"
@@ -156,3 +157,38 @@ def test_credentials_in_the_place_of_a_run_are_refused_and_not_repeated(before: 
     with pytest.raises(ConfigError, match=r"run.dir must name no user or password.*s3://\*\*\*") as told:
         config.load(None, [f"run.dir=s3://{before}bucket/run"])
     assert "hu" not in str(told.value)
+
+
+def recorded_run(folder: Path, *overrides: str) -> str:
+    open_run(config.load(None, [f"run.dir={folder}", *overrides]))
+    return str(folder)
+
+
+def test_a_job_that_is_given_a_run_takes_what_it_recorded_and_then_the_overrides(tmp_path: Path):
+    directory = recorded_run(tmp_path / "run", "packing.alpha=0.25", "train.epochs=7")
+    found = command_line.of_run(directory, ["packing.num_workers=2"])
+    assert (found.run.dir, found.packing.alpha, found.packing.num_workers) == (directory, 0.25, 2)
+    assert found.train.epochs == 7
+
+
+def test_a_recipe_that_is_given_anew_replaces_the_recorded_training(tmp_path: Path):
+    directory = recorded_run(tmp_path / "run", "train.epochs=7")
+    found = command_line.of_run(directory, ["train.recipe=toy", "train.margin=0.2"]).train
+    assert (found.backbone, found.epochs, found.margin) == ("small", config.RECIPES["toy"]["epochs"], 0.2)
+
+
+def test_a_run_that_was_moved_is_where_it_is(tmp_path: Path):
+    recorded_run(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert command_line.of_run(str(tmp_path / "moved"), []).run.dir == str(tmp_path / "moved")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"holds no run \(no config.yaml\)"):
+        command_line.of_run(str(tmp_path), [])
+
+
+def test_a_path_is_no_override_even_with_an_equals_sign_in_it():
+    assert command_line.is_override("run.dir=x")
+    assert not command_line.is_override("s3://bucket/date=2026/run")
+    assert not command_line.is_override("runs/date=2026")
