@@ -13,6 +13,8 @@ from typing import Any, Literal
 from hyperface.config import Config, PackingConfig
 
 ARMS = "experiment/arms"
+COLUMNS = ("easy", "pose", "light", "hard", "mean")
+"""Of the table: the toy world's test sets, and the mean over them."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table as text: accuracies in percent, mean and standard deviation over the repeats."""
-    sets = list(rows[0]["accuracy"]) if rows else []
+    sets = [name for name in COLUMNS if rows and name in rows[0]["accuracy"]]
     head = f"{'gallery':8} {'identities':38}" + "".join(f"{name:>15}" for name in sets)
     return [head] + [
         f"{row['gallery'] or '-':8} {row['label']:38}" + "".join(f"{_percent(row['accuracy'][s]):>15}" for s in sets)

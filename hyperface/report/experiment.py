@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperface.experiment import COLUMNS
 from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
 from hyperface.report.records import drawn_from, read_json
@@ -53,7 +54,7 @@ and {e.count(s["images"])} images; every student begins from scratch; nobody in 
 
 def _accuracy(summary: Mapping[str, Any]) -> str:
     arms: Arms = summary["arms"]
-    sets = list(arms[0]["accuracy"])
+    sets = [name for name in COLUMNS if name in arms[0]["accuracy"]]
     head = ["Identities", "Gallery", *(name.capitalize() for name in sets)]
     rows = [
         [e.text(arm["label"]), e.text(arm["gallery"] or e.NONE), *(_percent(arm["accuracy"][name]) for name in sets)]
