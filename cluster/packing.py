@@ -1,7 +1,5 @@
 """Stage pack on Ray Train: rows sharded over workers, which all-gather the references each step."""
 
-from typing import Any
-
 import ray.train
 import torch
 from ray.train.torch import get_device
@@ -33,13 +31,12 @@ def pack_stage(run: Run) -> None:
     else:
         stage.load_problem(run, torch.device("cpu"))  # what is wrong with it is better said before workers start
         connect(run.config.cluster)
-        fit("packing", _work, {"run": run}, config)
+        fit("packing", _work, run, config)
 
 
-def _work(arguments: dict[str, Any]) -> None:
+def _work(run: Run) -> None:
     """What each worker does."""
     torch.set_num_threads(1)
-    run: Run = arguments["run"]
     context = ray.train.get_context()
     sizes = even_sizes(run.config.packing.num_identities, context.get_world_size())
     stage.pack_rows(run, Shard(sizes, context.get_world_rank(), Workers()), get_device())

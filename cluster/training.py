@@ -1,7 +1,5 @@
 """Stage train on Ray Train: batches and class centres divided among workers, gradients averaged by DDP."""
 
-from typing import Any
-
 import ray.train
 import torch
 from ray.train.torch import get_device
@@ -28,19 +26,19 @@ def train_stage(run: Run) -> None:
         StorageError: the run cannot be read or written.
     """
     config = run.config.train
+    stage.begin(run)  # what is wrong with the data is better said before workers start
     if stage.is_done(run):
         checkpoint.of(run).clear()
         print(f"train: done, {run.store.uri(summary_file(config.name))}")
         return
-    stage.begin(run)  # what is wrong with the data is better said before workers start
     if config.num_workers == 1 and not config.gpus_per_worker:
         stage.train_rank(run, Place(0, 1, Alone(), torch.device("cpu")))
         return
     connect(run.config.cluster)
-    fit("train", _work, {"run": run}, config)
+    fit("train", _work, run, config)
 
 
-def _work(arguments: dict[str, Any]) -> None:
+def _work(run: Run) -> None:
     """What each worker does."""
     torch.set_num_threads(1)
     context, device = ray.train.get_context(), get_device()
@@ -49,4 +47,4 @@ def _work(arguments: dict[str, Any]) -> None:
         return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
     place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, parallel)
-    stage.train_rank(arguments["run"], place)
+    stage.train_rank(run, place)

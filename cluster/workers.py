@@ -3,42 +3,48 @@
 import itertools
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, distributed
 
-from hyperface.config import PackingConfig, TrainConfig
-from hyperface.run import RunError
+from hyperface.config import ConfigError, PackingConfig, TrainConfig
+from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import ModelError
+from hyperface.run import Run, RunError
+from hyperface.storage import StorageError
+
+MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 
 GATHER_TIMEOUT_SECONDS = 120
-"""A worker that waits longer than this for the others fails, and the group starts again."""
+"""A worker that waits longer than this for the others fails, and the group starts again; and, above that, as long as
+some of them may be waiting for their store."""
+OUTAGES = 3
+"""Requests of a step that may each be waited for."""
 
 
-def fit(
-    stage: str, work: Callable[[dict[str, Any]], None], arguments: dict[str, Any], config: PackingConfig | TrainConfig
-) -> None:
-    """Run `work(arguments)` on each worker. Ray Train keeps its own state aside; ours is in the run's checkpoints.
+def fit(stage: str, work: Callable[[Run], None], run: Run, config: PackingConfig | TrainConfig) -> None:
+    """Run `work(run)` on each worker. Ray Train keeps its own state aside; ours is in the run's checkpoints.
 
     Args:
         config: num_workers, min_workers, gpus_per_worker and max_failures are read.
 
     Raises:
         RunError: the workers failed more than max_failures times; names what each one said last.
+        ConfigError, EmbeddingError, ModelError, StorageError: what one of them said last.
     """
-    gpus = config.gpus_per_worker
+    gpus, patience = config.gpus_per_worker, GATHER_TIMEOUT_SECONDS + OUTAGES * run.config.storage.patience_s
     with tempfile.TemporaryDirectory(prefix="hyperface-") as scratch:
         trainer = TorchTrainer(
-            work,
-            train_loop_config=arguments,
+            lambda arguments: work(arguments["run"]),
+            train_loop_config={"run": run},
             scaling_config=ScalingConfig(
                 num_workers=(config.min_workers, config.num_workers) if config.min_workers else config.num_workers,
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
             ),
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=GATHER_TIMEOUT_SECONDS),
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=round(patience)),
             run_config=RunConfig(
                 storage_path=scratch, name=stage, failure_config=FailureConfig(max_failures=config.max_failures)
             ),
@@ -46,13 +52,21 @@ def fit(
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            reasons = {rank: str(reason).strip().splitlines()[-1] for rank, reason in _worker_failures(error).items()}
-            listed = "; ".join(f"worker {rank}: {reason}" for rank, reason in reasons.items()) or str(error)
-            raise RunError(f"{stage}: gave up after {config.max_failures} restarts: {listed}") from error
+            raise _last_words(stage, error, config.max_failures) from error
 
 
-def _worker_failures(error: TrainingFailedError) -> dict[int, Exception]:
-    return getattr(error, "worker_failures", {})
+def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Exception:
+    """What the workers said last: the error itself, where it is one that a user can mend."""
+    wrapped: dict[int, Exception] = getattr(error, "worker_failures", {})
+    failures = {rank: getattr(failure, "_base_exc", failure) for rank, failure in wrapped.items()}
+    for failure in failures.values():
+        if isinstance(failure, MENDABLE):
+            return failure
+    said = {
+        rank: (str(failure).strip().splitlines() or [type(failure).__name__])[-1] for rank, failure in failures.items()
+    }
+    listed = "; ".join(f"worker {rank}: {last}" for rank, last in said.items()) or str(error)
+    return RunError(f"{stage}: gave up after {restarts} restarts: {listed}")
 
 
 class Workers:

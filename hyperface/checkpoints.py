@@ -1,6 +1,6 @@
 """Checkpoints of a stage whose rows are shared among ranks: any number of ranks goes on from what any number wrote.
 
-ROOT/step-000012000/rows-0000000000-0000005000.safetensors    global row ranges, one per rank
+ROOT/step-000012000/rows-0000000000-0000005000.safetensors    global row ranges, one or more per rank
 ROOT/step-000012000/marker.json                               last; names the objects it vouches for
 """
 
@@ -17,6 +17,8 @@ from hyperface.storage import Store
 
 KEEP = 2
 """Newest checkpoints that stay."""
+ROWS_EACH = 2**18
+"""Rows of an object: S3 takes 5 GiB in one piece, and a rank reads no more than it owns, or little more."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,22 @@ class Checkpoints:
     def folder(self, step: int) -> str:
         return f"{self.root}/step-{step:09d}"
 
-    def put_rows(self, step: int, rows: slice, tensors: Mapping[str, Tensor]) -> None:
-        """One rank's rows [start, stop) of all. Raises StorageError; the checkpoint before stays valid."""
-        self.put(step, _rows_name(rows.start, rows.stop), tensors)
+    def put_rows(
+        self, step: int, rows: slice, tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """One rank's rows [start, stop) of all, in objects of ROWS_EACH.
+
+        Args:
+            tensors: a row of each for each row.
+            beside: what is no row, and goes into every object.
+
+        Raises:
+            StorageError: it cannot be written; the checkpoint before stays valid.
+        """
+        for part in _parts(rows):
+            own = slice(part.start - rows.start, part.stop - rows.start)
+            of_part = {name: tensor[own] for name, tensor in tensors.items()}
+            self.put(step, _rows_name(part), {**of_part, **(beside or {})})
 
     def put(self, step: int, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Tensors that are no rank's own, for one rank to write."""
@@ -39,12 +54,14 @@ class Checkpoints:
         self.store.put(f"{self.folder(step)}/{name}.safetensors", safetensors.torch.save(contents))
 
     def finish(self, step: int, sizes: Sequence[int], marker: Mapping[str, Any]) -> None:
-        """The marker, once every rank's rows are written; then the oldest checkpoints go. One rank calls it."""
+        """The marker, once every rank's rows are written; then the oldest checkpoints go. One rank calls it.
+
+        Args:
+            sizes: rows of each rank.
+        """
         starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
-        names = [
-            f"{self.folder(step)}/{_rows_name(start, start + size)}.safetensors"
-            for start, size in zip(starts, sizes, strict=True)
-        ]
+        ranges = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+        names = [f"{self.folder(step)}/{_rows_name(part)}.safetensors" for rows in ranges for part in _parts(rows)]
         self.store.put(f"{self.folder(step)}/marker.json", to_json({**marker, "objects": names}))
         for old in sorted(self._marked())[:-KEEP]:
             self._delete(self.folder(old))
@@ -82,5 +99,11 @@ class Checkpoints:
             self.store.delete(name)
 
 
-def _rows_name(start: int, stop: int) -> str:
-    return f"rows-{start:010d}-{stop:010d}"
+def _parts(rows: slice) -> list[slice]:
+    """The objects that hold a rank's rows; one also where it has none."""
+    starts = range(rows.start, max(rows.stop, rows.start + 1), ROWS_EACH)
+    return [slice(start, min(start + ROWS_EACH, rows.stop)) for start in starts]
+
+
+def _rows_name(rows: slice) -> str:
+    return f"rows-{rows.start:010d}-{rows.stop:010d}"

@@ -4,13 +4,13 @@ An arm is one way to choose identities. Every arm gets as many identities and im
 from scratch and the same test sets; a repeat changes every seed.
 """
 
-import hashlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hyperface.config import Config, PackingConfig
+from hyperface.seeds import seed_of
 
 ARMS = "experiment/arms"
 COLUMNS = ("easy", "pose", "light", "hard", "mean")
@@ -56,11 +56,13 @@ def arms(config: Config) -> list[Arm]:
     for gallery in ("diverse", "biased"):
         unpacked = replace(packing, start="gallery", steps=0)
         found.append(Arm(f"{gallery}-unpacked", gallery, unpacked, "gallery, not optimised"))
-        for alpha in config.experiment.alphas:
-            label = f"HyperFace, alpha {alpha:g}"
-            found.append(Arm(f"{gallery}-alpha-{alpha:g}", gallery, replace(packing, alpha=alpha), label))
+        for steps in config.experiment.steps:
+            for alpha in config.experiment.alphas:
+                label = f"HyperFace, alpha {alpha:g}, {steps} steps"
+                packed = replace(packing, alpha=alpha, steps=steps)
+                found.append(Arm(f"{gallery}-alpha-{alpha:g}-steps-{steps}", gallery, packed, label))
         for objective in config.experiment.objectives:
-            label = f"HyperFace, {objective.replace('_', ' ')}, alpha {packing.alpha:g}"
+            label = f"HyperFace, {objective.replace('_', ' ')}, alpha {packing.alpha:g}, {packing.steps} steps"
             found.append(Arm(f"{gallery}-{objective}", gallery, replace(packing, separation=objective), label))
     return found
 
@@ -71,13 +73,24 @@ def pieces(config: Config) -> list[Piece]:
 
 
 def piece_config(config: Config, piece: Piece, directory: str) -> Config:
-    """The configuration of a piece's own run in `directory`: one process, seeds of its own, every image kept."""
+    """The configuration of a piece's own run in `directory`: one process, seeds of its own, no gate.
+
+    A gate would take images from the arms it finds worse, and every arm must have as many as the others.
+    """
     spread = config.experiment.biased_spread if piece.arm.gallery == "biased" else config.embed.identity_spread
-    seed = int.from_bytes(hashlib.sha256(f"{config.run.seed} {piece.repeat}".encode()).digest()[:6])
+    seed = seed_of("repeat", config.run.seed, piece.repeat)
     return replace(
         config,
         run=replace(config.run, dir=directory, seed=seed),
         embed=replace(config.embed, identity_spread=spread),
+        synthesis=replace(
+            config.synthesis,
+            min_cosine=-1.0,
+            min_judge_cosine=-1.0,
+            min_sharpness=0.0,
+            one_face=False,
+            min_hash_distance=0,
+        ),
         packing=replace(piece.arm.packing or config.packing, num_workers=1, gpus_per_worker=0.0),
         train=replace(config.train, seed=seed, num_workers=1, gpus_per_worker=0.0),
     )

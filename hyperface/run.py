@@ -68,25 +68,29 @@ class Run:
             return []
         return [json.loads(line) for line in self.store.read(name).splitlines()]
 
-    def bind(self, name: str, wanted: Mapping[str, Any], what: str) -> None:
-        """Record what decides a result before it is begun, or compare it with what is recorded.
+    def bind(self, name: str, wanted: Mapping[str, Mapping[str, Any]], what: str, *, begun: bool) -> None:
+        """Record what decides a result, or compare it with what is recorded.
 
         Args:
             wanted: {section: {key: value}}.
-            what: is begun, and how to begin another one, for the message.
+            what: is decided, and how to begin another one, for the message.
+            begun: whether something was made of it already; if not, it is replaced.
 
         Raises:
             ConfigError: it was begun with something else; names each key.
         """
-        if self.store.put_new(name, to_json(wanted)):
+        text = to_json(wanted)
+        if self.store.put_new(name, text) or self.store.read(name) == text:
+            return
+        if not begun:
+            self.store.put(name, text)
             return
         recorded, now = (
-            {f"{s}.{k}": v for s, part in each.items() for k, v in part.items()}
-            for each in (self.get_json(name), json.loads(to_json(wanted)))
+            {f"{section}.{key}": value for section, part in each.items() for key, value in part.items()}
+            for each in (self.get_json(name), json.loads(text))
         )
         changed = configuration.differences(recorded, now)
-        if changed:
-            raise ConfigError(f"{self.store.uri(name)}: is of another {what}:\n  " + "\n  ".join(changed))
+        raise ConfigError(f"{self.store.uri(name)}: is of another {what}:\n  " + "\n  ".join(changed))
 
     def put_json(self, name: str, value: Any) -> None:
         self.store.put(name, to_json(value))

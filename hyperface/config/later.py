@@ -40,9 +40,9 @@ class TrainConfig:
     """Passes over the dataset. The last one is the result."""
     batch_size: int = 512
     """Images of a step, over all workers."""
-    streams: int = 8
-    """Places of the epoch's order from which a batch is read at once; at least `train.num_workers`. The order of the
-    images depends on it, and not on the number of workers."""
+    streams: int = 32
+    """Places of the epoch's order from which a batch is read at once, each by one worker: the most workers that a
+    training can ever have. The order of the images depends on it, and not on the number of workers."""
     learning_rate: float = 0.1
     """Of SGD, after the warm-up."""
     momentum: float = 0.9
@@ -148,17 +148,17 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    seeds: int = 3
-    """Repeats, each with a gallery, a packing, images and a student of its own."""
-    alphas: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
-    """Weights of the gallery term that are compared."""
-    objectives: list[Literal["closest_pair", "nearest", "logsumexp"]] = field(
-        default_factory=lambda: ["closest_pair", "nearest"]
-    )
-    """Other values of packing.separation that are compared, at packing.alpha."""
+    seeds: int = knob(3)
+    """Repeats, each with a gallery, a packing, images and a student of its own; more may be added later."""
+    alphas: list[float] = knob([0.0, 0.5, 1.0])
+    """Weights of the gallery term that are compared, each with each of `experiment.steps`."""
+    steps: list[int] = knob([20, 400])
+    """Numbers of packing steps that are compared."""
+    objectives: list[Literal["closest_pair", "nearest", "logsumexp"]] = knob(["closest_pair"])
+    """Other values of packing.separation that are compared, at packing.alpha and packing.steps."""
     biased_spread: float = 0.3
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
     num_actors: int = knob(0)
-    """Arms that are worked on at a time; 0: one per available CPU."""
+    """Repeats of arms that are worked on at a time; 0: one per available CPU."""
     max_failures: int = knob(3)
-    """Times an arm is tried again after its actor died, before the job fails."""
+    """Times a repeat is tried again after its actor died, before the job fails."""

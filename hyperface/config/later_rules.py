@@ -23,6 +23,7 @@ def _train_rules(t: TrainConfig) -> Iterator[Rule]:
     yield "train.name", bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name)), "must be letters, digits, . _ or -"
     yield "train.embedding_dim", t.embedding_dim >= 2, "must be at least 2"
     yield "train.squeeze_excitation", not (t.squeeze_excitation and t.backbone == "small"), "needs an IResNet"
+    yield "train.dropout", t.dropout == 0 or t.backbone != "small", "needs an IResNet"
     yield "train.scale", t.scale > 0, "must be above 0"
     yield "train.margin", 0 <= t.margin < 1.5, "must be at least 0 and below 1.5"
     yield "train.sample_rate", 0 < t.sample_rate <= 1, "must be above 0 and at most 1"
@@ -44,6 +45,9 @@ def _train_rules(t: TrainConfig) -> Iterator[Rule]:
     yield "train.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, "must be between 0 and train.epochs"
     ascending = t.milestones == sorted(set(t.milestones)) and all(m >= 1 for m in t.milestones)
     yield "train.milestones", ascending, "must be ascending epochs of at least 1, e.g. [12,20,24]"
+    late = t.schedule == "steps" and any(m >= t.epochs for m in t.milestones)
+    rule = f"must be below train.epochs={t.epochs}, or the learning rate would not fall, e.g. [5,8,9] for 10 epochs"
+    yield "train.milestones", not late, rule
     yield "train.clip_norm", t.clip_norm >= 0, "must be at least 0 (not cut)"
     yield "train.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
     for key in ("flip", "erasing", "crop", "low_resolution", "photometric"):
@@ -78,6 +82,9 @@ def _audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
 
 def _experiment_rules(e: ExperimentConfig) -> Iterator[Rule]:
     yield "experiment.seeds", e.seeds >= 1, "must be at least 1"
-    several = len(e.alphas) >= 1 and all(alpha >= 0 for alpha in e.alphas) and len(set(e.alphas)) == len(e.alphas)
-    yield "experiment.alphas", several, "must be one or more different numbers of at least 0, e.g. [0,0.5,1]"
+    several = all(alpha >= 0 for alpha in e.alphas) and len({f"{alpha:g}" for alpha in e.alphas}) == len(e.alphas)
+    yield "experiment.alphas", several, "must be different numbers of at least 0, e.g. [0,0.5,1]"
+    rule = "must be different numbers of at least 1, e.g. [20,400]"
+    yield "experiment.steps", all(s >= 1 for s in e.steps) and len(set(e.steps)) == len(e.steps), rule
+    yield "experiment.objectives", len(set(e.objectives)) == len(e.objectives), "must name each objective once"
     yield "experiment.biased_spread", 0 < e.biased_spread <= 1, "must be above 0 and at most 1"

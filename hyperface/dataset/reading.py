@@ -9,9 +9,18 @@ from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.run import Run
 
 
-def from_bytes(data: bytes, name: str) -> ShardImages:
-    """A shard of either format, told by the suffix of its name. Raises ValueError naming file and rule."""
-    return parquet.from_bytes(data, name) if name.endswith(SUFFIX["parquet"]) else webdataset.from_bytes(data, name)
+def from_bytes(data: bytes, name: str, *, proven: bool = False) -> ShardImages:
+    """A shard of either format, told by the suffix of its name.
+
+    Args:
+        proven: the bytes are those of a marker: whether a tar is ours to the last byte is not looked at again.
+
+    Raises:
+        ValueError: names the file and the rule.
+    """
+    if name.endswith(SUFFIX["parquet"]):
+        return parquet.from_bytes(data, name)
+    return webdataset.from_bytes(data, name, proven=proven)
 
 
 def read_shards(run: Run) -> Iterator[ShardImages]:

@@ -72,8 +72,8 @@ def _parts(payload: bytes) -> Iterator[bytes]:
     yield payload[begin:]
 
 
-def unframed(file: BinaryIO, only: int | None = None) -> bytes:
-    """The payload of the record that begins where the file stands; with `only`, so many bytes of it, if it is whole.
+def unframed(file: BinaryIO) -> bytes:
+    """The payload of the record that begins where the file stands.
 
     Raises:
         ValueError: no record begins here, or it is cut.
@@ -84,11 +84,11 @@ def unframed(file: BinaryIO, only: int | None = None) -> bytes:
         if magic != MAGIC or len(word) < 4:
             raise ValueError("no record begins here, or it is cut")
         flag, length = divmod(struct.unpack("<I", word)[0], MAX_BYTES)
-        part = file.read(length if only is None else min(length, only))
-        if len(part) < (length if only is None else min(length, only)) or flag not in ((2, 3) if parts else (0, 1)):
+        part = file.read(length)
+        if len(part) < length or flag not in ((2, 3) if parts else (0, 1)):
             raise ValueError("is cut, or its parts are out of order")
         parts.append(part)
-        if flag in (0, 3) or only is not None:
+        if flag in (0, 3):
             return MAGIC.join(parts)
         file.read(-length % 4)
 

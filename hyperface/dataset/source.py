@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from hyperface.dataset import fingerprint, reading
 from hyperface.dataset.classes import Classes, classes
@@ -36,7 +37,7 @@ class Source:
     duplicates: frozenset[str]
     """Keys that the index tells readers to leave out."""
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
         absent = [*self.rejected.values(), *((int(key[:7]), int(key[8:])) for key in self.duplicates)]
         plan = self.plan
@@ -53,7 +54,7 @@ class Source:
             data = store.read(file.name)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise ValueError(f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}")
-            images = reading.from_bytes(data, store.uri(file.name))
+            images = reading.from_bytes(data, store.uri(file.name), proven=True)
             if images.keys != [key for key in self.plan.keys(shard) if key not in self.rejected]:
                 raise ValueError(f"{store.uri(file.name)}: must hold its planned keys in their order")
         except FileNotFoundError as error:

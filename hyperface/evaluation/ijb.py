@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.evaluation.pair_set import decode
-from hyperface.evaluation.verification import flip_sum, measured, normalised, squared_distances
+from hyperface.evaluation.verification import flip_sum, measured, squared_distances
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
+from hyperface.models.arcface import normalised
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.run import RunError
 from hyperface.storage import Store, open_store

@@ -15,6 +15,7 @@ from hyperface.config import ConfigError, EvaluateConfig, StorageConfig
 from hyperface.evaluation import ijb, toy_sets, verification
 from hyperface.evaluation.benchmarks import find_benchmark, read_benchmark, set_name
 from hyperface.evaluation.pair_set import PairSet
+from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
@@ -74,7 +75,7 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> 
         if (height, width) != (size, size):
             rule = f"holds images of {width}x{height} pixels, and the recogniser takes {size}x{size}"
             raise RunError(f"{pairs.source}: {rule}; give a set that was aligned for it: nothing is resized here")
-        rows_BD = verification.normalised(verification.flip_sum(recognizer.features, images_BHWC))
+        rows_BD = normalised(verification.flip_sum(recognizer.features, images_BHWC))
         bad = np.flatnonzero(~np.isfinite(rows_BD).all(axis=1))
         if len(bad):
             shown = ", ".join(pairs.called(start + int(row)) for row in bad[:3])

@@ -59,13 +59,6 @@ def flip_sum(
     return features(images_BHWC) + features(np.ascontiguousarray(images_BHWC[:, :, ::-1]))
 
 
-def normalised(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of norm 1; NaN where a row has no direction."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit_ND: NDArray[np.float32] = x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)
-    return unit_ND
-
-
 def squared_distances(
     x_ND: NDArray[np.float32], first_P: NDArray[np.integer[Any]], second_P: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ def export_trained(run: Run) -> str:
         ModelError: the file does not give the network's embeddings.
     """
     name = run.config.train.name
-    student = load_trained(run.store, name)
-    data = to_onnx(student.network.cpu(), student.image_size)
+    student = load_trained(run.store, name, "cpu")
+    data = to_onnx(student.network, student.image_size)
     sha256 = hashlib.sha256(data).hexdigest()
     _check(data, sha256, student)
     run.store.put(onnx_file(name), data)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from hyperface.models import iresnet
-from hyperface.models.arcface import to_signal
+from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import ModelError, Preprocessing
 from hyperface.run import RECOGNITION, RunError
 from hyperface.storage import Store
@@ -52,12 +52,15 @@ class TrainedRecognizer:
 
     preprocessing = Preprocessing()
 
-    def __init__(self, data: bytes, name: str, described: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, data: bytes, name: str, described: dict[str, Any] | None = None, device: str | None = None
+    ) -> None:
         """
         Args:
             data: what `to_bytes` wrote.
             name: of the file, for messages.
             described: what the training was.
+            device: as torch names it; None: a GPU where there is one.
 
         Raises:
             ModelError: truncated, or not such a file.
@@ -66,7 +69,7 @@ class TrainedRecognizer:
         self.fingerprint = hashlib.sha256(data).hexdigest()
         self.network, architecture = _built(data, name)
         self.image_size, self.embedding_dim = int(architecture["image_size"]), int(architecture["embedding_dim"])
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -84,14 +87,11 @@ class TrainedRecognizer:
 
     def embed(self, images_BSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [B, S, S, 3] -> float32 [B, D], rows of norm 1; NaN where a feature has no direction."""
-        rows_BD = self.features(images_BSSC)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rows_BD /= np.linalg.norm(rows_BD, axis=1, keepdims=True)
-        return rows_BD
+        return normalised(self.features(images_BSSC))
 
 
-def load_trained(store: Store, name: str) -> TrainedRecognizer:
-    """The result of the training `name` of a run.
+def load_trained(store: Store, name: str, device: str | None = None) -> TrainedRecognizer:
+    """The result of the training `name` of a run, on a device; None: a GPU where there is one.
 
     Raises:
         RunError: there is none, or it is not finished.
@@ -105,7 +105,7 @@ def load_trained(store: Store, name: str) -> TrainedRecognizer:
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         rule = f"must have the SHA-256 of its summary, {described['sha256']}"
         raise ModelError(f"{uri}: {rule}; restore it, or train again under another train.name")
-    return TrainedRecognizer(data, uri, described)
+    return TrainedRecognizer(data, uri, described, device)
 
 
 def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -37,8 +37,8 @@ def save(store: Store, state: State, history: History, shard: Shard) -> None:
         StorageError: it cannot be written; the checkpoint before stays valid.
     """
     tensors = {name: getattr(state, name) for name in ROWS}
-    tensors["seen"] = torch.tensor([float(state.best), float(state.max_cosine), state.looked_best], dtype=torch.float64)
-    of(store).put_rows(state.step, shard.own, tensors)
+    seen = torch.tensor([float(state.best), float(state.max_cosine), state.looked_best], dtype=torch.float64)
+    of(store).put_rows(state.step, shard.own, tensors, {"seen": seen})
     _wait_for_all(state, shard)
     if shard.rank == 0:
         counts = {"step": state.step, "seconds": state.seconds, "looked_step": state.looked_step}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hyperface import embeddings
 from hyperface.config import ConfigError, PackingConfig, StorageConfig
+from hyperface.embeddings import Embeddings
 
 Rows = NDArray[np.float32]
 
@@ -42,12 +43,16 @@ def read(config: PackingConfig, storage: StorageConfig) -> tuple[Rows | None, Ro
         return None, protected_PD
     if len({part.vectors_ND.shape[1] for part in parts}) > 1:
         raise ConfigError(f"packing.frozen: {config.frozen} must hold rows of one dimension; give parts of one model")
-    _check_numbers(config, [int(number) for part in parts for number in part.names])
+    _check_numbers(config, [number for part in parts for number in _numbers(part)])
     return np.concatenate([part.vectors_ND for part in parts]), protected_PD
 
 
+def _numbers(part: Embeddings) -> list[int]:
+    """The identities of a table's rows; one without them, such as an .npy file, numbers its rows from 0."""
+    return [int(name) if isinstance(name, int) else row for row, name in enumerate(part.names)]
+
+
 def _check_numbers(config: PackingConfig, taken: list[int]) -> None:
-    """An .npy file numbers its rows from 0."""
     last, first = max(taken), config.first_identity
     if first <= last:
         rule = f"must be at least {last + 1}: numbers up to {last} belong to the identities of packing.frozen"

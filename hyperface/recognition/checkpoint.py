@@ -3,6 +3,7 @@
 import torch
 
 from hyperface.checkpoints import Checkpoints
+from hyperface.recognition.progress import Progress
 from hyperface.recognition.trainer import Training
 from hyperface.run import RECOGNITION, Run
 
@@ -12,22 +13,20 @@ def of(run: Run) -> Checkpoints:
     return Checkpoints(run.store, f"{RECOGNITION}/{run.config.train.name}/checkpoints")
 
 
-def save(run: Run, training: Training, history: list[dict[str, float]]) -> None:
+def save(run: Run, training: Training, progress: Progress) -> None:
     """Every rank calls it. Centres and network first; when all ranks have written theirs, the marker.
 
     Raises:
+        RunError: the loss is no number any more; nothing is saved.
         StorageError: it cannot be written; the checkpoint before stays valid.
     """
+    progress.look()
     place, centres, found = training.place, training.centres, of(run)
-    own = training.ranks.own_classes
-    found.put_rows(training.step, own, {"weight": centres.weight_cD, "momentum": centres.momentum_cD})
+    rows = {"weight": centres.weight_cD, "momentum": centres.momentum_cD}
+    found.put_rows(training.step, training.ranks.own_classes, rows)
     if place.rank == 0:
-        found.put(
-            training.step,
-            "network",
-            {k: v.detach().cpu().contiguous() for k, v in training.network.state_dict().items()},
-        )
-        found.put(training.step, "momentum", {k: v.detach().cpu().contiguous() for k, v in training.momentum().items()})
+        found.put(training.step, "network", training.network.state_dict())
+        found.put(training.step, "momentum", training.momentum())
     _wait_for_all(training)
     if place.rank == 0:
         marker = {
@@ -35,13 +34,13 @@ def save(run: Run, training: Training, history: list[dict[str, float]]) -> None:
             "seconds": training.seconds,
             "norms": [centres.norms.mean, centres.norms.deviation],
             "scale": training.scaler.state_dict(),
-            "history": history,
+            "progress": progress.state(),
         }
         found.finish(training.step, training.ranks.classes, marker)
 
 
-def load(run: Run, training: Training) -> list[dict[str, float]]:
-    """Put the newest checkpoint's state into the training; its recorded steps, none without a checkpoint.
+def load(run: Run, training: Training, progress: Progress) -> None:
+    """Put the newest checkpoint's state into the training and its progress, if there is one.
 
     Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
     """
@@ -49,20 +48,20 @@ def load(run: Run, training: Training) -> list[dict[str, float]]:
     mine = torch.tensor(found.newest(), device=place.device)
     step = int(place.group.gather(mine[None], (1,) * place.world)()[0])
     if step < 0:
-        return []
+        return
     marker, centres = found.marker(step), training.centres
     training.network.load_state_dict(found.read(step, "network"))
     training.put_momentum(found.read(step, "momentum"))
-    parts = list(found.parts(step, training.ranks.own_classes))
+    read = found.parts(step, training.ranks.own_classes)
+    parts = [(rows["weight"][own], rows["momentum"][own]) for own, rows in read]
     if parts:
-        centres.weight_cD = torch.cat([rows["weight"][own] for own, rows in parts]).to(place.device)
-        centres.momentum_cD = torch.cat([rows["momentum"][own] for own, rows in parts]).to(place.device)
+        weight_cD, momentum_cD = (torch.cat(column).to(place.device) for column in zip(*parts, strict=True))
+        centres.weight_cD, centres.momentum_cD = weight_cD, momentum_cD
     centres.norms.mean, centres.norms.deviation = marker["norms"]
     if marker["scale"]:
         training.scaler.load_state_dict(marker["scale"])
     training.step, training.seconds = marker["step"], marker["seconds"]
-    history: list[dict[str, float]] = marker["history"]
-    return history
+    progress.restore(marker["progress"])
 
 
 def _wait_for_all(training: Training) -> None:

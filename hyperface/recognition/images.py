@@ -28,7 +28,12 @@ class Images(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of what decides which images there are."""
+        """SHA-256, in hex, of what tells these images from others."""
+        ...
+
+    @property
+    def fingerprint_of(self) -> str:
+        """What the fingerprint is made from, in words."""
         ...
 
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:

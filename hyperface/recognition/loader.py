@@ -8,10 +8,9 @@ Shape legend: N images of the dataset, B of a step, L streams, m = B / L images 
 worker in a step, S pixels a side.
 """
 
-import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,12 +21,17 @@ from hyperface.models.iresnet import STRIDE
 from hyperface.pictures import decode
 from hyperface.recognition.images import Images, Item
 from hyperface.run import RunError
+from hyperface.seeds import seed_of
 
 AHEAD = 3
 """Steps that are read before they are asked for."""
 
+TOGETHER = 8
+"""Images that a thread decodes at a time."""
+
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Images [m, S, S, 3] and labels [m] of one stream in one step."""
+"""Images [n, S, S, 3] and their labels [n]."""
+Decoded = Future[Part]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Steps:
 
 def order_of(seed: int, epoch: int) -> int:
     """The number that the order of an epoch is made from, in [0, 2^63)."""
-    return int.from_bytes(hashlib.sha256(f"epoch {seed} {epoch}".encode()).digest()[:8]) >> 1
+    return seed_of("epoch", seed, epoch)
 
 
 def image_size(images: Images) -> int:
@@ -82,26 +86,29 @@ def batches(
         RunError: an image cannot be read, or has another size; names it.
     """
     streams = [images.stretch(order, *steps.stretch(stream, first_step)) for stream in range(own.start, own.stop)]
-
-    def part(stream: Iterator[Item], before: "Future[Part] | None") -> Part:
-        if before is not None:
-            before.result()  # a stream is walked by one thread at a time, in order
-        items = list(itertools.islice(stream, steps.each))
-        return np.stack([_sized(item, size) for item in items]), np.array([item.label for item in items], np.int64)
-
     with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
-        waiting: deque[list[Future[Part]]] = deque()
+
+        def walk(stream: Iterator[Item], before: "Future[list[Decoded]] | None") -> "list[Decoded]":
+            if before is not None:
+                before.result()  # a stream is walked by one thread at a time, in order; its images by all
+            items = list(itertools.islice(stream, steps.each))
+            return [pool.submit(_pictures, items[i : i + TOGETHER], size) for i in range(0, len(items), TOGETHER)]
+
+        waiting: deque[list[Future[list[Decoded]]]] = deque()
         try:
             for step in range(first_step, steps.count + AHEAD):
                 if step < steps.count:
                     before = waiting[-1] if waiting else [None] * len(streams)
-                    waiting.append([pool.submit(part, s, b) for s, b in zip(streams, before, strict=True)])
+                    waiting.append([pool.submit(walk, s, b) for s, b in zip(streams, before, strict=True)])
                 if step >= first_step + AHEAD and waiting:
-                    parts = [future.result() for future in waiting.popleft()]
+                    parts = [part.result() for stream in waiting.popleft() for part in stream.result()]
                     yield np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
         finally:
-            for future in itertools.chain.from_iterable(waiting):
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pictures(items: Sequence[Item], size: int) -> Part:
+    return np.stack([_sized(item, size) for item in items]), np.array([item.label for item in items], np.int64)
 
 
 def _sized(item: Item, size: int) -> NDArray[np.uint8]:

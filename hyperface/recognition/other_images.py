@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -15,9 +16,12 @@ from hyperface.dataset import recordio
 from hyperface.dataset.plan import permute
 from hyperface.recognition.images import Item, digest
 from hyperface.run import RunError
-from hyperface.storage import Store
+from hyperface.storage import LocalStore, Store
 
 RECORDS, RECORD_INDEX = "train.rec", "train.idx"
+_BLOCK = 2**16
+_HEAD = 8 + recordio.HEADER.size + 4
+"""Bytes of a record up to the first of several labels: frame, header, label."""
 
 
 @dataclass(frozen=True)
@@ -44,50 +48,75 @@ class FolderImages:
         sizes = self.store.list()
         return digest(f"{name} {sizes[name]}" for name in self.names)
 
+    @property
+    def fingerprint_of(self) -> str:
+        return "names and sizes of the files, not their pixels"
+
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for number in permute(np.arange(begin, end), self.num_images, order):
             name = self.names[number]
-            yield Item(name, self._labels[_person(name)], lambda name=name: self.store.read(name))  # type: ignore[misc]
+            yield Item(self.store.uri(name), self._labels[_person(name)], lambda name=name: self.store.read(name))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
 class RecordImages:
-    """InsightFace's RecordIO: record 0 tells how many images follow it, and each of them tells its label."""
+    """InsightFace's RecordIO on a local disk: record 0 tells how many images follow, and each of them its label.
 
-    store: Store
+    N: images.
+    """
+
+    store: LocalStore
     _files: threading.local = field(default_factory=threading.local, compare=False)
 
     @cached_property
-    def _offsets(self) -> dict[int, int]:
-        """{record: offset in the file}"""
-        lines = self.store.read(RECORD_INDEX).decode().splitlines()
+    def _index(self) -> NDArray[np.int64]:
+        """[records, 2]: numbers, ascending, and offsets in the file."""
         try:
-            return {int(number): int(offset) for number, offset in (line.split("\t") for line in lines)}
+            pairs = np.array(self.store.read(RECORD_INDEX).split(), np.int64).reshape(-1, 2)
         except ValueError as error:
-            raise RunError(
-                f"{self.store.uri(RECORD_INDEX)}: must have `number<tab>offset` in each line ({error})"
-            ) from error
+            rule = f"must have `number<tab>offset` in each line ({error})"
+            raise RunError(f"{self.store.uri(RECORD_INDEX)}: {rule}") from error
+        return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
     @cached_property
-    def _numbers(self) -> list[int]:
+    def _numbers_N(self) -> NDArray[np.int64]:
         """The records that are images: those that record 0 says, else all."""
-        flag, _, rest = self._record(0)
-        if flag == 0:
-            return sorted(self._offsets)
-        return list(range(1, int(np.frombuffer(rest[:4], "<f4")[0])))
+        count, _, rest = self._record(0)
+        if count == 0:
+            return self._index[:, 0]
+        return np.arange(1, int(np.frombuffer(rest[:4], "<f4")[0]))
 
     @cached_property
-    def _labels(self) -> NDArray[np.int64]:
+    def _labels_N(self) -> NDArray[np.int64]:
         """The label of each image, read from the header of its record."""
-        return np.array([self._label(number) for number in self._numbers], np.int64)
+        offsets_N, labels_N = self._offsets(self._numbers_N), np.empty(len(self._numbers_N))
+        stored = np.memmap(Path(self.store.url, RECORDS), np.uint8, "r")
+        for first in range(0, len(offsets_N), _BLOCK):
+            at = offsets_N[first : first + _BLOCK, None] + np.arange(_HEAD)
+            head = stored[np.minimum(at, len(stored) - 1)]
+            wrong = (head[:, :4] != np.frombuffer(recordio.MAGIC, np.uint8)).any(axis=1) | (at[:, -1] >= len(stored))
+            if wrong.any():
+                number = self._numbers_N[first + int(wrong.argmax())]
+                raise RunError(
+                    f"{self.store.uri(RECORDS)}: record {number} cannot be read: none begins where it should"
+                )
+            counts, alone, several = (np.ascontiguousarray(head[:, a : a + 4]) for a in (8, 12, 32))
+            chosen = np.where(counts.view("<u4") > 0, several.view("<f4"), alone.view("<f4"))
+            labels_N[first : first + _BLOCK] = chosen[:, 0]
+        wrong = ~(np.isfinite(labels_N) & (labels_N >= 0) & (labels_N == np.floor(labels_N)))
+        if wrong.any():
+            row = int(wrong.argmax())
+            label = f"record {self._numbers_N[row]} has the label {labels_N[row]}"
+            raise RunError(f"{self.store.uri(RECORDS)}: {label}, which is no class")
+        return labels_N.astype(np.int64)
 
     @property
     def num_images(self) -> int:
-        return len(self._numbers)
+        return len(self._numbers_N)
 
     @cached_property
     def num_classes(self) -> int:
-        found = np.unique(self._labels)
+        found = np.unique(self._labels_N)
         if found[0] != 0 or found[-1] != len(found) - 1:
             span = f"they are {found[0]} to {found[-1]}, {len(found)} different ones"
             raise RunError(f"{self.store.uri(RECORDS)}: labels must be 0 to classes - 1 without gaps; {span}")
@@ -96,37 +125,42 @@ class RecordImages:
     @cached_property
     def fingerprint(self) -> str:
         index = hashlib.sha256(self.store.read(RECORD_INDEX)).hexdigest()
-        return digest([index, str(self.store.size(RECORDS)), hashlib.sha256(self._labels.tobytes()).hexdigest()])
+        return digest([index, str(self.store.size(RECORDS)), hashlib.sha256(self._labels_N.tobytes()).hexdigest()])
+
+    @property
+    def fingerprint_of(self) -> str:
+        return "index, labels and size of the records, not their pixels"
 
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for place in permute(np.arange(begin, end), self.num_images, order):
-            number = self._numbers[place]
+            number = int(self._numbers_N[place])
             read = lambda number=number: self._picture(number)  # noqa: E731
-            yield Item(f"record {number}", int(self._labels[place]), read)
+            yield Item(f"{self.store.uri(RECORDS)}: record {number}", int(self._labels_N[place]), read)
+
+    def _offsets(self, numbers_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        known = self._index
+        rows_N = np.minimum(np.searchsorted(known[:, 0], numbers_N), len(known) - 1)
+        missing = known[rows_N, 0] != numbers_N
+        if missing.any():
+            number = numbers_N[int(missing.argmax())]
+            raise RunError(f"{self.store.uri(RECORD_INDEX)}: has no line for record {number}, which {RECORDS} counts")
+        offsets_N: NDArray[np.int64] = known[rows_N, 1]
+        return offsets_N
 
     def _picture(self, number: int) -> bytes:
-        flag, _, rest = self._record(number)
-        return rest[4 * flag :]
+        count, _, rest = self._record(number)
+        return rest[4 * count :]
 
-    def _label(self, number: int) -> int:
-        flag, label, rest = self._record(number, only=64)
-        value = float(np.frombuffer(rest[:4], "<f4")[0]) if flag else label
-        if value != int(value) or value < 0:
-            raise RunError(f"{self.store.uri(RECORDS)}: record {number} has the label {value}, which is no class")
-        return int(value)
-
-    def _record(self, number: int, only: int | None = None) -> tuple[int, float, bytes]:
-        """(labels after the header or 0, label, the rest) of a record; `only` so many bytes of it."""
-        if number not in self._offsets:
-            raise RunError(f"{self.store.uri(RECORD_INDEX)}: has no line for record {number}, which {RECORDS} counts")
+    def _record(self, number: int) -> tuple[int, float, bytes]:
+        """(labels after the header or 0, label, the rest) of a record."""
         file = self._file()
-        file.seek(self._offsets[number])
+        file.seek(int(self._offsets(np.array([number]))[0]))
         try:
-            payload = recordio.unframed(file, only)
-            flag, label, _, _ = recordio.HEADER.unpack(payload[: recordio.HEADER.size])
+            payload = recordio.unframed(file)
+            count, label, _, _ = recordio.HEADER.unpack(payload[: recordio.HEADER.size])
         except (ValueError, struct.error) as error:
             raise RunError(f"{self.store.uri(RECORDS)}: record {number} cannot be read ({error})") from error
-        return flag, label, payload[recordio.HEADER.size :]
+        return count, label, payload[recordio.HEADER.size :]
 
     def _file(self) -> BinaryIO:
         """A reader of this thread's own."""

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from hyperface.ranks import Group
 from hyperface.recognition import margins
 from hyperface.recognition.margins import FeatureNorms
+from hyperface.seeds import seed_of
 
 _BLOCK = 4096
 """Centres that are drawn from one seed, so that they do not depend on the number of ranks."""
@@ -109,7 +110,7 @@ class Centres:
         count = own.stop - own.start
         if self.head.sample_rate >= 1:
             return torch.arange(count, device=device)
-        generator = torch.Generator(device).manual_seed(_mixed(self.seed, step))
+        generator = torch.Generator(device).manual_seed(seed_of("classes", self.seed, step))
         kept_C = torch.rand(sum(self.ranks.classes), generator=generator, device=device) < self.head.sample_rate
         kept_C[labels_B] = True
         return kept_C[own].nonzero()[:, 0]
@@ -170,15 +171,11 @@ def _drawn(rows: slice, dim: int, seed: int) -> Tensor:
     """Rows of the initial centres: normal with deviation 0.01, as InsightFace's code draws them."""
     blocks = []
     for block in range(rows.start // _BLOCK, -(-rows.stop // _BLOCK)):
-        generator = torch.Generator().manual_seed(_mixed(seed, block))
+        generator = torch.Generator().manual_seed(seed_of("centres", seed, block))
         drawn = torch.randn(_BLOCK, dim, generator=generator) * 0.01
         first = block * _BLOCK
         blocks.append(drawn[max(rows.start - first, 0) : rows.stop - first])
     return torch.cat(blocks) if blocks else torch.empty(0, dim)
-
-
-def _mixed(seed: int, number: int) -> int:
-    return (seed * 1_000_003 + number) % 2**63
 
 
 def _part(sizes: Sequence[int], rank: int) -> slice:

@@ -19,6 +19,7 @@ from hyperface.recognition.images import Item, digest
 from hyperface.run import RunError
 
 _KEPT_SHARDS = 4
+"""The last ones read, for streams that share one."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class RunImages:
     @cached_property
     def fingerprint(self) -> str:
         return digest(f"{part.fingerprint} {part.index_sha256}" for part in self.parts)
+
+    @property
+    def fingerprint_of(self) -> str:
+        return "the SHA-256 of every shard"
 
     @cached_property
     def _first_labels(self) -> list[int]:
@@ -75,10 +80,11 @@ class RunImages:
             at, place = min(end, last), place + 1
 
     def _read(self, shard: int) -> list[Item]:
-        """The images of a shard. The last few shards are kept, for streams that share one."""
+        """The images of a shard."""
         part, number = self._places[shard]
         with self._lock:
-            if found := self._shards.get((part, number)):
+            if found := self._shards.pop((part, number), None):
+                self._shards[part, number] = found  # the last that was asked for
                 return found
         items = self._items(part, number)
         if len(items) != self._sizes[shard]:
@@ -99,7 +105,7 @@ class RunImages:
             key, identity = images.keys[wrong[0]], given_R[wrong[0]]
             uri, span = source.run.store.uri(source.files[number].name), f"{identities[0]} to {identities[-1]}"
             rule = f"{key} has the label {identity}, which is no identity of this run ({span})"
-            raise RunError(f"{uri}: {rule}; mend it with synthesis.repair=true")
+            raise RunError(f"{uri}: {rule}; file and marker were replaced: restore both, or make the dataset again")
         labels = (labels_R + self._first_labels[part]).tolist()
         return [
             Item(key, label, lambda jpeg=jpeg: jpeg)  # type: ignore[misc]

@@ -33,7 +33,10 @@ def _opened(places: Sequence[str], run: Run) -> Images:
         return RunImages((open_source(run),))
     stores = [open_store(place, storage) for place in places]
     if all(store.exists(CONFIG) for store in stores):
-        return RunImages(tuple(open_source(existing_run(place, storage)) for place in places))
+        parts = tuple(open_source(existing_run(place, storage)) for place in places)
+        if len({part.index_sha256 for part in parts}) < len(parts):
+            raise ConfigError(f"train.data: {', '.join(places)}: must name each run once: its identities would be two")
+        return RunImages(parts)
     if len(places) > 1:
         kinds = "several places in train.data must all be runs"
         raise ConfigError(f"train.data: {', '.join(places)}: {kinds}; merge folders into one, or train on one")

@@ -21,7 +21,7 @@ from hyperface.recognition.augment import NUMBERS, Augmentation, augment
 from hyperface.recognition.images import Images
 from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
 from hyperface.recognition.schedule import learning_rate
-from hyperface.run import RunError
+from hyperface.seeds import seed_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,18 +59,14 @@ class Training:
     """The state of a training on one rank."""
 
     def __init__(self, config: TrainConfig, images: Images, place: Place, image_size: int) -> None:
-        """Random weights; `load` in `stage.py` puts a checkpoint's in their place."""
+        """Random weights; `checkpoint.load` puts others in their place. The dataset has at least a batch of images."""
         self.config, self.images, self.place, self.image_size = config, images, place, image_size
         self.steps = loader.Steps(images.num_images, config.batch_size, config.streams)
-        if self.steps.count < 1:
-            raise RunError(
-                f"train.batch_size: must not exceed the images of the dataset, {images.num_images}; it is "
-                f"{config.batch_size}"
-            )
+        assert self.steps.count >= 1, self.steps
         each, worlds = self.steps.each, even_sizes(config.streams, place.world)
         sizes = tuple(each * streams for streams in worlds)
         self.ranks = Ranks(place.rank, place.group, even_sizes(images.num_classes, place.world), sizes)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed_of("network", config.seed))
         network = iresnet.build(
             config.backbone,
             image_size,
@@ -112,8 +108,8 @@ class Training:
         """One step on the own images uint8 [b, S, S, 3] and labels [b]. Every rank calls it."""
         config, device = self.config, self.place.device
         rate = learning_rate(config, self.step, self.steps.count)
-        torch.manual_seed(_number(config.seed, self.step))  # of dropout: a resumed training draws the same
-        x = torch.from_numpy(images_bSSC).to(device, non_blocking=True).permute(0, 3, 1, 2)
+        torch.manual_seed(seed_of("dropout", config.seed, self.step))  # a resumed training drops the same
+        x = torch.from_numpy(images_bSSC).to(device).permute(0, 3, 1, 2)
         x = augment(x.float() / 127.5 - 1, self._numbers(), self._augmentation())
         with torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32"):
             features_bD = self.parallel(x.contiguous(memory_format=torch.channels_last)).float()
@@ -135,7 +131,7 @@ class Training:
 
     def _numbers(self) -> Tensor:
         """The random numbers of the own images, out of those of all images of the step."""
-        generator = torch.Generator().manual_seed(_number(self.config.seed + 1, self.step))
+        generator = torch.Generator().manual_seed(seed_of("augmentation", self.config.seed, self.step))
         drawn_BR = torch.rand(self.config.batch_size, NUMBERS, generator=generator)
         return drawn_BR[self.ranks.own_images].to(self.place.device)
 
@@ -163,7 +159,3 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay, "lr": 0.0},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, "lr": 0.0},
     ]
-
-
-def _number(seed: int, step: int) -> int:
-    return (seed * 1_000_003 + step) % 2**63

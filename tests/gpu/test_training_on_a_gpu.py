@@ -1,11 +1,13 @@
 """Training on a GPU: a step is that of the CPU, and a network in bfloat16 learns. Run by `pytest tests/gpu`."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from color_world import color_run, make_dataset
 
+from hyperface.models.onnx_export import export_trained
 from hyperface.ranks import Alone
 from hyperface.recognition import stage
 from hyperface.recognition.sources import open_images
@@ -29,7 +31,7 @@ def test_a_step_gives_the_loss_of_the_cpu(tmp_path: Path, head: str):
     for device in ("cpu", "cuda"):
         images = open_images(run, run.config.train)
         training = Training(run.config.train, images, Place(0, 1, Alone(), torch.device(device)), 16)
-        losses.append([float(next(training.run()).loss) for _ in range(1)])
+        losses.append(float(next(training.run()).loss))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -38,5 +40,12 @@ def test_half_precision_learns_and_leaves_a_finite_network(tmp_path: Path, preci
     run = dataset(tmp_path, f"train.precision={precision}")
     stage.begin(run)
     stage.train_rank(run, Place(0, 1, Alone(), torch.device("cuda")))
-    rows = run.records("recognition")
+    rows = [json.loads(line) for line in run.store.read(stage.steps_file("student")).splitlines()]
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+
+
+def test_a_network_trained_on_a_gpu_is_exported(tmp_path: Path):
+    run = dataset(tmp_path, "train.epochs=1")
+    stage.begin(run)
+    stage.train_rank(run, Place(0, 1, Alone(), torch.device("cuda")))
+    assert len(export_trained(run)) == 64

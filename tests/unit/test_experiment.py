@@ -14,12 +14,14 @@ def config(*overrides: str) -> Config:
 
 
 def test_each_gallery_has_the_unpacked_baseline_every_alpha_and_every_objective():
-    arms = experiment.arms(config("experiment.alphas=[0,1]", "experiment.objectives=[nearest]"))
+    given = ("experiment.alphas=[0,1]", "experiment.steps=[5,9]", "experiment.objectives=[nearest]")
+    arms = experiment.arms(config(*given))
     names = [arm.name for arm in arms]
     assert names[:2] == ["rendered", "uniform"]
     for gallery in ("diverse", "biased"):
         own = [name.removeprefix(f"{gallery}-") for name in names if name.startswith(gallery)]
-        assert own == ["unpacked", "alpha-0", "alpha-1", "nearest"]
+        packed = [f"alpha-{alpha}-steps-{steps}" for steps in (5, 9) for alpha in (0, 1)]
+        assert own == ["unpacked", *packed, "nearest"]
     assert len(set(names)) == len(names)
 
 

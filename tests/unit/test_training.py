@@ -19,8 +19,10 @@ from hyperface.models.protocols import ModelError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
 from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
+from hyperface.recognition.progress import Progress
 from hyperface.recognition.schedule import learning_rate
-from hyperface.recognition.trainer import Place
+from hyperface.recognition.sources import open_images
+from hyperface.recognition.trainer import Place, Training
 from hyperface.run import Run, RunError
 from hyperface.storage import LocalStore, StorageError
 
@@ -44,6 +46,10 @@ def train(run: Run) -> Run:
     return run
 
 
+def steps_of(run: Run, name: str = "student") -> list[dict[str, float]]:
+    return [json.loads(line) for line in run.store.read(stage.steps_file(name)).splitlines()]
+
+
 @functools.cache
 def trained(folder: Path) -> Run:
     return train(dataset(folder / "run"))
@@ -61,9 +67,16 @@ class Failing(LocalStore):
     refused: str = ""
 
     def put(self, name: str, data: bytes) -> None:
+        self._refuse(name)
+        super().put(name, data)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        self._refuse(name)
+        return super().put_new(name, data)
+
+    def _refuse(self, name: str) -> None:
         if name.endswith(self.refused):
             raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-        super().put(name, data)
 
 
 def test_a_trained_network_tells_identities_of_its_dataset_apart(folder: Path):
@@ -84,9 +97,10 @@ def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):
     assert (summary["steps"], summary["images_seen"]) == (STEPS, STEPS * 6)
     assert summary["data"]["classes"] == 6
     assert len(summary["data"]["fingerprint"]) == 64
-    rows = run.records("recognition")
+    rows = steps_of(run)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert rows[-1]["loss"] == summary["loss"] < rows[0]["loss"]
+    assert summary["trained_on"] == str(run)
     assert not run.store.list(checkpoint.of(run).root)
 
 
@@ -100,7 +114,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(folder: Path, tmp_
     assert not stage.is_done(stopped)
     run = train(dataset(tmp_path, *options))
     assert run.store.read(weights_file("student")) == trained(folder).store.read(weights_file("student"))
-    assert run.records("recognition") == trained(folder).records("recognition")
+    assert steps_of(run) == steps_of(trained(folder))
 
 
 def test_adaface_and_sampled_classes_go_on_with_the_same_bytes_too(tmp_path: Path):
@@ -115,7 +129,7 @@ def test_adaface_and_sampled_classes_go_on_with_the_same_bytes_too(tmp_path: Pat
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_too(tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]):
-    rows = train(dataset(tmp_path, f"train.precision={precision}")).records("recognition")
+    rows = steps_of(train(dataset(tmp_path, f"train.precision={precision}")))
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     assert "train.precision=float32 is faster" in capsys.readouterr().out
 
@@ -130,15 +144,79 @@ def test_several_trainings_of_one_run_have_names_of_their_own(folder: Path):
     other = replace(run, config=replace(run.config, train=replace(run.config.train, name="other", epochs=1)))
     train(other)
     assert load_trained(run.store, "other").fingerprint != load_trained(run.store, "student").fingerprint
-    assert {row["name"] for row in run.records("recognition")} == {"student", "other"}
+    assert [len(steps_of(run, name)) for name in ("student", "other")] == [STEPS, 5]
 
 
-def test_a_training_begun_with_something_else_is_refused_by_key(tmp_path: Path):
+def with_train(run: Run, **changes: object) -> Run:
+    return replace(run, config=replace(run.config, train=replace(run.config.train, **changes)))  # type: ignore[arg-type]
+
+
+def test_a_training_begun_with_something_else_is_refused_by_key(folder: Path, tmp_path: Path):
+    stopped = dataset(tmp_path, store=Failing(str(tmp_path), refused="step-000000010/marker.json"))
+    with pytest.raises(StorageError):
+        train(stopped)
+    for run in (dataset(tmp_path), trained(folder)):  # one that has a checkpoint, and one that is finished
+        with pytest.raises(ConfigError, match=r"choose another train.name\):\n  train.margin: 0.3 -> 0.2$"):
+            stage.begin(with_train(run, margin=0.2, num_workers=2))
+
+
+def test_a_training_without_a_checkpoint_binds_nobody(tmp_path: Path):
+    run = dataset(tmp_path)
+    with pytest.raises(RunError, match="must not exceed"):
+        stage.begin(with_train(run, batch_size=60))
+    stage.begin(run)
+    other = with_train(run, margin=0.2, epochs=1)
+    stage.begin(other)
+    assert other.get_json(stage.training_file(other))["train"]["margin"] == 0.2
+
+
+def test_data_that_changed_since_the_training_was_begun_is_noticed(tmp_path: Path):
     run = dataset(tmp_path)
     stage.begin(run)
-    other = replace(run, config=replace(run.config, train=replace(run.config.train, margin=0.2, num_workers=2)))
-    with pytest.raises(ConfigError, match=r"choose another train.name\):\n  train.margin: 0.3 -> 0.2$"):
-        stage.begin(other)
+    recorded = run.get_json(stage.training_file(run))
+    run.put_json(stage.training_file(run), {**recorded, "data": {**recorded["data"], "fingerprint": "0" * 64}})
+    with pytest.raises(RunError, match="is not of these images any more"):
+        stage.train_rank(run, ALONE)
+
+
+def test_of_two_drivers_of_one_training_the_first_one_s_result_is_kept(tmp_path: Path):
+    run = dataset(tmp_path)
+    stage.begin(run)
+    both = [Training(run.config.train, open_images(run, run.config.train), ALONE, 16) for _ in range(2)]
+    for made, seed in zip(both, (1, 2), strict=True):
+        progress = Progress(made, lambda line: None)
+        for stepped in made.run():
+            progress.add(stepped)
+        made.network.fc.bias.data += seed  # what another device would have made
+        stage.write_results(run, made, progress)
+    assert load_trained(run.store, "student").network.fc.bias.allclose(both[0].network.fc.bias)
+
+
+def test_a_checkpoint_is_never_of_a_loss_that_is_no_number(tmp_path: Path):
+    run = dataset(tmp_path, "train.epochs=40")
+    stage.begin(run)
+    made = Training(run.config.train, open_images(run, run.config.train), ALONE, 16)
+    progress, steps = Progress(made, lambda line: None), made.run()
+    progress.add(next(steps))
+    checkpoint.save(run, made, progress)
+    progress._every = 100  # steps between looks, as in a long training
+    progress.add(replace(next(steps), loss=torch.tensor(float("nan"))))
+    with pytest.raises(RunError, match="no number any more"):
+        checkpoint.save(run, made, progress)
+    assert checkpoint.of(run).newest() == 1
+
+
+def test_weight_decay_is_for_convolutions_and_the_last_layer_only(tmp_path: Path):
+    run = dataset(tmp_path)
+    made = Training(run.config.train, open_images(run, run.config.train), ALONE, 16)
+    decayed, kept = made.optimizer.param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (run.config.train.weight_decay, 0.0)
+    names = {id(parameter): name for name, parameter in made.network.named_parameters()}
+    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
+    norms = {name for name, module in made.network.named_modules() if "Norm" in type(module).__name__}
+    assert "fc.weight" in decayed_names
+    assert not {name.rpartition(".")[0] for name in decayed_names} & norms
+    assert not [name for name in decayed_names if "prelu" in name.lower() or name.endswith("bias")]
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path):
@@ -147,7 +225,7 @@ def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path):
 
 
 def test_a_loss_that_is_no_number_stops_the_training_with_advice(tmp_path: Path):
-    with pytest.raises(RunError, match=r"the loss is nan before step \d+; lower train.learning_rate"):
+    with pytest.raises(RunError, match=r"no number any more before step \d+; lower train.learning_rate"):
         train(dataset(tmp_path, "train.learning_rate=1e30", "train.clip_norm=0", "train.warmup_epochs=0"))
 
 

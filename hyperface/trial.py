@@ -1,0 +1,122 @@
+"""One piece of the experiment, in this process: from gallery to verified student, in a run of its own."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyperface import experiment, gallery
+from hyperface.dataset import jpeg, read_shards
+from hyperface.dataset.plan import key
+from hyperface.embeddings import to_parquet
+from hyperface.evaluation import separation
+from hyperface.evaluation.embedded import rows_of
+from hyperface.evaluation.pair_set import PairSet
+from hyperface.evaluation.stage import verify_on
+from hyperface.evaluation.toy_sets import toy_sets
+from hyperface.experiment import Piece
+from hyperface.models.loading import load_models
+from hyperface.models.protocols import Recognizer
+from hyperface.models.toy import faces
+from hyperface.models.toy.recognizer import load_judge, load_recognizer
+from hyperface.models.toy.render_generator import STRENGTH
+from hyperface.models.trained import load_trained
+from hyperface.packing import stage as packing
+from hyperface.packing.shard import one_process
+from hyperface.ranks import Alone
+from hyperface.recognition import stage as recognition
+from hyperface.recognition.trainer import Place
+from hyperface.run import GALLERY, Run, RunError, git_sha, open_run
+from hyperface.synthesis.single import make_dataset
+
+SETS = "experiment/sets"
+FACES = "faces"
+"""Rendered identities of the upper bound, as an ImageFolder inside the piece's run."""
+
+
+def test_sets(run: Run) -> dict[str, str]:
+    """{name: SHA-256} of the test sets, which are drawn now unless the experiment has them."""
+    return {pairs.name: _digest(pairs) for pairs in toy_sets(run.store, SETS)}
+
+
+def _digest(pairs: PairSet) -> str:
+    whole = hashlib.sha256(pairs.first_P.tobytes() + pairs.second_P.tobytes() + pairs.same_P.tobytes())
+    for batch_BHWC in pairs.batches(512):
+        whole.update(batch_BHWC.tobytes())
+    return whole.hexdigest()
+
+
+def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
+    """Everything of a piece that is not there; its result, which is recorded last.
+
+    Raises:
+        RunError: its dataset has fewer images than the other arms' have.
+    """
+    own = open_run(experiment.piece_config(run.config, piece, run.store.uri(piece.folder)))
+    judge = load_judge()
+    if piece.arm.packing is None:
+        own, identity = _rendered(own, judge)
+    else:
+        identity = _synthesized(own, judge)
+    recognition.begin(own)
+    if not recognition.is_done(own):
+        recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")), _silent)
+    student = load_trained(own.store, own.config.train.name, "cpu")
+    verified = {s.name: verify_on(s, student, own.config.evaluate.batch_size) for s in toy_sets(run.store, SETS)}
+    accuracy = {name: found["accuracy"] for name, found in verified.items()}
+    accuracy["mean"] = sum(accuracy.values()) / len(accuracy)
+    result = {"arm": piece.arm.name, "repeat": piece.repeat, "accuracy": accuracy, "identity": identity}
+    made_by = {"training": student.described, "git_sha": git_sha()}
+    run.put_json(piece.result, {**result, "verified": verified, **made_by})
+    return result
+
+
+def _synthesized(own: Run, judge: Recognizer) -> dict[str, float | None]:
+    """Gallery, references and dataset of a piece; what the judge says of its identities."""
+    recognizer = load_recognizer()
+    if not own.store.exists(GALLERY):
+        chunks = gallery.plan_chunks(own.config.embed, own.config.storage)
+        found = [face for chunk in chunks for face in gallery.embed_chunk(chunk, own.config, recognizer)]
+        made = gallery.assemble(found, own.config.embed.num_faces)
+        own.store.put_new(GALLERY, to_parquet("key", made.embeddings))
+    if not packing.is_done(own):
+        packing.pack_rows(own, one_process(own.config.packing.num_identities), torch.device("cpu"), _silent)
+    make_dataset(own, load_models(own.config))
+    shards = list(read_shards(own))
+    identities = np.concatenate([shard.identities for shard in shards])
+    wanted = own.config.packing.num_identities * own.config.synthesis.images_per_identity
+    if len(identities) != wanted:
+        raise RunError(f"{own}: has {len(identities)} images, and every arm must have {wanted}; see dataset/index.json")
+    return _judged(np.concatenate([rows_of(shard, judge, str(own)) for shard in shards]), identities)
+
+
+def _rendered(own: Run, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:
+    """Identities of the renderer itself as an ImageFolder, in the poses and light that the generator draws."""
+    config = own.config
+    identities, each = config.packing.num_identities, config.synthesis.images_per_identity
+    drawn = faces.render_faces(identities, each, config.run.seed, STRENGTH)
+    encoded = [jpeg.encode(image, config.dataset.jpeg_quality) for image in drawn.images_BHWC]
+    there = own.store.list(FACES)
+    for row, data in enumerate(encoded):
+        identity, number = divmod(row, each)
+        name = f"{FACES}/{identity:07d}/{key(identity, number)}.jpg"
+        if name not in there:
+            own.store.put(name, data)
+    rows_ND = np.concatenate([judge.embed(jpeg.decode(data)[None]) for data in encoded])
+    trained_on = replace(config, train=replace(config.train, data=own.store.uri(FACES)))
+    return replace(own, config=trained_on), _judged(rows_ND, drawn.labels_B)
+
+
+def _judged(rows_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> dict[str, float | None]:
+    """How separate the identities of the images are by the judge."""
+    found = separation.of_images(rows_ND, identities_N)
+    means = {kind: getattr(found, kind) for kind in ("intra", "inter", "nearest_other")}
+    said = {f"{kind}_cosine": None if part is None else part.mean for kind, part in means.items()}
+    return {**said, "equal_error_rate": found.equal_error_rate}
+
+
+def _silent(line: str) -> None:
+    """Two stages of two pieces at once would say nothing that can be read."""
