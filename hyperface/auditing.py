@@ -48,10 +48,10 @@ class Auditor:
 
     @cached_property
     def asked(self) -> Record:
-        config, read = self.source.run.config, {faces.name: faces.digest for faces in self.faces}
-        if config.audit.attributes == "labels":
-            read["labels"] = traits.digest(config.audit, config.storage)
-        return audit.asked(self.source, self.networks, read)
+        config = self.source.run.config
+        read = {faces.name: {"sha256": faces.digest, "chunks": len(faces.chunks)} for faces in self.faces}
+        labels = traits.digest(config.audit, config.storage) if config.audit.attributes == "labels" else ""
+        return audit.asked(self.source, self.networks, read, labels)
 
     @property
     def looking(self) -> list[Network]:

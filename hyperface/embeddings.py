@@ -51,18 +51,20 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     """Read and check a table written by `to_parquet`.
 
     Args:
-        column: what names the rows; None: `identity` where there is such a column, else their numbers.
+        column: what names the rows; None: `identity` or `key` where there is such a column, else their numbers.
 
     Raises:
-        EmbeddingError: no such file, not such a table, no rows, NaN, or rows that are not of norm 1 (to 1e-3).
+        EmbeddingError: no such file, not such a table, no rows, a row without a name, NaN, or rows that are not of norm
+            1 (to 1e-3).
     """
     uri = store.uri(name)
     if not store.exists(name):
         raise EmbeddingError(f"{uri}: does not exist; run the stage that writes it first, or jobs.pipeline")
     with store.open(name) as file:
         try:
-            if column is None and "identity" in pq.read_schema(file).names:
-                column = "identity"
+            if column is None:
+                there = pq.read_schema(file).names
+                column = next((name for name in ("identity", "key") if name in there), None)
             table = pq.read_table(file, columns=[*([column] if column else []), "embedding"])
             kind = table.schema.field("embedding").type
         except (pa.ArrowException, KeyError, ValueError) as error:
@@ -75,6 +77,8 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     vectors_ND = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, kind.list_size)
     check_unit(vectors_ND, uri)
     names = table[column].to_pylist() if column else list(range(table.num_rows))
+    if not all(isinstance(name, str | int) for name in names):
+        raise EmbeddingError(f"{uri}: column `{column}` must hold a text or a number for each row; write it again")
     return Embeddings(names, vectors_ND)
 
 
@@ -92,7 +96,7 @@ def _place(path: str, storage: StorageConfig) -> tuple[Store, str]:
 def read_file(path: str, storage: StorageConfig) -> Embeddings:
     """The embeddings of a .parquet file with a column `embedding`, or of a two-dimensional .npy file.
 
-    Rows are named by the column `identity` where there is one, else by their number.
+    Rows are named by the column `identity` or `key` where there is one, else by their number.
 
     Raises:
         EmbeddingError: as `read`.

@@ -1,7 +1,8 @@
 """The audit of a dataset, put together: how separate its identities are, and whether its faces copy real ones.
 
 By each network that looks: the recogniser, whose cosines prove little because the images were made to please it, and
-the judge, who only measures. What cannot be measured is said in `not_measured`, and never a number.
+the judge, who only measures. What cannot be measured is said in `not_measured`, and never a number; `notes` are what a
+reader has to know of those that are.
 
 Writes `evaluation/audit_faces.json` (the pairs that are shown), then `evaluation/audit.json` (the numbers).
 
@@ -28,6 +29,8 @@ from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
 from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError
 
+VERSION = 2
+"""Of the record: one of another version is not what was asked for, and is measured again."""
 NEAREST_IDENTITIES = 8
 NAMED = 20
 """Images without an embedding that the record names."""
@@ -45,27 +48,34 @@ class Look:
     stored: Stored
 
 
-def asked(source: Source, networks: Mapping[str, Network], digests: Mapping[str, str]) -> Record:
+def asked(
+    source: Source, networks: Mapping[str, Network], real: Mapping[str, Mapping[str, Any]], labels: str = ""
+) -> Record:
     """What decides an audit; equal ones are not made again.
 
     Args:
-        digests: {what else is read: SHA-256 of it}: the tables of real faces, labels.
+        real: {table of real faces: what is known of it}: its SHA-256, and how many chunks of pictures are there.
+        labels: SHA-256 of the table of attributes.
     """
-    config = source.run.config
     return {
+        "version": VERSION,
         "dataset": source.index_sha256,
         "networks": {name: network.fingerprint for name, network in networks.items()},
-        "real": dict(digests),
-        "settings": {"classes": config.audit.classes, **without_knobs(config.audit)},
+        "real": {name: dict(known) for name, known in real.items()},
+        "labels": labels,
+        "settings": without_knobs(source.run.config.audit),
     }
 
 
 def recorded(run: Run, wanted: Record) -> Record | None:
-    """The audit that is there, when it is of these inputs."""
-    if not run.store.exists(AUDIT):
+    """The audit that is there, when it is of these inputs, whole, and the faces that it shows are there, too."""
+    if not (run.store.exists(AUDIT) and run.store.exists(AUDIT_FACES)):
         return None
-    found: Record = run.get_json(AUDIT)
-    return found if found.get("asked") == wanted else None
+    try:
+        found = run.get_json(AUDIT)
+    except ValueError:  # cut or no JSON: the embeddings are there, and it is measured again
+        return None
+    return found if isinstance(found, dict) and found.get("asked") == wanted else None
 
 
 def audit_run(
@@ -85,7 +95,7 @@ def audit_run(
         EmbeddingError: a row is not of norm 1.
         RunError: a network has no embedding for any image.
     """
-    notes = _begun(source, looks, tables)
+    notes, cautions = _begun(source, looks, tables), _cautions(tables)
     real = {(t.name, look.name): _known(t, look, source, notes, device) for look in looks for t in tables}
     measured = {look.name: separation.images(look.stored.rows_ND, look.stored.identities_N, device) for look in looks}
     networks, leaks, shown = {}, dict[str, Record](), _Shown(source)
@@ -96,6 +106,7 @@ def audit_run(
             of_table = real[table.name, look.name]
             if of_table is not None:
                 made = _leaks(look, measured[look.name], of_table, threshold, source, shown, notes, device)
+                cautions += _folders(look.name, of_table)
                 leaks.setdefault(table.name, {})[look.name] = made
     spreads = _attributes(read_attributes, measured, networks, notes, device)
     record = {
@@ -104,6 +115,7 @@ def audit_run(
         "references": _references(source.run, notes, device),
         "leakage": leaks,
         "not_measured": notes,
+        "notes": cautions,
     }
     return record, shown.faces(tables)
 
@@ -117,6 +129,23 @@ def _begun(source: Source, looks: Sequence[Look], tables: Sequence[RealTable]) -
     if not any(look.name == "judge" for look in looks):
         notes.append("by an independent judge: there is none (judge.kind); the recogniser's own cosines prove little")
     return notes
+
+
+def _cautions(tables: Sequence[RealTable]) -> list[str]:
+    """Where the threshold may be too high."""
+    alone = [table for table in tables if len(np.unique(table.people_G)) == len(table.keys) > 1]
+    told = "faces counts as a person of its own; if it holds several pictures of a person, the threshold is too high"
+    return [f"{table.name}: each of its {len(table.keys)} {told} (audit.classes)" for table in alone]
+
+
+def _folders(network: str, of_table: Known) -> list[str]:
+    """A note where the faces of one person are mostly no more alike than strangers are."""
+    within, limit = of_table.pairs.within, of_table.threshold.cosine
+    if not within.count or limit is None or 2 * within.below(limit) <= within.count:
+        return []
+    share = f"{within.below(limit) / within.count:.0%} of the pairs of faces of one person are below the threshold"
+    meant = "its folders seem to be no persons; if so, set audit.classes=each"
+    return [f"{of_table.table.name} by the {network}: {share}: {meant}"]
 
 
 def _attributes(
@@ -151,6 +180,9 @@ def _known(table: RealTable, look: Look, source: Source, notes: list[str], devic
         notes.append(f"leakage of {table.name} by the {look.name}: {reason}")
         return None
     found = known(table, look.name, source.run.config.audit.false_accept_rate, device)
+    without = len(table.keys) - len(found.rows_GD)
+    if without:
+        notes.append(f"{without} of {len(table.keys)} faces of {table.name} have no embedding by the {look.name}")
     embeddings.check_unit(found.rows_GD, f"{table.name} by the {look.name}")
     return found
 
@@ -251,10 +283,12 @@ def _leaks(
     elif threshold.table != table:
         short = f"has too few pairs of people ({of_table.threshold.impostors})"
         notes.append(f"a threshold of {table} by the {look.name}: it {short}; that of {threshold.table} is used")
-    record, alike = leakage(look.stored, found.centres, of_table, threshold, config.top_pairs, device)
-    record["control"] = control(of_table, look.network, config.controls, threshold, device)
-    if not record["control"]["faces"]:
-        notes.append(f"positive control of {table} by the {look.name}: {record['control']['reason']}")
+    planted, top = control(of_table, look.network, config.controls, threshold, device), config.top_pairs
+    if not planted["faces"]:
+        notes.append(f"positive control of {table} by the {look.name}: {planted['reason']}")
+    near = planted.get("as_near")
+    record, alike = leakage(look.stored, found.centres, of_table, threshold, near, top, device)
+    record["control"] = planted
     record["top"] = [_pair(look.stored, pair) for pair in alike]
     shown.pairs[table, look.name] = record["top"]
     return record

@@ -4,7 +4,9 @@ The threshold is the cosine that pairs of two real people reach at the false acc
 it, too: so counts stand beside what that rate gives for as many pairs, and beside how many real faces reach it with
 their nearest stranger. Above both, the most alike pairs have to be looked at. What an audit cannot find proves nothing
 by its absence, hence the control: real faces, mirrored, shifted and compressed as a leak would be, are audited like
-images, and the share of them that is found is reported with the rest.
+images, and the share of them that is found, each as the person it is a copy of, is reported with the rest. Shares
+alone would hide a few copies among many images: so it is also counted how many images are as near to a real face as
+those copies are, and how near the nearest one is.
 
 Shape legend: N images, I identities, G real faces, P real people, C copies, D embedding dimension.
 """
@@ -26,6 +28,8 @@ from hyperface.evaluation.separation import Centres, centres
 COPY_QUALITY = 75
 SHIFTS = (1, 2)
 """Pixels to the right and down by which copies are shifted, in turn."""
+NEAR_COPIES = 0.95
+"""Share of the planted copies that came nearest to their person which are at least as near as `as_near` says."""
 
 Rows = NDArray[np.float32]
 
@@ -84,12 +88,19 @@ def known(table: RealTable, network: str, false_accept_rate: float, device: str 
 
 
 def leakage(
-    stored: Stored, of_identities: Centres, real: Known, threshold: Threshold, top_pairs: int, device: str = "cpu"
+    stored: Stored,
+    of_identities: Centres,
+    real: Known,
+    threshold: Threshold,
+    as_near: float | None,
+    top_pairs: int,
+    device: str = "cpu",
 ) -> tuple[dict[str, Any], list[Alike]]:
     """The record of one table by one network, and the most alike pairs, most alike first and one for an identity.
 
     Args:
         threshold: the table's own, or another's where the table has too few pairs.
+        as_near: the cosine that planted copies have, as `control` gives it; None: no copy was right.
     """
     found = pairs.cross_pairs(stored.rows_ND, real.rows_GD, device)
     nearest_N, limit = found.nearest.cosines_N, threshold.cosine
@@ -98,6 +109,7 @@ def leakage(
     record = {
         "faces": len(real.rows_GD),
         "people": len(np.unique(real.people_G)),
+        "without_embedding": len(real.table.keys) - len(real.rows_GD),
         "threshold": threshold.record(),
         "real": _real(real, limit),
         "images": {
@@ -109,6 +121,9 @@ def leakage(
             "share_over": _share(nearest_N, limit),
             "identities_over": None if limit is None else len(np.unique(stored.identities_N[over_N])),
         },
+        "as_near": None
+        if as_near is None
+        else {"cosine": as_near, "images": _over(nearest_N, as_near), "strangers": _over(_strangers(real), as_near)},
         "centres": {"nearest": _plain(by_centre), "identities_over": _over(by_centre, limit)},
         "real_centres": _to_real_centres(stored, real, limit, device),
     }
@@ -118,8 +133,10 @@ def leakage(
 def control(real: Known, network: Network, count: int, threshold: Threshold, device: str = "cpu") -> dict[str, Any]:
     """Plant copies of real faces among what is audited: what share of them is found?
 
-    A copy is found when its nearest real face reaches the threshold, and is right when that face is of the person who
-    was copied. Faces are taken evenly over the table.
+    A copy is right when the real face that is nearest to it is of the person who was copied, and is found when it is
+    right and that face reaches the threshold. Reaching it alone shows nothing: strangers do (`strangers`, the share of
+    the real faces that reach it with another person). `as_near` is the cosine that 95 % of the right copies have.
+    Faces are taken evenly over the table.
     """
     if real.table.pictures is None or count == 0:
         return {"faces": 0, "reason": f"not run: {real.table.no_pictures if count else 'audit.controls=0'}"}
@@ -130,30 +147,41 @@ def control(real: Known, network: Network, count: int, threshold: Threshold, dev
     faces = {row: shown[name] for row, name in names.items() if name in shown and shown[name].shape == (size, size, 3)}
     if not faces:
         return {"faces": 0, "reason": f"not run: none of {len(names)} pictures could be read at {size}x{size} pixels"}
-    people_C = real.people_G[list(faces)]
-    kinds, found_C, right_C = {}, list[bool](), list[bool]()
+    people_C, limit = real.people_G[list(faces)], threshold.cosine
+    kinds, near, rights = {}, list[Rows](), list[NDArray[np.bool_]]()
     for kind, mirrored in (("shifted", False), ("mirrored", True)):
         copies = [leaked(face, SHIFTS[i % len(SHIFTS)], mirrored) for i, face in enumerate(faces.values())]
-        rows_CD = network.embed(np.stack(copies))
-        rows_CD = np.where(np.isfinite(rows_CD), rows_CD, np.float32(0))  # a copy without an embedding is not found
-        nearest = pairs.cross_pairs(rows_CD, real.rows_GD, device).nearest
-        at_C = [pairs.partner(nearest, row, rows_CD, real.rows_GD) for row in range(len(rows_CD))]
-        right = real.people_G[at_C] == people_C
-        over = nearest.cosines_N >= (2 if threshold.cosine is None else threshold.cosine)
-        found_C, right_C = [*found_C, *over.tolist()], [*right_C, *right.tolist()]
-        kinds[kind] = {
-            "found": _share(nearest.cosines_N, threshold.cosine),
-            "right": float(right.mean()),
-            "nearest": _plain(nearest.cosines_N),
-        }
+        cosines_C, right_C = _found_again(network.embed(np.stack(copies)), people_C, real, device)
+        kinds[kind] = _judged(cosines_C, right_C, limit) | {"nearest": _plain(cosines_C)}
+        near, rights = [*near, cosines_C], [*rights, right_C]
+    cosines_C, right_C = np.concatenate(near), np.concatenate(rights)
+    right_cosines = cosines_C[right_C]
     return {
         "faces": len(faces),
-        "copies": len(found_C),
-        "found": None if threshold.cosine is None else sum(found_C) / len(found_C),
-        "right": sum(right_C) / len(right_C),
+        "copies": len(cosines_C),
+        **_judged(cosines_C, right_C, limit),
+        "strangers": _share(_strangers(real), limit),
+        "as_near": float(np.quantile(right_cosines, 1 - NEAR_COPIES)) if len(right_cosines) else None,
         "kinds": kinds,
         "reason": threshold.reason,
     }
+
+
+def _found_again(
+    rows_CD: Rows, people_C: NDArray[np.int64], real: Known, device: str
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """(cosine of each copy to the nearest real face, whether that face is of the person who was copied)."""
+    there_C = np.asarray(np.isfinite(rows_CD).all(axis=1))
+    rows_CD = np.where(there_C[:, None], rows_CD, np.float32(0))  # a copy without an embedding is not found
+    nearest = pairs.cross_pairs(rows_CD, real.rows_GD, device).nearest
+    at_C = [pairs.partner(nearest, row, rows_CD, real.rows_GD) for row in range(len(rows_CD))]
+    right_C = there_C & np.equal(real.people_G[at_C], people_C)
+    return nearest.cosines_N, right_C
+
+
+def _judged(cosines_C: Rows, right_C: NDArray[np.bool_], limit: float | None) -> dict[str, Any]:
+    found = None if limit is None else float((right_C & (cosines_C >= limit)).mean())
+    return {"found": found, "over": _share(cosines_C, limit), "right": float(right_C.mean())}
 
 
 def leaked(face_HWC: NDArray[np.uint8], shift: int, mirrored: bool) -> NDArray[np.uint8]:
@@ -163,10 +191,14 @@ def leaked(face_HWC: NDArray[np.uint8], shift: int, mirrored: bool) -> NDArray[n
     return jpeg.decode(jpeg.encode(np.ascontiguousarray(copy_HWC), COPY_QUALITY))
 
 
+def _strangers(real: Known) -> Rows:
+    """Of each real face the cosine to the nearest face of another person; of those that have one."""
+    return real.pairs.nearest.cosines_N[real.pairs.nearest.there_N]
+
+
 def _real(real: Known, limit: float | None) -> dict[str, Any]:
     """Real faces among themselves: the yardstick. What a stranger reaches is no sign of a copy."""
-    nearest = real.pairs.nearest
-    strangers_G = nearest.cosines_N[nearest.there_N]
+    strangers_G = _strangers(real)
     return {
         "impostors": _plain(real.pairs.between),
         "genuine": _plain(real.pairs.within),

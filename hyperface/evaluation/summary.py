@@ -8,13 +8,14 @@ _NONE = "not measurable"
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
-    """One line per network, per table of real faces, for attributes, and for all that was not measured."""
+    """One line per network, per table of real faces, for attributes, for all that was not measured, and notes."""
     found = [_separation(name, network) for name, network in record["networks"].items()]
     for table, networks in record["leakage"].items():
         found += [_leakage(table, name, of_table) for name, of_table in networks.items()]
     if record["attributes"]:
         found.append(_attributes(record["attributes"]))
-    return [*found, *(f"  not measured: {note}" for note in record["not_measured"])]
+    found += [f"  not measured: {note}" for note in record["not_measured"]]
+    return found + [f"  note: {note}" for note in record["notes"]]
 
 
 def _separation(name: str, network: Mapping[str, Any]) -> str:
@@ -41,6 +42,8 @@ def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
         strangers = "" if real["share_over"] is None else f" (real strangers: {real['share_over']:.2%})"
         yield f"images over {limit:.3f}: {images['images_over']}, {images['share_over']:.2%}{strangers}"
         yield f"pairs over: {images['pairs_over']}, by chance {images['pairs_expected']:.0f}"
+    if as_near := of_table["as_near"]:
+        yield f"as near as planted copies: {as_near['images']} images, {as_near['strangers']} real faces to a stranger"
     control = of_table["control"]
     if control["faces"]:
         shares = {name: kind["found"] for name, kind in control["kinds"].items()}

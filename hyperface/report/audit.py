@@ -49,7 +49,8 @@ def _identities(r: Records, alike: str) -> str:
 <h2>Audit: how many identities are there?</h2>
 <p>{e.count(best["images"])} images were embedded and compared, each with every other one. {whose}
 Record: {e.record(AUDIT)}.{now}</p>
-{_not_measured(r.audit["not_measured"])}
+{_list("Not measured", r.audit["not_measured"])}
+{_list("To be read with the numbers", r.audit["notes"])}
 {_identities_table(networks)}
 <div class="plots">
 {"".join(plots)}
@@ -61,11 +62,11 @@ told that one person is two. Record: {e.record(AUDIT_FACES)}.</p>
 </section>"""
 
 
-def _not_measured(notes: Sequence[Any]) -> str:
+def _list(heading: str, notes: Sequence[Any]) -> str:
     if not notes:
         return ""
     rows = "".join(f"<li>{e.text(note)}</li>" for note in notes)
-    return f'<div class="notes"><h3>Not measured</h3><ul>{rows}</ul></div>'
+    return f'<div class="notes"><h3>{heading}</h3><ul>{rows}</ul></div>'
 
 
 def _identities_table(networks: Record) -> str:
@@ -191,7 +192,9 @@ def _leakage(leaks: Record, shown: str) -> str:
 <h2>Audit: does a face copy a real one?</h2>
 <p>Every image was compared with every real face that is known. The threshold is the cosine that pairs of two different
 real people reach at the false accept rate (FAR). A pair over it is not yet a copy: by chance strangers reach it, too,
-and how many is said beside each count. None over it is no proof either: see how many planted copies were found.</p>
+and how many is said beside each count. Nor do shares of the images tell of a few copies among many: so see the nearest
+pair of all, and how many images are as near to a real face as planted copies are. None of this is proof by its absence:
+see how many of the planted copies were found.</p>
 {_leakage_table(every)}
 <div class="plots">
 {"".join(_nearest(table, name, of) for table, name, of in every)}
@@ -225,7 +228,8 @@ def _leakage_table(every: Sequence[tuple[str, str, Record]]) -> str:
         rows.append([real, e.text(NETWORKS[name]), *counts, _found(of["control"])])
     note = (
         "By chance: pairs that the FAR gives for as many pairs of strangers. Strangers: the real faces themselves, "
-        "each with its nearest other person. Copies found: of real faces that were planted as if they were synthetic. "
+        "each with its nearest other person. Copies found: of real faces that were planted as if they were synthetic, "
+        "those over the threshold whose nearest real face is of the person who was copied. "
         f"Record: {e.record(AUDIT)}"
     )
     return e.table("Over the threshold", note, [*head, "Identities over it", "Copies found"], rows, range(2, 9))
@@ -260,26 +264,45 @@ def _nearest(table: str, name: str, of: Record) -> str:
     called = _table_name(table)
     title = f"{called if called == table else called.capitalize()}, by the {NETWORKS[name]}"
     svg = histograms(f"{title}. {numbers}", series, "images, of faces", rule, shown)
-    said = _over(images, real, of["threshold"]) + _planted(of["control"])
+    said = _over(images, real, of["threshold"], of["as_near"]) + _planted(of["control"])
     return e.figure(title, svg, f"{said}Record: {e.record(AUDIT)}.")
 
 
-def _over(images: Record, real: Record, threshold: Record) -> str:
-    """What lies over the threshold, beside what strangers give."""
+def _over(images: Record, real: Record, threshold: Record, as_near: Record | None) -> str:
+    """What lies over the threshold, how near the nearest are, and how many are as near as copies: each beside what
+    strangers give. That it is no more is said only where all of it agrees."""
+    more, said = list[bool](), list[str]()
     if threshold["cosine"] is None:
-        return f"No threshold: {e.text(threshold['reason'])}. "
-    pairs, chance, share = images["pairs_over"], images["pairs_expected"], images["share_over"]
-    said = (
-        f"{e.count(pairs)} of {e.count(images['pairs']['count'])} pairs are over the threshold, where as many pairs of "
-        f"strangers would give {_expected(chance)}. "
-    )
-    if real["share_over"] is None:
-        return f"{said}{_share(share)} of the images are in one. "
-    strangers = real["share_over"]
-    said += f"{_share(share)} of the images are in one; {_share(strangers)} of the real faces are, with a stranger. "
-    if pairs > chance and share > strangers:
-        return f"{said}Both are more than strangers give: look at the pairs below. "
-    return f"{said}Neither is more than strangers give. " if pairs <= chance and share <= strangers else said
+        said.append(f"No threshold: {e.text(threshold['reason'])}.")
+    else:
+        pairs, chance, share = images["pairs_over"], images["pairs_expected"], images["share_over"]
+        more.append(pairs > chance)
+        said.append(
+            f"{e.count(pairs)} of {e.count(images['pairs']['count'])} pairs are over the threshold, where as many "
+            f"pairs of strangers would give {_expected(chance)}. {_share(share)} of the images are in one"
+        )
+        if real["share_over"] is not None:
+            more.append(share > real["share_over"])
+            said[-1] += f"; {_share(real['share_over'])} of the real faces are, with a stranger"
+        said[-1] += "."
+    nearest, strangers = images["nearest"], real["nearest_other"]
+    said.append(f"The nearest image reaches cosine {e.cosine(nearest['most'])}.")
+    if strangers is None:
+        return " ".join(said) + " "
+    more.append(nearest["most"] > strangers["most"])
+    said[-1] = said[-1].removesuffix(".") + f", the nearest two strangers {e.cosine(strangers['most'])}."
+    if as_near is not None:
+        more.append(as_near["images"] / nearest["count"] > as_near["strangers"] / strangers["count"])
+        said.append(
+            f"{e.count(as_near['images'])} of {e.count(nearest['count'])} images are as near to a real face as planted "
+            f"copies are (cosine {e.cosine(as_near['cosine'])}); {e.count(as_near['strangers'])} of "
+            f"{e.count(strangers['count'])} real faces are, to a stranger."
+        )
+    if any(more):
+        said.append(f"{'All' if all(more) else 'Some'} of this is more than strangers give: look at the pairs below.")
+    elif threshold["cosine"] is not None:
+        said.append("None of this is more than strangers give.")
+    return " ".join(said) + " "
 
 
 def _planted(control: Record) -> str:
@@ -291,5 +314,6 @@ def _planted(control: Record) -> str:
     kinds = [f"{100 * kind['found']:.0f} % of the {which} ones" for which, kind in control["kinds"].items()]
     return (
         f"Of {e.count(control['copies'])} planted copies of {e.count(control['faces'])} real faces, moved by a pixel "
-        f"or two and compressed, {100 * control['found']:.0f} % were found: {e.text(' and '.join(kinds))}. "
+        f"or two and compressed, {100 * control['found']:.0f} % were found, over the threshold and nearest to their "
+        f"own person: {e.text(' and '.join(kinds))}. "
     )

@@ -21,7 +21,7 @@ from hyperface.config import ConfigError
 from hyperface.embeddings import EmbeddingError, Embeddings, to_parquet
 from hyperface.evaluation import real_table, separation
 from hyperface.evaluation.summary import lines
-from hyperface.run import AUDIT, AUDIT_FACES, INDEX, Run, RunError, existing_run
+from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run
 
 IDENTITIES, IMAGES = 6, 30
 
@@ -252,6 +252,41 @@ def test_a_bare_table_is_compared_by_the_recogniser_and_its_threshold_is_the_gal
     assert pictures == [None] * IDENTITIES
 
 
+def test_a_bare_table_has_the_people_that_its_keys_name(tmp_path: Path) -> None:
+    put_faces(tmp_path / "faces", 60, per_person=3)
+    run = audited_run(tmp_path / "run", tmp_path / "faces")
+    path = str(tmp_path / "bare.parquet")
+    Path(path).write_bytes(run.store.read(GALLERY))
+    leaks = audit_here(auditor(with_audit(run, false_accept_rate=1e-3, against=[path])))["leakage"]
+    as_run, bare = leaks["gallery"]["recognizer"], leaks[path]["recognizer"]
+    assert bare["people"] == as_run["people"] == 20
+    assert bare["threshold"]["cosine"] == as_run["threshold"]["cosine"]
+    assert bare["top"] == as_run["top"]
+
+
+def test_a_table_whose_faces_all_count_as_people_is_noted_and_one_of_folders_is_not(tmp_path: Path) -> None:
+    put_faces(tmp_path / "flat", 60)
+    put_faces(tmp_path / "folders", 60, per_person=3)
+    told = "each of its 60 faces counts as a person of its own; if it holds several pictures of a person, the threshold"
+    for name, noted in (("flat", True), ("folders", False)):
+        run = audited_run(tmp_path / f"run-{name}", tmp_path / name)
+        record = audit_here(auditor(with_audit(run, false_accept_rate=1e-3)))
+        assert record["notes"] == ([f"gallery: {told} is too high (audit.classes)"] if noted else [])
+        assert sum(line.startswith("  note: ") for line in lines(record)) == noted
+
+
+def test_folders_that_are_no_people_are_noted(tmp_path: Path) -> None:
+    for i, path in enumerate(put_faces(tmp_path / "flat", 60)):  # as FFHQ lies on disk: so many strangers in a folder
+        (tmp_path / f"faces/{i // 10}").mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / f"faces/{i // 10}/{path.name}")
+    run = audited_run(tmp_path / "run", tmp_path / "faces")
+    notes = audit_here(auditor(with_audit(run, false_accept_rate=1e-3)))["notes"]
+    assert len(notes) == 2
+    for note, name in zip(notes, ("recognizer", "judge"), strict=True):
+        assert note.startswith(f"gallery by the {name}: ")
+        assert "% of the pairs of faces of one person are below the threshold: its folders seem to be no" in note
+
+
 def test_another_run_of_jobs_embed_is_compared_with_its_pictures_from_an_archive(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     with tarfile.open(tmp_path / "shards" / "train-0.tar", "w") as archive:
@@ -274,6 +309,47 @@ def test_a_gallery_whose_pictures_are_gone_is_still_compared(tmp_path: Path) -> 
     record = audit_here(auditor(run))
     assert list(record["leakage"]["gallery"]) == ["recognizer"]
     assert any("positive control of gallery" in n and "pictures are not there" in n for n in record["not_measured"])
+
+
+def test_pictures_that_come_back_are_measured(tmp_path: Path) -> None:
+    put_faces(tmp_path / "faces")
+    run = audited_run(tmp_path / "run", tmp_path / "faces")
+    (tmp_path / "faces").rename(tmp_path / "away")
+    assert list(audit_here(auditor(run))["leakage"]["gallery"]) == ["recognizer"]
+    (tmp_path / "away").rename(tmp_path / "faces")
+    record = audit_here(auditor(run))
+    assert list(record["leakage"]["gallery"]) == ["recognizer", "judge"]
+    assert not any("pictures are not there" in note for note in record["not_measured"])
+
+
+def test_an_audit_that_lost_a_part_or_is_of_another_version_is_measured_again(run: Run) -> None:
+    first, looking = audit_here(auditor(run)), CountingRecognizer(shown=([],))
+    older = {**first, "asked": {**first["asked"], "version": 1}}
+    damages = [
+        lambda: run.store.delete(AUDIT_FACES),
+        lambda: run.store.put(AUDIT, b"{"),
+        lambda: run.store.put(AUDIT, b"\xff"),
+        lambda: run.store.put(AUDIT, b"[]"),
+        lambda: run.put_json(AUDIT, older),
+    ]
+    for damage in damages:
+        damage()
+        assert audit_here(auditor(run, looking)) == first
+        assert run.get_json(AUDIT) == first
+        assert run.get_json(AUDIT_FACES)["leakage"]["gallery"]
+    assert sum(looking.shown[0]) == len(damages) * 100, "only the planted copies are embedded again"
+
+
+def test_faces_that_the_judge_has_no_embedding_for_are_counted(tmp_path: Path) -> None:
+    paths = put_faces(tmp_path / "faces", 40)
+    run = audited_run(tmp_path / "run", tmp_path / "faces")
+    for path in paths[5:12]:
+        path.unlink()
+    record = audit_here(auditor(run))
+    assert "7 of 40 faces of gallery have no embedding by the judge" in record["not_measured"]
+    leaks = record["leakage"]["gallery"]
+    assert [leaks[name]["without_embedding"] for name in ("recognizer", "judge")] == [0, 7]
+    assert (leaks["judge"]["faces"], leaks["judge"]["people"]) == (33, 33)
 
 
 def test_rows_of_another_dimension_are_refused_by_name(run: Run, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from hyperface.evaluation.verification import (
     equal_error_rate,
     flip_sum,
     measured,
-    normalised,
     roc,
     squared_distances,
     tar_at_far,
     ten_folds,
     thinned,
 )
+from hyperface.models.arcface import normalised
 
 
 def pairs(genuine: int, impostors: int, overlap: float = 0.3, seed: int = 0) -> tuple[NDArray[Any], NDArray[np.bool_]]:
