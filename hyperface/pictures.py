@@ -13,7 +13,7 @@ LARGEST_SIDE = 4096
 """Pixels: a picture that claims to be larger is refused before it is decoded."""
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes | bytearray) -> NDArray[np.uint8]:
     """An encoded picture as uint8 RGB [H, W, 3].
 
     Raises:

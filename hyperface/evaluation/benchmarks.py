@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.evaluation import restricted_pickle
-from hyperface.evaluation.pair_set import PairSet
+from hyperface.evaluation.pair_set import PairSet, shown
 from hyperface.evaluation.restricted_pickle import Array, Refused
 from hyperface.pictures import SUFFIXES
 from hyperface.run import RunError
@@ -87,11 +87,12 @@ def _items(given: Any, what: str) -> Sequence[Any]:
     return given
 
 
-def _encoded(item: Any, position: int) -> bytes:
+def _encoded(item: Any, position: int) -> bytes | bytearray:
+    """The bytes as they are: a copy for each place of a list would let a small file fill the memory."""
     if isinstance(item, Array) and item.code == "u1":
         return item.data
     if isinstance(item, bytes | bytearray):
-        return bytes(item)
+        return item
     raise Refused(f"an image that is no bytes (image {position})")
 
 
@@ -177,13 +178,13 @@ class _Images:
     def named(self, name: str, where: str) -> str:
         plain = str(PurePosixPath(name))
         if plain not in self._there:
-            raise RunError(f"{where}: {self._store.uri(plain)} is no image beside the list; copy it there")
+            raise RunError(f"{where}: {self._store.uri(shown(plain))} is no image beside the list; copy it there")
         return plain
 
     def of_person(self, person: str, number: str, where: str) -> str:
         """The name of LFW's form, `Name/Name_0001.jpg`, or the same with another ending of an image."""
         if not number.isdigit():
-            raise RunError(f"{where}: the number of an image must be a whole number, got {number!r}")
+            raise RunError(f"{where}: the number of an image must be a whole number, got '{shown(number)}'")
         stem = f"{person}/{person}_{int(number):04d}"
         found = (stem + suffix for suffix in SUFFIXES if stem + suffix in self._there)
         return next(found, None) or self.named(stem + SUFFIXES[0], where)
@@ -213,7 +214,7 @@ def _lfw_pair(fields: list[str], images: _Images, where: str) -> Pair:
     if len(fields) == 4:
         one, first, other, second = fields
         if one == other:
-            raise RunError(f"{where}: names {one} twice in the form of two people; write `name a b`")
+            raise RunError(f"{where}: names {shown(one)} twice in the form of two people; write `name a b`")
         return images.of_person(one, first, where), images.of_person(other, second, where), False
     raise RunError(f"{where}: must be `name a b` or `name1 a name2 b`, has {len(fields)} fields")
 
@@ -221,5 +222,5 @@ def _lfw_pair(fields: list[str], images: _Images, where: str) -> Pair:
 def _plain_pair(fields: list[str], images: _Images, where: str) -> Pair:
     if len(fields) != 3 or fields[2] not in ("0", "1"):
         form = "must be `path path 1` (one person) or `path path 0`, or the list begin with LFW's line of numbers"
-        raise RunError(f"{where}: {form}; got {' '.join(fields)[:100]!r}")
+        raise RunError(f"{where}: {form}; got '{shown(' '.join(fields))}'")
     return images.named(fields[0], where), images.named(fields[1], where), fields[2] == "1"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, StorageConfig
-from hyperface.evaluation.pair_set import decode
+from hyperface.evaluation.pair_set import decode, shown
 from hyperface.evaluation.verification import flip_sum, measured, squared_distances
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
@@ -133,9 +133,9 @@ def read_faces(store: Store, name: str) -> Faces:
         image, *ids = _fields(store, members, number, member, 3)
         same_image, *values = _fields(store, points, number, point, 2 + 2 * _LANDMARKS)
         if image != same_image:
-            raise _wrong(store, points, number, f"is of {same_image}, and the same line of {members} of {image}")
+            raise _wrong(store, points, number, f"is of {shown(same_image)}, not of {shown(image)} as in {members}")
         if f"{IMAGES}/{image}" not in there:
-            raise _wrong(store, members, number, f"names {image}, which is not in {store.uri(IMAGES)}")
+            raise _wrong(store, members, number, f"names {shown(image)}, which is not in {store.uri(IMAGES)}")
         images.append(f"{IMAGES}/{image}")
         people.append(_numbers(store, members, number, ids, int))
         places.append(_numbers(store, points, number, values, float))
@@ -230,7 +230,7 @@ def _numbers(store: Store, file: str, number: int, fields: list[str], kind: type
         np.array(values, np.int64 if kind is int else np.float64)
         return values
     except (ValueError, OverflowError) as error:
-        raise _wrong(store, file, number, f"must hold numbers ({error})") from error
+        raise _wrong(store, file, number, f"must hold numbers ({shown(error)})") from error
 
 
 def _chunks(store: Store, file: str, size: int) -> Iterator[list[bytes]]:

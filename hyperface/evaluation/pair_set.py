@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from hyperface import pictures
 from hyperface.run import RunError
 
+_LONGEST_SHOWN = 100
+
 
 @dataclass(frozen=True)
 class PairSet:
@@ -21,7 +23,7 @@ class PairSet:
     name: str
     source: str
     """Where the images come from, in words or as a URI; it is recorded."""
-    images: Sequence[bytes] | NDArray[np.uint8]
+    images: Sequence[bytes | bytearray] | NDArray[np.uint8]
     """Encoded images, or uint8 RGB [n, H, W, 3]."""
     first_P: NDArray[np.int64]
     """Positions among `images`."""
@@ -64,12 +66,18 @@ class PairSet:
         return self.image_names[position] if self.image_names else f"{self.source}: image {position}"
 
 
-def decode(encoded: bytes, called: str) -> NDArray[np.uint8]:
+def decode(encoded: bytes | bytearray, called: str) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3]. Raises RunError, which names the image, for a broken, cut or far too large one."""
     try:
         return pictures.decode(encoded)
     except ValueError as error:
         raise RunError(f"{called}: {error}; copy it again, or make it smaller") from error
+
+
+def shown(given: object) -> str:
+    """What a foreign file says, fit for a message: one short line, without control characters."""
+    text = str(given)
+    return ascii(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")[1:-1]
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -79,6 +79,16 @@ def test_what_is_wrong_with_a_list_is_named_by_its_line(people: Path, text: str,
         read(people, text)
 
 
+@pytest.mark.parametrize("line", ["{0} Bo/Bo_0001.png 1", "{0} 1", "Bo {0} 12", "{0} 1 {0} 2"])
+@pytest.mark.parametrize("first", ["", "1\n"])
+def test_a_name_out_of_a_list_is_cut_and_shown_without_control_characters(people: Path, first: str, line: str) -> None:
+    for name in ("\x1b[2J", "x" * 5000):
+        with pytest.raises(RunError) as told:
+            read(people, f"{first}{line.format(name)}\n")
+        assert "\x1b" not in str(told.value)
+        assert len(str(told.value).replace(str(people), "")) < 400
+
+
 def test_a_broken_image_is_named_by_its_path(people: Path) -> None:
     whole = (people / "Bo/Bo_0012.jpg").read_bytes()
     (people / "Bo/Bo_0012.jpg").write_bytes(whole[: len(whole) - 40])
