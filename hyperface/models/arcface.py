@@ -1,9 +1,9 @@
 """Any ArcFace-style recogniser as an ONNX file, named by path and SHA-256.
 
 Images arrive aligned: the usual crop puts eyes, nose and mouth corners at fixed places of a 112 x 112 image. The input
-is RGB, (x - 127.5) / 127.5, NCHW, as in InsightFace's PyTorch recognition code, unless another preprocessing is given.
-Exports that subtract and scale inside
-the graph (old MXNet models) would be normalised twice and are not supported.
+is float32, NCHW, RGB and (x - 127.5) / 127.5, as in InsightFace's PyTorch recognition code, unless another
+preprocessing is given. Exports that subtract and scale inside the graph (old MXNet models) would be normalised twice
+and are not supported.
 
 Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedding dimension (the model's).
 """
@@ -110,7 +110,11 @@ def to_signal(images_BHWC: NDArray[np.uint8], preprocessing: Preprocessing = Pre
 
 
 def input_shape(path: str, session: Any) -> tuple[int, int]:
-    """(fixed batch size or 0 for any, image size in pixels)."""
+    """(fixed batch size or 0 for any, image size in pixels).
+
+    Raises:
+        ModelError: it takes anything but one float32 [batch, 3, S, S].
+    """
     inputs = session.get_inputs()
     shape = list(inputs[0].shape)
     square = len(shape) == 4 and shape[1] == 3 and isinstance(shape[2], int) and shape[2] == shape[3]
@@ -120,4 +124,7 @@ def input_shape(path: str, session: Any) -> tuple[int, int]:
             f"{path}: must take one input [batch, 3, S, S] with a fixed image size S; it takes {shown}; "
             f"export the model with its image size fixed"
         )
+    if inputs[0].type != "tensor(float)":
+        taken = inputs[0].type.removeprefix("tensor(").removesuffix(")")
+        raise ModelError(f"{path}: must take float32 images; it takes {taken}; export the model in float32")
     return (shape[0] if isinstance(shape[0], int) else 0), int(shape[2])

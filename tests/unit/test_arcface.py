@@ -11,22 +11,30 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hyperface.models.arcface import ArcFaceRecognizer
+from hyperface.models.attribute_model import AttributeModel
 from hyperface.models.protocols import ModelError
 
 SIZE, DIM = 16, 6
 
 
-def tiny_model(path: Path, batch: int | str = "N", shape: tuple[Any, ...] = (3, SIZE, SIZE)) -> tuple[str, str]:
+def tiny_model(
+    path: Path,
+    batch: int | str = "N",
+    shape: tuple[Any, ...] = (3, SIZE, SIZE),
+    dtype: Any = np.float32,
+) -> tuple[str, str]:
     """Average of each 8 x 8 patch, then a fixed linear map to 6 numbers; (path, SHA-256)."""
     weight = np.random.default_rng(0).standard_normal((DIM, 12)).astype(np.float32)
+    taken = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     graph = helper.make_graph(
         [
-            helper.make_node("AveragePool", ["faces"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
+            helper.make_node("Cast", ["faces"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("AveragePool", ["cast"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
             helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
             helper.make_node("Gemm", ["flat", "weight"], ["embedding"], transB=1),
         ],
         "tiny",
-        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, [batch, *shape])],
+        [helper.make_tensor_value_info("faces", taken, [batch, *shape])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(weight, "weight")],
     )
@@ -84,8 +92,8 @@ def test_a_face_without_direction_comes_back_as_nan_and_harms_no_other(tmp_path:
     path, _ = tiny_model(tmp_path / "m.onnx")
     model = onnx.load(path)
     # The logarithm of a dark patch's negative mean is NaN.
-    model.graph.node.insert(1, helper.make_node("Log", ["pooled"], ["logged"]))
-    model.graph.node[2].input[0] = "logged"
+    model.graph.node.insert(2, helper.make_node("Log", ["pooled"], ["logged"]))
+    model.graph.node[3].input[0] = "logged"
     onnx.save(model, path)
     recognizer = ArcFaceRecognizer(path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
     images = np.full((3, SIZE, SIZE, 3), 220, np.uint8)
@@ -119,10 +127,18 @@ def test_a_model_without_fixed_image_size_is_refused(tmp_path: Path) -> None:
         ArcFaceRecognizer(*tiny_model(tmp_path / "m.onnx", shape=(3, "H", "W")))
 
 
+@pytest.mark.parametrize(("dtype", "named"), [(np.float16, "float16"), (np.float64, "double"), (np.uint8, "uint8")])
+def test_a_model_that_takes_other_numbers_than_float32_is_refused(tmp_path: Path, dtype: Any, named: str) -> None:
+    path, sha256 = tiny_model(tmp_path / "m.onnx", dtype=dtype)
+    for load in (lambda: ArcFaceRecognizer(path, sha256), lambda: AttributeModel(path, sha256, list("abcdef"))):
+        with pytest.raises(ModelError, match=rf"m\.onnx: must take float32 images; it takes {named}; export"):
+            load()
+
+
 def test_a_model_whose_output_is_no_embedding_is_refused(tmp_path: Path) -> None:
     path, _ = tiny_model(tmp_path / "m.onnx")
     model = onnx.load(path)
-    del model.graph.node[1:]
+    del model.graph.node[2:]
     model.graph.output[0].name = "pooled"
     onnx.save(model, path)
     with pytest.raises(ValueError, match=r"\[batch, dimension\]"):
