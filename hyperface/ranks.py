@@ -1,8 +1,9 @@
-"""The three verbs by which ranks of a distributed stage speak, and how rows are divided among them.
+"""The three verbs by which ranks of a distributed stage speak, how rows are divided among them, and who tells the user.
 
 N: all rows, L: own rows of this rank.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,3 +39,15 @@ class Alone:
 def even_sizes(n: int, world_size: int) -> tuple[int, ...]:
     """Rows of each rank: as equal as can be, larger first."""
     return tuple(n // world_size + (rank < n % world_size) for rank in range(world_size))
+
+
+def speaker(rank: int, say: Callable[[str], None] | None = None) -> Callable[[str], None]:
+    """Where a stage's lines go: those of rank 0 to `say`, standard output where it is None; those of others nowhere."""
+    if rank:
+        return lambda line: None
+    return say or _print
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
+    sys.stdout.flush()

@@ -2,8 +2,7 @@
 
 IResNet (Duta et al., "Improved Residual Networks", arXiv 2004.04989) as face recognition uses it (Deng et al., ArcFace,
 CVPR 2019): no pooling at the start, a batch normalisation before each convolution, PReLU, and a linear layer on the
-whole last map. Parameters have the names that InsightFace's arcface_torch gives them, so that its checkpoints can be
-read.
+whole last map. Parameters have the names and shapes that InsightFace's arcface_torch gives them.
 
 Shape legend: B images, S image size in pixels, C channels, D embedding dimension.
 """

@@ -4,7 +4,6 @@ N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from hyperface.packing.problem import Posed, pose
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State
+from hyperface.ranks import speaker
 from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 
 PROGRESS_SECONDS = 2.0
@@ -60,7 +60,7 @@ def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str],
     posed = load_problem(run, device)
     config, problem = run.config.packing, posed.problem
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
-    say = (say or _say) if shard.rank == 0 else _be_silent
+    say = speaker(shard.rank, say)
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
     say(f"packing: {told}, from step {state.step} of {config.steps}")
@@ -128,12 +128,3 @@ def summary_line(packing: Packing) -> str:
 def progress_line(progress: Progress, steps: int) -> str:
     gallery = "" if progress.mean_gallery_cosine is None else f" gallery {progress.mean_gallery_cosine:.3f}"
     return f"packing: step {progress.step}/{steps} max cosine {progress.max_cosine:.3f}{gallery}"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
-    sys.stdout.flush()
-
-
-def _be_silent(line: str) -> None:
-    pass

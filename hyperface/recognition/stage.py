@@ -10,12 +10,12 @@ Two drivers that train the same at once take the same steps; the network and the
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from hyperface import config as configuration
 from hyperface.models.trained import summary_file, to_bytes, weights_file
+from hyperface.ranks import speaker
 from hyperface.recognition import checkpoint
 from hyperface.recognition.images import Images
 from hyperface.recognition.loader import Steps, image_size
@@ -74,7 +74,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None)
     if json.loads(to_json(described(run, images))) != run.get_json(training_file(run)):
         raise RunError(f"{run.store.uri(training_file(run))}: is not of these images any more; run jobs.train again")
     training = Training(config, images, place, image_size(images))
-    progress = Progress(training, (say or _say) if place.rank == 0 else _be_silent)
+    progress = Progress(training, speaker(place.rank, say))
     checkpoint.load(run, training, progress)
     where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
     progress.say(
@@ -130,12 +130,3 @@ def write_results(run: Run, training: Training, progress: Progress) -> None:
 def steps_file(name: str) -> str:
     """The recorded steps, one JSON object a line: {step, epoch, loss, learning_rate}."""
     return f"{RECOGNITION}/{name}/steps.jsonl"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
-    sys.stdout.flush()
-
-
-def _be_silent(line: str) -> None:
-    pass

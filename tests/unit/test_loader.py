@@ -92,6 +92,20 @@ def test_an_image_of_another_size_is_named_with_both_sizes():
         labels(Numbered(48, larger=11), Steps(48, 8, 4))
 
 
+def test_the_images_of_one_stream_are_decoded_by_several_threads():
+    together = threading.Barrier(2, timeout=30)
+
+    class Meeting(Numbered):
+        def _read(self, number: int) -> bytes:
+            if number in (0, 8):  # the first of two parts of one step
+                together.wait()
+            return super()._read(number)
+
+    images = Meeting(16)
+    assert labels(images, Steps(16, 16, 1), order=0) == [list(range(16))]
+    assert not together.broken
+
+
 def test_the_threads_of_a_loader_that_is_left_early_end():
     images = Numbered(48)
     running = batches(images, Steps(48, 8, 4), slice(0, 4), 0, 0, SIZE, threads=3)

@@ -76,6 +76,12 @@ def test_several_runs_are_one_dataset_with_classes_one_after_the_other(run: Run,
     assert both.fingerprint != first.fingerprint
 
 
+def test_one_run_given_twice_is_refused_whatever_it_is_called(run: Run, tmp_path: Path):
+    (tmp_path / "again").symlink_to(run.store.url)
+    with pytest.raises(ConfigError, match=r"train.data: .* must name each run once: its identities would be two"):
+        opened(run, f"{run},{tmp_path / 'again'}")
+
+
 def test_a_fingerprint_tells_datasets_apart_and_stays_for_one(run: Run, tmp_path: Path):
     assert opened(run).fingerprint == opened(run).fingerprint
     for folder in ("a", "b"):
@@ -150,10 +156,11 @@ def test_a_record_with_a_broken_frame_or_a_label_that_is_no_class_is_named(run: 
     offsets = dict(line.split("\t") for line in (folder / "train.idx").read_text().splitlines())
     data = bytearray((folder / "train.rec").read_bytes())
     at = int(offsets["4"])
-    data[at + 12 : at + 16] = struct.pack("<f", 1.5)
-    (folder / "train.rec").write_bytes(data)
-    with pytest.raises(RunError, match=r"record 4 has the label 1.5, which is no class"):
-        opened(run, str(folder))
+    for label in (1.5, -1.0, float("nan"), float("inf")):
+        data[at + 12 : at + 16] = struct.pack("<f", label)
+        (folder / "train.rec").write_bytes(data)
+        with pytest.raises(RunError, match=f"record 4 has the label {label}, which is no class"):
+            opened(run, str(folder))
     data[at : at + 4] = b"xxxx"
     (folder / "train.rec").write_bytes(data)
     with pytest.raises(RunError, match="record 4 cannot be read"):

@@ -1,0 +1,46 @@
+"""Checkpoints whose rows are shared among ranks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hyperface.checkpoints import ROWS_EACH, Checkpoints
+from hyperface.storage import open_store
+
+N = ROWS_EACH + 5
+
+
+def rows_of(checkpoints: Checkpoints, rows: slice) -> Tensor:
+    return torch.cat([tensors["x"][own] for own, tensors in checkpoints.parts(7, rows)])
+
+
+@pytest.mark.parametrize("sizes", [(N,), (N - 2, 2), (3, N - 3, 0)])
+def test_rows_are_read_back_by_any_rank_from_objects_of_a_bounded_size(tmp_path: Path, sizes: tuple[int, ...]):
+    checkpoints, x_N = Checkpoints(open_store(str(tmp_path)), "here"), torch.arange(N)
+    starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
+    for start, size in zip(starts, sizes, strict=True):
+        own = slice(start, start + size)
+        checkpoints.put_rows(7, own, {"x": x_N[own]}, beside={"step": torch.tensor(7)})
+    checkpoints.finish(7, sizes, {"sizes": list(sizes)})
+    assert checkpoints.newest() == 7
+    parts = list(checkpoints.parts(7, slice(0, N)))
+    assert len(parts) >= 2
+    assert all(len(tensors["x"]) <= ROWS_EACH and int(tensors["step"]) == 7 for _, tensors in parts)
+    assert torch.equal(rows_of(checkpoints, slice(0, N)), x_N)
+    edge = slice(ROWS_EACH - 3, ROWS_EACH + 2)
+    assert torch.equal(rows_of(checkpoints, edge), x_N[edge])
+
+
+def test_the_two_newest_stay_and_one_without_its_marker_does_not_count(tmp_path: Path):
+    checkpoints = Checkpoints(open_store(str(tmp_path)), "here")
+    for step in (1, 2, 3):
+        checkpoints.put_rows(step, slice(0, 4), {"x": torch.zeros(4)})
+        checkpoints.finish(step, (4,), {})
+    checkpoints.put_rows(4, slice(0, 4), {"x": torch.zeros(4)})
+    assert checkpoints.newest() == 3
+    assert not list((tmp_path / "here/step-000000001").glob("*"))
+    assert (tmp_path / "here/step-000000002/marker.json").exists()
+    checkpoints.clear()
+    assert checkpoints.newest() == -1
