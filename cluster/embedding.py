@@ -41,6 +41,7 @@ class _Embedder:
             "embedding": [face.embedding_D for face in faces],
             "digest": [face.digest for face in faces],
             "problem": [face.problem for face in faces],
+            "norm": [face.norm for face in faces],
         }
 
 
@@ -84,7 +85,8 @@ def _embedded(config: Config) -> Iterator[EmbeddedFace]:
         if "stop" in batch:
             stop = str(batch["stop"][0])
             break
-        for values in zip(batch["key"], batch["embedding"], batch["digest"], batch["problem"], strict=True):
+        columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
+        for values in zip(*columns, strict=True):
             yield EmbeddedFace(*values)
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()

@@ -1,5 +1,8 @@
 """Tables of unit embeddings as Parquet: the gallery (`key`: string) and the references (`identity`: int64).
 
+A table may also say which norm each row had before it was brought to norm 1 (`norm`): generators that were trained on
+the features themselves want it.
+
 N: rows, D: embedding dimension.
 """
 
@@ -29,19 +32,23 @@ class Embeddings:
     names: list[str] | list[int]
     """The key of each face, or the number of each identity."""
     vectors_ND: NDArray[np.float32]
+    norms: NDArray[np.float32] | None = None
+    """[N], above 0: of the features that the rows are the directions of; None where nobody recorded them."""
 
 
 def to_parquet(column: str, embeddings: Embeddings) -> bytes:
-    """A Parquet file with the columns `column` and `embedding`: fixed_size_list<float32>[D]; same rows, same bytes."""
+    """A Parquet file with the columns `column`, `embedding`: fixed_size_list<float32>[D] and, where rows have norms,
+    `norm`: float32; same rows, same bytes."""
     kind = pa.int64() if column == "identity" else pa.string()
     vectors_ND = np.ascontiguousarray(embeddings.vectors_ND, dtype=np.float32)
     flat = pa.array(vectors_ND.reshape(-1))
-    table = pa.table(
-        {
-            column: pa.array(embeddings.names, kind),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1]),
-        }
-    )
+    columns = {
+        column: pa.array(embeddings.names, kind),
+        "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1]),
+    }
+    if embeddings.norms is not None:
+        columns["norm"] = pa.array(np.asarray(embeddings.norms, dtype=np.float32))
+    table = pa.table(columns)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
@@ -54,18 +61,19 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
         column: what names the rows; None: `identity` or `key` where there is such a column, else their numbers.
 
     Raises:
-        EmbeddingError: no such file, not such a table, no rows, a row without a name, NaN, or rows that are not of norm
-            1 (to 1e-3).
+        EmbeddingError: no such file, not such a table, no rows, a row without a name, NaN, rows that are not of norm 1
+            (to 1e-3), or a recorded norm that is none.
     """
     uri = store.uri(name)
     if not store.exists(name):
         raise EmbeddingError(f"{uri}: does not exist; run the stage that writes it first, or jobs.pipeline")
     with store.open(name) as file:
         try:
+            there = pq.read_schema(file).names
             if column is None:
-                there = pq.read_schema(file).names
                 column = next((name for name in ("identity", "key") if name in there), None)
-            table = pq.read_table(file, columns=[*([column] if column else []), "embedding"])
+            wanted = [*([column] if column else []), "embedding", *(["norm"] if "norm" in there else [])]
+            table = pq.read_table(file, columns=wanted)
             kind = table.schema.field("embedding").type
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
@@ -79,7 +87,22 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     names = table[column].to_pylist() if column else list(range(table.num_rows))
     if not all(isinstance(name, str | int) for name in names):
         raise EmbeddingError(f"{uri}: column `{column}` must hold a text or a number for each row; write it again")
-    return Embeddings(names, vectors_ND)
+    norms = None
+    if "norm" in wanted:
+        norms = _norms(table["norm"], uri)
+    return Embeddings(names, vectors_ND, norms)
+
+
+def _norms(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
+    if column.type != pa.float32():
+        raise EmbeddingError(f"{uri}: column `norm` must be float32; it is {column.type}")
+    norms_N: NDArray[np.float32] = column.to_numpy()
+    bad_n = np.flatnonzero(~(np.isfinite(norms_N) & (norms_N > 0)))
+    if len(bad_n):
+        shown = ", ".join(f"row {i} ({norms_N[i]:.4g})" for i in bad_n[:5])
+        rule = "column `norm` must hold a finite number above 0 for each row"
+        raise EmbeddingError(f"{uri}: {rule}; {len(bad_n)} are not: {shown}; write it again")
+    return norms_N
 
 
 def exists(path: str, storage: StorageConfig) -> bool:

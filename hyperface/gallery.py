@@ -6,8 +6,9 @@ B: images in a batch, N: faces, D: embedding dimension.
 
 import hashlib
 import itertools
+import math
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -58,6 +59,8 @@ class EmbeddedFace:
     """NaN where there is a problem."""
     digest: str
     problem: str
+    norm: float = math.nan
+    """Of the recogniser's feature, whose direction the embedding is; NaN where the recogniser gives none."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
         keys.add(face.key)
     sound = sound[: num_faces or None]
     vectors_ND = np.stack([face.embedding_D for face in sound]) if sound else np.empty((0, 0), np.float32)
-    return Gallery(Embeddings([face.key for face in sound], vectors_ND), problems)
+    norms_N = np.array([face.norm for face in sound], np.float32)
+    known = bool(len(sound)) and bool(np.isfinite(norms_N).all())
+    return Gallery(Embeddings([face.key for face in sound], vectors_ND, norms_N if known else None), problems)
 
 
 def refuse_bad(gallery: Gallery, max_bad_fraction: float) -> None:
@@ -227,12 +232,30 @@ def _checked(face: Face, size: int) -> Face:
 
 def _embed_batch(faces: Sequence[Face], recognizer: Recognizer) -> list[EmbeddedFace]:
     vectors_BD = np.full((len(faces), recognizer.embedding_dim), np.nan, np.float32)
+    norms_B = np.full(len(faces), np.nan, np.float32)
     readable = [i for i, face in enumerate(faces) if face.image_HWC is not None]
     if readable:
         images_BHWC = np.stack([image for face in faces if (image := face.image_HWC) is not None])
-        vectors_BD[readable] = recognizer.embed(images_BHWC)
+        vectors_BD[readable], norms_B[readable] = _directions(images_BHWC, recognizer)
     unit_B = np.abs(np.linalg.norm(vectors_BD, axis=1) - 1) <= UNIT_TOLERANCE
     return [
-        EmbeddedFace(face.key, vector_D, face.digest, face.problem or ("" if unit else "no embedding (NaN or zero)"))
-        for face, vector_D, unit in zip(faces, vectors_BD, unit_B, strict=True)
+        EmbeddedFace(
+            face.key, vector_D, face.digest, face.problem or ("" if unit else "no embedding (NaN or zero)"), float(norm)
+        )
+        for face, vector_D, unit, norm in zip(faces, vectors_BD, unit_B, norms_B, strict=True)
     ]
+
+
+def _directions(
+    images_BHWC: NDArray[np.uint8], recognizer: Recognizer
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(embeddings, norms of their features): NaN for a recogniser that gives no features."""
+    features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = getattr(recognizer, "features", None)
+    if features is None:
+        return recognizer.embed(images_BHWC), np.full(len(images_BHWC), np.nan, np.float32)
+    import torch
+
+    features_BD = torch.from_numpy(features(images_BHWC))  # `embed` would send the images through the network again
+    norms_B = features_BD.norm(dim=1)
+    # As the toy world's own recogniser does it, to the last bit: its galleries are what they were.
+    return torch.nn.functional.normalize(features_BD).numpy(), norms_B.numpy()
