@@ -52,6 +52,9 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`) when judge.kind=onnx"
     yield "judge.path", bool(c.judge.path) or c.judge.kind != "onnx", "is required when judge.kind=onnx"
     yield "judge.sha256", len(c.judge.sha256) == 64 or c.judge.kind != "onnx", rule
+    same = bool(c.judge.sha256) and c.judge.sha256.lower() == c.recognizer.sha256.lower()
+    rule = "must be another file than the recogniser's, or it would judge its own work; or judge.kind=none"
+    yield "judge.sha256", not (same and onnx and c.judge.kind == "onnx"), rule
     toy = c.embed.source == "toy"
     yield "embed.source", not (toy and onnx), "`toy` renders 64x64 faces for the toy recogniser; give real face images"
     yield "embed.num_faces", c.embed.num_faces >= (1 if toy else 0), "must be at least 1 for embed.source=toy, else 0"
