@@ -33,7 +33,7 @@ def load_evaluated(config: Config, store: Store) -> Evaluated:
         store: of the run, which holds what was trained.
 
     Raises:
-        ConfigError: the run has no judge, or its training has the name of another model's record.
+        ConfigError: the run has no judge.
         ModelError: its file is missing, damaged or another.
         RunError: the training is not there or not finished.
     """
@@ -66,11 +66,8 @@ def load_evaluated(config: Config, store: Store) -> Evaluated:
 def _trained(config: Config, store: Store) -> tuple[FeatureRecognizer, str, dict[str, Any]]:
     from hyperface.models.trained import load_trained
 
-    name = config.train.name
-    if name in ("recognizer", "judge") or name.startswith("onnx-"):
-        raise ConfigError(f"train.name: {name} names the record of another model; give the training another name")
-    trained = load_trained(store, name)
-    return trained, name, trained.described
+    trained = load_trained(store, config.train.name)
+    return trained, config.train.name, trained.described
 
 
 def _onnx(evaluate: EvaluateConfig) -> FeatureRecognizer:
