@@ -21,6 +21,8 @@ def later_rules(c: Config) -> Iterator[Rule]:
 
 def _train_rules(t: TrainConfig) -> Iterator[Rule]:
     yield "train.name", bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name)), "must be letters, digits, . _ or -"
+    taken = t.name in ("recognizer", "judge") or t.name.startswith("onnx-")
+    yield "train.name", not taken, "names the record of another model (recognizer, judge, onnx-...); take another name"
     yield "train.embedding_dim", t.embedding_dim >= 2, "must be at least 2"
     yield "train.squeeze_excitation", not (t.squeeze_excitation and t.backbone == "small"), "needs an IResNet"
     yield "train.dropout", t.dropout == 0 or t.backbone != "small", "needs an IResNet"
@@ -77,6 +79,8 @@ def _audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
     yield "audit.attribute_sha256", bool(_HEX.fullmatch(a.attribute_sha256)) or not onnx, rule
     rule = "must name the model's numbers when audit.attributes=onnx, e.g. [age,yaw]"
     yield "audit.attribute_names", bool(a.attribute_names) or not onnx, rule
+    each = len(set(a.attribute_names)) == len(a.attribute_names)
+    yield "audit.attribute_names", each, "must be different names: a number of the model would be lost"
     yield "audit.labels", bool(a.labels) or a.attributes != "labels", "is required when audit.attributes=labels"
 
 

@@ -52,6 +52,26 @@ def test_an_impossible_value_names_key_rule_and_value(override: str, named: str)
     assert named in str(error.value)
 
 
+def onnx_files(recognizer: str, judge: str) -> list[str]:
+    given = {"recognizer": recognizer, "judge": judge}
+    keys = {"kind": "onnx", "path": "m.onnx"}
+    words = [f"{section}.{key}={value}" for section in given for key, value in keys.items()]
+    return [*words, *(f"{section}.sha256={sha256}" for section, sha256 in given.items()), "embed.source=faces"]
+
+
+def test_a_recogniser_is_not_its_own_judge():
+    with pytest.raises(ConfigError, match=r"judge\.sha256 must be another file than the recogniser's"):
+        config.load(None, [RUN, *onnx_files("ab" * 32, "AB" * 32)])
+    assert config.load(None, [RUN, *onnx_files("ab" * 32, "cd" * 32)]).judge.sha256 == "cd" * 32
+    unused = config.load(None, [RUN, *onnx_files("ab" * 32, "ab" * 32), "judge.kind=none"])
+    assert unused.judge.kind == "none"
+
+
+def test_two_numbers_of_an_attribute_model_have_two_names():
+    with pytest.raises(ConfigError, match=r"audit\.attribute_names must be different names.*\['age', 'age'\]"):
+        config.load(None, [RUN, "audit.attribute_names=[age,age]"])
+
+
 def test_every_broken_rule_is_named_at_once():
     with pytest.raises(ConfigError) as error:
         config.load(None, ["packing.steps=-1"])
@@ -165,14 +185,14 @@ def recorded_run(folder: Path, *overrides: str) -> str:
 
 
 def test_a_job_that_is_given_a_run_takes_what_it_recorded_and_then_the_overrides(tmp_path: Path):
-    directory = recorded_run(tmp_path / "run", "packing.alpha=0.25", "train.epochs=7")
+    directory = recorded_run(tmp_path / "run", "packing.alpha=0.25", "train.epochs=7", "train.milestones=[3,5]")
     found = command_line.of_run(directory, ["packing.num_workers=2"])
     assert (found.run.dir, found.packing.alpha, found.packing.num_workers) == (directory, 0.25, 2)
     assert found.train.epochs == 7
 
 
 def test_a_recipe_that_is_given_anew_replaces_the_recorded_training(tmp_path: Path):
-    directory = recorded_run(tmp_path / "run", "train.epochs=7")
+    directory = recorded_run(tmp_path / "run", "train.epochs=7", "train.milestones=[3,5]")
     found = command_line.of_run(directory, ["train.recipe=toy", "train.margin=0.2"]).train
     assert (found.backbone, found.epochs, found.margin) == ("small", config.RECIPES["toy"]["epochs"], 0.2)
 

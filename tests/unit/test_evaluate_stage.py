@@ -255,7 +255,6 @@ def test_a_training_that_is_not_finished_or_named_like_another_model_is_refused(
     store = open_store(str(tmp_path))
     with pytest.raises(RunError, match=r"jobs\.train"):
         load_evaluated(configuration.load(None, [f"run.dir={tmp_path}"]), store)
-    for name in ("judge", "onnx-1"):
-        config = configuration.load(None, [f"run.dir={tmp_path}", f"train.name={name}"])
-        with pytest.raises(ConfigError, match=f"train.name: {name} names the record of another model"):
-            load_evaluated(config, store)
+    for name in ("judge", "recognizer", "onnx-1"):
+        with pytest.raises(ConfigError, match=f"train.name names the record of another model .*it is '{name}'"):
+            configuration.load(None, [f"run.dir={tmp_path}", f"train.name={name}"])
