@@ -15,6 +15,7 @@ from hyperface.dataset.source import Source, open_source
 from hyperface.embeddings import EmbeddingError
 from hyperface.evaluation import audit
 from hyperface.evaluation.audit import Record
+from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.models.protocols import ModelError
 from hyperface.run import AUDIT, Run, RunError
@@ -102,7 +103,7 @@ def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
     """In this process; with evaluate.gpus in a task that reserves them."""
     config = auditor.source.run.config
     if not config.evaluate.gpus:
-        return auditor.measure()
+        return auditor.measure(Machine(say=_say))
     connect(config.cluster)
     task = ray.remote(num_cpus=1, num_gpus=config.evaluate.gpus)(_on_a_gpu)
     record: Record = ray.get(task.remote(auditor.source, make_auditor))
@@ -112,4 +113,8 @@ def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
 def _on_a_gpu(source: Source, make_auditor: MakeAuditor) -> Record:
     import torch
 
-    return make_auditor(source).measure("cuda" if torch.cuda.is_available() else "cpu")
+    return make_auditor(source).measure(Machine("cuda" if torch.cuda.is_available() else "cpu", _say))
+
+
+def _say(text: str) -> None:
+    print(f"audit: {text}", flush=True)

@@ -16,6 +16,7 @@ from hyperface.evaluation import audit
 from hyperface.evaluation.attributes import Attributes
 from hyperface.evaluation.audit import Look, Record
 from hyperface.evaluation.embedded import Network, assemble, embed_shard, shards_to_embed
+from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import RealTable
 from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
@@ -80,7 +81,7 @@ class Auditor:
         faces = self.faces[piece.table]
         return real_faces.embed_chunk(faces, piece.number, self.shown(faces), self.source.run.store)
 
-    def measure(self, device: str = "cpu") -> Record:
+    def measure(self, on: Machine = CPU) -> Record:
         """Audit what is embedded, and write the records.
 
         Rows are assembled in files on the local disk; memory grows by some 50 bytes an image, by the centres of the
@@ -95,7 +96,7 @@ class Auditor:
             def read(centres: Centres) -> Attributes | None:
                 return self._attributes(centres, Path(scratch, "attributes.npy"))
 
-            record, shown = audit.audit_run(self.source, looks, list(self._tables()), read, device)
+            record, shown = audit.audit_run(self.source, looks, list(self._tables()), read, on)
         audit.write(self.source.run, self.asked, record, shown)
         return {"asked": self.asked, **record}
 
@@ -137,11 +138,11 @@ def auditor_of(source: Source) -> Auditor:
     return Auditor(source, load_networks(config), load_attribute_model(config.audit))
 
 
-def audit_here(auditor: Auditor, device: str = "cpu") -> Record:
+def audit_here(auditor: Auditor, on: Machine = CPU) -> Record:
     """The whole audit in this process; a recorded one of equal inputs is returned as it is."""
     found = audit.recorded(auditor.source.run, auditor.asked)
     if found is not None:
         return found
     for piece in auditor.pieces():
         auditor.embed(piece)
-    return auditor.measure(device)
+    return auditor.measure(on)

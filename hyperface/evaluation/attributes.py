@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.dataset.classes import Classes
 from hyperface.evaluation import pairs
+from hyperface.evaluation.machine import CPU, Machine
 from hyperface.storage import open_store
 
 BINS = 20
@@ -65,7 +66,7 @@ class Centred:
     threshold: float | None
 
 
-def spread(found: Attributes, seen: Mapping[str, Centred], device: str = "cpu") -> Record:
+def spread(found: Attributes, seen: Mapping[str, Centred], on: Machine = CPU) -> Record:
     """The record: {"source", "unit", "columns": {name: ...}, "groups": {name: ...}}.
 
     Args:
@@ -77,9 +78,11 @@ def spread(found: Attributes, seen: Mapping[str, Centred], device: str = "cpu") 
             columns[column.name] = {"dataset": _texts(column.values), "gallery": None}
         else:
             columns[column.name] = _numbers(column.values, found.gallery.get(column.name))
+    chosen = {column.name: _grouped(column) for column in _chosen(found.columns)}
+    every = {network: _within(of.centres_ID, of.threshold, on) for network, of in seen.items()} if chosen else {}
     groups = {
-        column.name: {network: _compared(_grouped(column), centred, device) for network, centred in seen.items()}
-        for column in _chosen(found.columns)
+        name: {network: _compared(members, of, every[network], on) for network, of in seen.items()}
+        for name, members in chosen.items()
     }
     return {"source": found.source, "unit": found.unit, "columns": columns, "groups": groups}
 
@@ -239,20 +242,20 @@ def _grouped(column: Column) -> dict[str, NDArray[np.int64]]:
     return {name: identities_I[inside] for name, inside in places.items()}
 
 
-def _compared(groups: Mapping[str, NDArray[np.int64]], seen: Centred, device: str) -> Record:
+def _compared(groups: Mapping[str, NDArray[np.int64]], seen: Centred, every: Record, on: Machine) -> Record:
     """Centres of the identities of a group against each other, and those of all: {"all", "groups", "left_out"}."""
     largest = sorted(groups, key=lambda name: (-len(groups[name]), name))[:MAX_GROUPS]
     inside = {name: np.isin(seen.identities_I, groups[name]) for name in largest}
     return {
-        "all": _within(seen.centres_ID, seen.threshold, device),
-        "groups": {name: _within(seen.centres_ID[rows], seen.threshold, device) for name, rows in inside.items()},
+        "all": every,
+        "groups": {name: _within(seen.centres_ID[rows], seen.threshold, on) for name, rows in inside.items()},
         "left_out": sum(len(members) for name, members in groups.items() if name not in largest),
     }
 
 
-def _within(centres_ID: NDArray[np.float32], threshold: float | None, device: str) -> Record:
+def _within(centres_ID: NDArray[np.float32], threshold: float | None, on: Machine) -> Record:
     """Pairs of centres, None for fewer than two, and the share of the identities with another at the threshold."""
-    found = pairs.all_pairs(centres_ID, device=device)
+    found = pairs.all_pairs(centres_ID, on=on)
     between, nearest_I = found.between.distribution(), found.nearest.cosines_N
     near = None if threshold is None or between is None else float((nearest_I >= threshold).mean())
     return {

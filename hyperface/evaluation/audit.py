@@ -25,6 +25,7 @@ from hyperface.evaluation.attributes import Attributes, Centred
 from hyperface.evaluation.distribution import distribution, equal_error
 from hyperface.evaluation.embedded import Network, Stored, pictures
 from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known, leakage
+from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
 from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError
@@ -83,7 +84,7 @@ def audit_run(
     looks: Sequence[Look],
     tables: Sequence[RealTable],
     read_attributes: Callable[[Centres], Attributes | None],
-    device: str = "cpu",
+    on: Machine = CPU,
 ) -> tuple[Record, Record]:
     """(record, faces) of a dataset, by every network that looks, the recogniser first.
 
@@ -96,23 +97,23 @@ def audit_run(
         RunError: a network has no embedding for any image.
     """
     notes, cautions = _begun(source, looks, tables), _cautions(tables)
-    real = {(t.name, look.name): _known(t, look, source, notes, device) for look in looks for t in tables}
-    measured = {look.name: separation.images(look.stored.rows_ND, look.stored.identities_N, device) for look in looks}
+    real = {(t.name, look.name): _known(t, look, source, notes, on) for look in looks for t in tables}
+    measured = {look.name: _images(look, on) for look in looks}
     networks, leaks, shown = {}, dict[str, Record](), _Shown(source)
     for look in looks:
         threshold = _calibrated(look.name, tables, real, source)
-        networks[look.name] = _separation(look, measured[look.name], threshold, notes, shown, device)
+        networks[look.name] = _separation(look, measured[look.name], threshold, notes, shown, on)
         for table in tables:
             of_table = real[table.name, look.name]
             if of_table is not None:
-                made = _leaks(look, measured[look.name], of_table, threshold, source, shown, notes, device)
+                made = _leaks(look, measured[look.name], of_table, threshold, source, shown, notes, on)
                 cautions += _folders(look.name, of_table)
                 leaks.setdefault(table.name, {})[look.name] = made
-    spreads = _attributes(read_attributes, measured, networks, notes, device)
+    spreads = _attributes(read_attributes, measured, networks, notes, on)
     record = {
         "networks": networks,
         "attributes": spreads,
-        "references": _references(source.run, notes, device),
+        "references": _references(source.run, notes, on),
         "leakage": leaks,
         "not_measured": notes,
         "notes": cautions,
@@ -153,7 +154,7 @@ def _attributes(
     measured: Mapping[str, Images],
     networks: Mapping[str, Record],
     notes: list[str],
-    device: str,
+    on: Machine,
 ) -> Record | None:
     found = read(next(iter(measured.values())).centres)
     if found is None:
@@ -164,7 +165,7 @@ def _attributes(
         name: Centred(of.centres.identities_I, of.centres.rows_ID, networks[name]["calibrated"]["cosine"])
         for name, of in measured.items()
     }
-    return attributes.spread(found, seen, device)
+    return attributes.spread(found, seen, on.at("groups of identities"))
 
 
 def write(run: Run, wanted: Record, record: Record, faces: Record) -> None:
@@ -172,14 +173,19 @@ def write(run: Run, wanted: Record, record: Record, faces: Record) -> None:
     run.put_json(AUDIT, {"asked": wanted, **record})
 
 
-def _known(table: RealTable, look: Look, source: Source, notes: list[str], device: str) -> Known | None:
+def _images(look: Look, on: Machine) -> Images:
+    return separation.images(look.stored.rows_ND, look.stored.identities_N, on.at(f"images by the {look.name}"))
+
+
+def _known(table: RealTable, look: Look, source: Source, notes: list[str], on: Machine) -> Known | None:
     rows_GD = table.rows.get(look.name)
     if rows_GD is None or not np.isfinite(rows_GD).any():
         none = f"{table.no_pictures}, which it would have to embed"
         reason = none if table.pictures is None else "not one of its pictures gave an embedding"
         notes.append(f"leakage of {table.name} by the {look.name}: {reason}")
         return None
-    found = known(table, look.name, source.run.config.audit.false_accept_rate, device)
+    rate, on = source.run.config.audit.false_accept_rate, on.at(f"{table.name} by the {look.name}")
+    found = known(table, look.name, rate, on)
     without = len(table.keys) - len(found.rows_GD)
     if without:
         notes.append(f"{without} of {len(table.keys)} faces of {table.name} have no embedding by the {look.name}")
@@ -198,11 +204,12 @@ def _calibrated(
 
 
 def _separation(
-    look: Look, found: Images, threshold: Threshold, notes: list[str], shown: "_Shown", device: str
+    look: Look, found: Images, threshold: Threshold, notes: list[str], shown: "_Shown", on: Machine
 ) -> Record:
     within, between, stored = found.pairs.within, found.pairs.between, look.stored
+    on = on.at(f"identities by the {look.name}")
     rate, equal = equal_error(within, between)
-    of_identities = pairs.all_pairs(found.centres.rows_ID, device=device).nearest
+    of_identities = pairs.all_pairs(found.centres.rows_ID, on=on).nearest
     identities = len(found.centres.identities_I)
     if identities < 2:
         notes.append(f"separation by the {look.name}: not measurable (0 impostors): there is one identity")
@@ -227,13 +234,13 @@ def _separation(
         "nearest_centre": _plain(distribution(of_identities.cosines_N[of_identities.there_N])),
         "equal_error": {"rate": rate, "cosine": equal},
         "calibrated": threshold.record(),
-        "at_calibrated": _at(found, of_identities.cosines_N, threshold.cosine),
-        "at_equal_error": _at(found, of_identities.cosines_N, equal),
+        "at_calibrated": _at(found, of_identities.cosines_N, threshold.cosine, on),
+        "at_equal_error": _at(found, of_identities.cosines_N, equal, on),
         "nearest_identities": closest,
     }
 
 
-def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None) -> Record | None:
+def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None, on: Machine) -> Record | None:
     """What is true at a threshold; None where there is no threshold, or nothing to hold against it.
 
     Centres are averages of images, and nearer to each other than images of the same two identities are.
@@ -243,7 +250,7 @@ def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None) 
         return None
     return {
         "cosine": threshold,
-        "effective_identities": separation.greedy_count(found.centres.rows_ID, threshold),
+        "effective_identities": separation.greedy_count(found.centres.rows_ID, threshold, on),
         "identities": identities,
         "separable": float((nearest_I < threshold).mean()),
         "genuine_below": within.below(threshold) / within.count if within.count else None,
@@ -272,10 +279,11 @@ def _leaks(
     source: Source,
     shown: "_Shown",
     notes: list[str],
-    device: str,
+    on: Machine,
 ) -> Record:
     """The record of one table by one network, with its control."""
     config, table = source.run.config.audit, of_table.table.name
+    on = on.at(f"images and {table} by the {look.name}")
     threshold = of_table.threshold if of_table.threshold.cosine is not None else calibrated
     if threshold.cosine is None:
         threshold = of_table.threshold
@@ -283,11 +291,11 @@ def _leaks(
     elif threshold.table != table:
         short = f"has too few pairs of people ({of_table.threshold.impostors})"
         notes.append(f"a threshold of {table} by the {look.name}: it {short}; that of {threshold.table} is used")
-    planted, top = control(of_table, look.network, config.controls, threshold, device), config.top_pairs
+    planted, top = control(of_table, look.network, config.controls, threshold, on), config.top_pairs
     if not planted["faces"]:
         notes.append(f"positive control of {table} by the {look.name}: {planted['reason']}")
     near = planted.get("as_near")
-    record, alike = leakage(look.stored, found.centres, of_table, threshold, near, top, device)
+    record, alike = leakage(look.stored, found.centres, of_table, threshold, near, top, on)
     record["control"] = planted
     record["top"] = [_pair(look.stored, pair) for pair in alike]
     shown.pairs[table, look.name] = record["top"]
@@ -304,7 +312,7 @@ def _pair(stored: Stored, pair: Alike) -> Record:
     }
 
 
-def _references(run: Run, notes: list[str], device: str) -> Record | None:
+def _references(run: Run, notes: list[str], on: Machine) -> Record | None:
     if not run.store.exists(REFERENCES):
         notes.append("separation of the references: there are none")
         return None
@@ -312,7 +320,7 @@ def _references(run: Run, notes: list[str], device: str) -> Record | None:
     if len(rows_ND) < 2:
         notes.append("separation of the references: not measurable (0 impostors): there is one")
         return None
-    return asdict(separation.of_references(rows_ND, device))
+    return asdict(separation.of_references(rows_ND, on.at("references")))
 
 
 class _Shown:

@@ -21,6 +21,7 @@ from hyperface.dataset import jpeg
 from hyperface.evaluation import pairs
 from hyperface.evaluation.distribution import Tally, distribution, threshold_at
 from hyperface.evaluation.embedded import Network, Stored
+from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.pairs import AllPairs, Nearest
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, centres
@@ -76,12 +77,12 @@ class Alike:
     face: Name
 
 
-def known(table: RealTable, network: str, false_accept_rate: float, device: str = "cpu") -> Known:
+def known(table: RealTable, network: str, false_accept_rate: float, on: Machine = CPU) -> Known:
     """Compare the faces of a table with each other; its threshold, if it has pairs enough for one."""
     given_GD = table.rows[network]
     at_G = np.flatnonzero(np.isfinite(given_GD[:, 0]))
     rows_GD = given_GD if len(at_G) == len(given_GD) else given_GD[at_G]
-    found = pairs.all_pairs(rows_GD, table.people_G[at_G], device)
+    found = pairs.all_pairs(rows_GD, table.people_G[at_G], on)
     cosine = threshold_at(found.between, false_accept_rate)
     threshold = Threshold(cosine, false_accept_rate, found.between.count, table.name)
     return Known(table, at_G, rows_GD, table.people_G[at_G], found, threshold)
@@ -94,7 +95,7 @@ def leakage(
     threshold: Threshold,
     as_near: float | None,
     top_pairs: int,
-    device: str = "cpu",
+    on: Machine = CPU,
 ) -> tuple[dict[str, Any], list[Alike]]:
     """The record of one table by one network, and the most alike pairs, most alike first and one for an identity.
 
@@ -102,10 +103,10 @@ def leakage(
         threshold: the table's own, or another's where the table has too few pairs.
         as_near: the cosine that planted copies have, as `control` gives it; None: no copy was right.
     """
-    found = pairs.cross_pairs(stored.rows_ND, real.rows_GD, device)
+    found = pairs.cross_pairs(stored.rows_ND, real.rows_GD, on)
     nearest_N, limit = found.nearest.cosines_N, threshold.cosine
     over_N = np.zeros(len(nearest_N), np.bool_) if limit is None else nearest_N >= limit
-    by_centre = pairs.cross_pairs(of_identities.rows_ID, real.rows_GD, device).nearest.cosines_N
+    by_centre = pairs.cross_pairs(of_identities.rows_ID, real.rows_GD, on).nearest.cosines_N
     record = {
         "faces": len(real.rows_GD),
         "people": len(np.unique(real.people_G)),
@@ -125,12 +126,12 @@ def leakage(
         if as_near is None
         else {"cosine": as_near, "images": _over(nearest_N, as_near), "strangers": _over(_strangers(real), as_near)},
         "centres": {"nearest": _plain(by_centre), "identities_over": _over(by_centre, limit)},
-        "real_centres": _to_real_centres(stored, real, limit, device),
+        "real_centres": _to_real_centres(stored, real, limit, on),
     }
     return record, _alike(stored, real, found.nearest, top_pairs)
 
 
-def control(real: Known, network: Network, count: int, threshold: Threshold, device: str = "cpu") -> dict[str, Any]:
+def control(real: Known, network: Network, count: int, threshold: Threshold, on: Machine = CPU) -> dict[str, Any]:
     """Plant copies of real faces among what is audited: what share of them is found?
 
     A copy is right when the real face that is nearest to it is of the person who was copied, and is found when it is
@@ -151,7 +152,7 @@ def control(real: Known, network: Network, count: int, threshold: Threshold, dev
     kinds, near, rights = {}, list[Rows](), list[NDArray[np.bool_]]()
     for kind, mirrored in (("shifted", False), ("mirrored", True)):
         copies = [leaked(face, SHIFTS[i % len(SHIFTS)], mirrored) for i, face in enumerate(faces.values())]
-        cosines_C, right_C = _found_again(network.embed(np.stack(copies)), people_C, real, device)
+        cosines_C, right_C = _found_again(network.embed(np.stack(copies)), people_C, real, on)
         kinds[kind] = _judged(cosines_C, right_C, limit) | {"nearest": _plain(cosines_C)}
         near, rights = [*near, cosines_C], [*rights, right_C]
     cosines_C, right_C = np.concatenate(near), np.concatenate(rights)
@@ -168,12 +169,12 @@ def control(real: Known, network: Network, count: int, threshold: Threshold, dev
 
 
 def _found_again(
-    rows_CD: Rows, people_C: NDArray[np.int64], real: Known, device: str
+    rows_CD: Rows, people_C: NDArray[np.int64], real: Known, on: Machine
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """(cosine of each copy to the nearest real face, whether that face is of the person who was copied)."""
     there_C = np.asarray(np.isfinite(rows_CD).all(axis=1))
     rows_CD = np.where(there_C[:, None], rows_CD, np.float32(0))  # a copy without an embedding is not found
-    nearest = pairs.cross_pairs(rows_CD, real.rows_GD, device).nearest
+    nearest = pairs.cross_pairs(rows_CD, real.rows_GD, on).nearest
     at_C = [pairs.partner(nearest, row, rows_CD, real.rows_GD) for row in range(len(rows_CD))]
     right_C = there_C & np.equal(real.people_G[at_C], people_C)
     return nearest.cosines_N, right_C
@@ -208,12 +209,12 @@ def _real(real: Known, limit: float | None) -> dict[str, Any]:
     }
 
 
-def _to_real_centres(stored: Stored, real: Known, limit: float | None, device: str) -> dict[str, Any] | None:
+def _to_real_centres(stored: Stored, real: Known, limit: float | None, on: Machine) -> dict[str, Any] | None:
     """Images against the mean direction of each real person; None where each person has one face."""
     if real.pairs.within.count == 0:
         return None
-    centres_PD = centres(real.rows_GD, real.people_G).rows_ID
-    nearest_N = pairs.cross_pairs(stored.rows_ND, centres_PD, device).nearest.cosines_N
+    centres_PD = centres(real.rows_GD, real.people_G, on).rows_ID
+    nearest_N = pairs.cross_pairs(stored.rows_ND, centres_PD, on).nearest.cosines_N
     return {"nearest": _plain(nearest_N), "images_over": _over(nearest_N, limit)}
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.evaluation.distribution import FINE, Tally
+from hyperface.evaluation.machine import CPU, Machine
 
 TILE = 512
 """Rows and columns of a tile on a CPU: 1 MB of cosines."""
@@ -79,7 +80,7 @@ class CrossPairs:
     """Of each row of the first set, in the second."""
 
 
-def all_pairs(x_ND: Rows, labels_N: NDArray[np.int64] | None = None, device: str = "cpu") -> AllPairs:
+def all_pairs(x_ND: Rows, labels_N: NDArray[np.int64] | None = None, on: Machine = CPU) -> AllPairs:
     """Count every pair of unit rows.
 
     Args:
@@ -89,16 +90,16 @@ def all_pairs(x_ND: Rows, labels_N: NDArray[np.int64] | None = None, device: str
     labels_N = np.arange(len(x_ND)) if labels_N is None else labels_N
     assert labels_N.shape == (len(x_ND),), (labels_N.shape, x_ND.shape)
     assert (np.diff(labels_N) >= 0).all(), "labels must ascend"
-    walk = _Walk(_tensor(x_ND, device), None, labels_N)
+    walk = _Walk(tensor(x_ND, on.device), None, labels_N, on)
     walk.run(_triangle(len(x_ND), walk.tile))
     sum_D, squares = _sums(walk.x_ND)
     walk.between.total = float(sum_D @ sum_D - squares) / 2 - walk.within.total
     return AllPairs(walk.between, walk.within, walk.nearest)
 
 
-def cross_pairs(x_ND: Rows, g_GD: Rows, device: str = "cpu") -> CrossPairs:
+def cross_pairs(x_ND: Rows, g_GD: Rows, on: Machine = CPU) -> CrossPairs:
     """Count every pair of a unit row of one set and one of another; float32 rows of one dimension."""
-    walk = _Walk(_tensor(x_ND, device), _tensor(g_GD, device), None)
+    walk = _Walk(tensor(x_ND, on.device), tensor(g_GD, on.device), None, on)
     walk.run(_rectangle(len(x_ND), len(g_GD), walk.tile))
     walk.between.total = float(_sums(walk.x_ND)[0] @ _sums(walk.others_GD)[0])
     return CrossPairs(walk.between, walk.nearest)
@@ -119,7 +120,8 @@ def partner(nearest: Nearest, row: int, x_ND: Rows, others_GD: Rows, labels_N: N
     return first + int(cosines_C.argmax())
 
 
-def _tensor(x_ND: Rows, device: str) -> Tensor:
+def tensor(x_ND: Rows, device: str) -> Tensor:
+    """float32 rows as a tensor that nobody writes to: on a CPU the rows themselves, on a GPU a copy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch fears for rows that may not be written; they are read
         return torch.from_numpy(np.asarray(x_ND, np.float32)).to(device)
@@ -154,7 +156,9 @@ def _rectangle(rows: int, columns: int, tile: int) -> Tiles:
 class _Walk:
     """The tiles, shared among threads, and what was found in them so far."""
 
-    def __init__(self, x_ND: Tensor, others_GD: Tensor | None, labels_N: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self, x_ND: Tensor, others_GD: Tensor | None, labels_N: NDArray[np.int64] | None, on: Machine = CPU
+    ) -> None:
         self.x_ND, self.labels_N = x_ND, labels_N
         self.mirrored = others_GD is None
         """One set: a tile above the diagonal stands for that below it as well."""
@@ -164,6 +168,8 @@ class _Walk:
         count = len(x_ND)
         self.nearest = Nearest(np.full(count, NONE, np.float32), np.full(count, -1, np.int64), self.tile)
         self.lock = threading.Lock()
+        across, down = -(-count // self.tile), -(-len(self.others_GD) // self.tile)
+        self.progress = on.begin("tiles", across * (across + 1) // 2 if self.mirrored else across * down)
 
     def run(self, tiles: Tiles) -> None:
         """A thread per core, each with a tile of its own: operators that share one tile among cores wait for each
@@ -188,6 +194,8 @@ class _Walk:
         buffers = _Buffers(self.tile, self.x_ND.device)
         while (place := self._next(tiles)) is not None:
             self._count(*place, buffers)
+            with self.lock:
+                self.progress.add()
         with self.lock:
             self.between.merge(buffers.tally())
 

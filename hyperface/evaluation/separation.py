@@ -15,11 +15,14 @@ Shape legend: N rows, G rows of another set, D embedding dimension, R and C rows
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hyperface.embeddings import check_unit
 from hyperface.evaluation import pairs
 from hyperface.evaluation.distribution import Distribution, Tally, distribution, equal_error
+from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.pairs import AllPairs, Nearest
 
 BLOCK = 2048
@@ -60,7 +63,7 @@ class ImageSeparation:
     """Most alike rows of different identities, most alike first; no identity twice."""
 
 
-def of_references(x_ND: NDArray[np.float32], device: str = "cpu") -> ReferenceSeparation:
+def of_references(x_ND: NDArray[np.float32], on: Machine = CPU) -> ReferenceSeparation:
     """All pairs, and the nearest of each, of unit rows.
 
     Raises:
@@ -70,7 +73,7 @@ def of_references(x_ND: NDArray[np.float32], device: str = "cpu") -> ReferenceSe
     if len(x_ND) < 2:
         raise ValueError(f"separation: needs at least 2 rows to make a pair; there are {len(x_ND)}")
     check_unit(x_ND, "separation")
-    found = pairs.all_pairs(x_ND, device=device)
+    found = pairs.all_pairs(x_ND, on=on)
     every, nearest = found.between.distribution(), distribution(found.nearest.cosines_N)
     assert every is not None
     assert nearest is not None
@@ -78,7 +81,7 @@ def of_references(x_ND: NDArray[np.float32], device: str = "cpu") -> ReferenceSe
 
 
 def of_images(
-    x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], closest: int = 0, device: str = "cpu"
+    x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], closest: int = 0, on: Machine = CPU
 ) -> ImageSeparation:
     """Intra- and inter-identity cosines of unit rows, and the `closest` most alike rows of different identities.
 
@@ -93,7 +96,7 @@ def of_images(
     order_N = None if (np.diff(identities_N) >= 0).all() else np.argsort(identities_N, kind="stable")
     if order_N is not None:
         x_ND, identities_N = x_ND[order_N], identities_N[order_N]
-    found = images(x_ND, identities_N, device)
+    found = images(x_ND, identities_N, on)
     shown = closest_rows(found.pairs.nearest, x_ND, identities_N, closest)
     if order_N is not None:
         at = [sorted((int(order_N[pair.first]), int(order_N[pair.second]))) for pair in shown]
@@ -129,17 +132,18 @@ class Images:
     centres: Centres
 
 
-def images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], device: str = "cpu") -> Images:
+def images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], on: Machine = CPU) -> Images:
     """Count all pairs of unit rows in the order of their identities, and average each identity.
 
     Raises:
         EmbeddingError: a row is not finite or not of norm 1.
     """
     check_unit(x_ND, "separation")
-    return Images(pairs.all_pairs(x_ND, identities_N, device), centres(x_ND, identities_N))
+    return Images(pairs.all_pairs(x_ND, identities_N, on), centres(x_ND, identities_N, on))
 
 
-def centres(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> Centres:
+@torch.inference_mode()
+def centres(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], on: Machine = CPU) -> Centres:
     """The centre of each identity, and the cosine of each row to the centre of the others. Rows ascend by identity.
 
     Memory: the centres, and BLOCK rows or one identity in float64.
@@ -150,11 +154,11 @@ def centres(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> Centr
     first = 0
     while first < len(identities_I):
         last = max(first + 1, int(np.searchsorted(ends_I, starts_I[first] + BLOCK, side="right")))
-        block_RD = x_ND[starts_I[first] : ends_I[last - 1]].astype(np.float64)
-        totals_KD = np.add.reduceat(block_RD, starts_I[first:last] - starts_I[first], axis=0)
-        norms_K = np.linalg.norm(totals_KD, axis=1, keepdims=True)
-        rows_ID[first:last] = totals_KD / np.maximum(norms_K, 1e-12)
-        tally.add(_to_others(block_RD, totals_KD, ends_I[first:last] - starts_I[first:last]))
+        block_RD = pairs.tensor(x_ND[starts_I[first] : ends_I[last - 1]], on.device).double()
+        count_K = torch.from_numpy(ends_I[first:last] - starts_I[first:last]).to(on.device)
+        totals_KD = torch.segment_reduce(block_RD, "sum", lengths=count_K, axis=0)
+        rows_ID[first:last] = (totals_KD / _norm(totals_KD)).float().cpu().numpy()
+        tally.add(_to_others(block_RD, totals_KD, count_K))
         first = last
     return Centres(identities_I, rows_ID, tally)
 
@@ -163,29 +167,32 @@ def to_centre(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> NDA
     """Cosine of each row to the mean of the other rows of its identity; rows that are alone are left out."""
     _, label_N, count_I = np.unique(identities_N, return_inverse=True, return_counts=True)
     order_N = np.argsort(label_N, kind="stable")
-    sorted_ND = x_ND[order_N].astype(np.float64)
-    totals_ID = np.add.reduceat(sorted_ND, np.cumsum(count_I) - count_I, axis=0)
+    sorted_ND, lengths_I = torch.from_numpy(x_ND[order_N]).double(), torch.from_numpy(count_I)
+    totals_ID = torch.segment_reduce(sorted_ND, "sum", lengths=lengths_I, axis=0)
     kept_N = np.repeat(count_I, count_I) > 1
     cosines_N = np.empty(len(x_ND), np.float32)
-    cosines_N[order_N[kept_N]] = _to_others(sorted_ND, totals_ID, count_I)
+    cosines_N[order_N[kept_N]] = _to_others(sorted_ND, totals_ID, lengths_I)
     return cosines_N[count_I[label_N] > 1]
 
 
-def _to_others(
-    x_ND: NDArray[np.float64], totals_ID: NDArray[np.float64], count_I: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _to_others(x_ND: Tensor, totals_ID: Tensor, count_I: Tensor) -> NDArray[np.float32]:
     """Cosine of each row to the sum of its identity less the row itself; without rows that are alone."""
-    label_N = np.repeat(np.arange(len(count_I)), count_I)
+    label_N = torch.arange(len(count_I), device=count_I.device).repeat_interleave(count_I)
     kept_N = count_I[label_N] > 1
     others_ND = totals_ID[label_N[kept_N]] - x_ND[kept_N]
-    norm_N = np.maximum(np.linalg.norm(others_ND, axis=1), 1e-12)
-    cosines_N: NDArray[np.float32] = ((others_ND * x_ND[kept_N]).sum(axis=1) / norm_N).astype(np.float32)
+    cosines_N: NDArray[np.float32] = (others_ND * x_ND[kept_N] / _norm(others_ND)).sum(dim=1).float().cpu().numpy()
     return cosines_N
 
 
-def nearest_of(x_ND: NDArray[np.float32], others_GD: NDArray[np.float32], device: str = "cpu") -> NDArray[np.float32]:
+def _norm(x_ND: Tensor) -> Tensor:
+    """[N, 1], above 0."""
+    norm_N1: Tensor = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True)
+    return norm_N1.clamp_min(1e-12)
+
+
+def nearest_of(x_ND: NDArray[np.float32], others_GD: NDArray[np.float32], on: Machine = CPU) -> NDArray[np.float32]:
     """Highest cosine of each row to any row of another set; all of them unit rows."""
-    return pairs.cross_pairs(x_ND, others_GD, device).nearest.cosines_N
+    return pairs.cross_pairs(x_ND, others_GD, on).nearest.cosines_N
 
 
 def mean_pairwise(x_ND: NDArray[np.float32]) -> float | None:
@@ -216,7 +223,8 @@ def closest_rows(
     return found
 
 
-def greedy_count(centres_ID: NDArray[np.float32], threshold: float) -> int:
+@torch.inference_mode()
+def greedy_count(centres_ID: NDArray[np.float32], threshold: float, on: Machine = CPU) -> int:
     """How many identities are left when one that is too near to an earlier one does not count.
 
     Identities are taken in their order; one counts unless its centre reaches the threshold with one counted before: the
@@ -224,19 +232,27 @@ def greedy_count(centres_ID: NDArray[np.float32], threshold: float) -> int:
     and their packing number (Kolmogorov and Tikhomirov, 1959), which is hard to find. Exact for this order, in blocks:
     O(I K D) for K that count.
     """
-    kept_KD = np.empty_like(centres_ID)
-    count = 0
-    for first in range(0, len(centres_ID), BLOCK):
-        block_RD = centres_ID[first : first + BLOCK]
-        near_R = np.zeros(len(block_RD), np.bool_)
+    x_ID, count = pairs.tensor(centres_ID, on.device), 0
+    kept_KD = torch.empty_like(x_ID)
+    blocks = -(-len(x_ID) // BLOCK)
+    progress = on.begin("pairs of blocks", blocks * (blocks + 1) // 2)  # at most: if all count
+    for block, first in enumerate(range(0, len(x_ID), BLOCK), start=1):
+        left_RD = x_ID[first : first + BLOCK]
         for start in range(0, count, BLOCK):
-            near_R |= (block_RD @ kept_KD[start : min(start + BLOCK, count)].T >= threshold).any(axis=1)
-        left_RD = block_RD[~near_R]
-        near_RR = left_RD @ left_RD.T >= threshold
-        counted: list[int] = []
-        for row in range(len(left_RD)):
-            if not near_RR[row, counted].any():
-                counted.append(row)
+            near_RK = left_RD @ kept_KD[start : min(start + BLOCK, count)].T >= threshold
+            left_RD = left_RD[~near_RK.any(dim=1)]
+        counted = _counted((left_RD @ left_RD.T >= threshold).cpu().numpy())
         kept_KD[count : count + len(counted)] = left_RD[counted]
         count += len(counted)
+        progress.add(block)
     return count
+
+
+def _counted(near_RR: NDArray[np.bool_]) -> list[int]:
+    """The rows that are near no earlier one of these."""
+    counted, hidden_R = list[int](), np.zeros(len(near_RR), np.bool_)
+    for row in range(len(near_RR)):
+        if not hidden_R[row]:
+            counted.append(row)
+            hidden_R |= near_RR[row]
+    return counted

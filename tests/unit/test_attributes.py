@@ -137,6 +137,16 @@ def test_a_group_that_is_crowded_shows_beside_all() -> None:
     assert found["groups"]["crowd"]["pairs"]["mean"] > 0.8 > found["all"]["pairs"]["mean"]
 
 
+def test_all_identities_are_compared_once_however_many_attributes_group_them() -> None:
+    identities, random = np.arange(12), np.random.default_rng(2)
+    centred = Centred(identities, unit(random.standard_normal((12, 8))), threshold=0.5)
+    columns = [Column(name, list(values), identities) for name, values in (("sex", "fm" * 6), ("hair", "abc" * 4))]
+    found = spread(Attributes("test", "identity", columns, {}, []), {"recognizer": centred, "judge": centred})["groups"]
+    for network in ("recognizer", "judge"):
+        assert found["sex"][network]["all"] is found["hair"][network]["all"]
+    assert found["sex"]["judge"]["all"]["pairs"]["count"] == 66
+
+
 def test_numbers_are_grouped_by_thirds_of_the_means_of_identities() -> None:
     values, identities = np.array([0, 2, 10, 12, 20, 22, np.nan]), np.array([1, 1, 2, 2, 3, 3, 4])
     groups = attributes._grouped(Column("age", values, identities))

@@ -20,6 +20,7 @@ from hyperface.auditing import audit_here
 from hyperface.config import ConfigError
 from hyperface.embeddings import EmbeddingError, Embeddings, to_parquet
 from hyperface.evaluation import real_table, separation
+from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run
 
@@ -162,6 +163,23 @@ def test_a_killed_audit_embeds_only_what_is_left(run: Run) -> None:
     assert auditor(run).pieces() == [pieces[0], pieces[2], pieces[3], pieces[5]]
     audit_here(auditor(run))
     assert auditor(run).pieces() == []
+
+
+def test_who_listens_hears_what_is_compared(run: Run) -> None:
+    said = list[str]()
+    audit_here(auditor(run), Machine(say=said.append, seconds=0))
+    compared = list(dict.fromkeys(text.split(":")[0] for text in said))
+    assert compared == [
+        "gallery by the recognizer",
+        "gallery by the judge",
+        "images by the recognizer",
+        "images by the judge",
+        "identities by the recognizer",
+        "images and gallery by the recognizer",
+        "identities by the judge",
+        "images and gallery by the judge",
+        "references",
+    ]
 
 
 def test_embeddings_of_another_dataset_are_made_again(run: Run) -> None:
