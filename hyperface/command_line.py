@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Literal, NoReturn, get_args, get_origin
 
-from hyperface.config import Config, changed, load
-from hyperface.run import existing_run
+from hyperface.config import Config, ConfigError, StorageConfig, changed, load
+from hyperface.run import Run, existing_run
 
 
 def _field_docs(section: type) -> dict[str, str]:
@@ -41,15 +41,19 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def from_command_line(purpose: str, module: str) -> Config:
+def from_command_line(purpose: str, module: str, more: str = "") -> Config:
     """Parse `python -m MODULE CONFIG.yaml|RUN [key=value ...]`; `--help` prints every key and exits 0.
+
+    Args:
+        more: of the usage: what else the job takes.
 
     Raises:
         ConfigError: as `load`; there is no such run.
     """
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        _print_help(purpose, module, 0 if arguments else 2)
+        usage = " ".join(filter(None, [f"python -m {module} CONFIG.yaml|RUN [key=value ...]", more]))
+        _print_help(purpose, usage, 0 if arguments else 2)
     source, *overrides = arguments
     if is_override(source):
         return load(None, arguments)
@@ -59,8 +63,22 @@ def from_command_line(purpose: str, module: str) -> Config:
 def of_run(directory: str, overrides: Sequence[str]) -> Config:
     """What a run recorded, with overrides. Raises ConfigError: there is no such run, or as `load`."""
     storage = [override for override in overrides if override.startswith("storage.")]
-    run = existing_run(directory, load(None, ["run.dir=.", *storage]).storage)
-    return changed(run.config, directory, overrides)
+    return changed(run_of(directory, storage).config, directory, overrides)
+
+
+def run_of(source: str, overrides: Sequence[str]) -> Run:
+    """The run of a directory, or of the configuration whose run.dir it is. Raises ConfigError when there is none."""
+    directory = load(source, overrides).run.dir if is_config(source) else source
+    return existing_run(directory, storage_of(source, overrides))
+
+
+def storage_of(source: str, overrides: Sequence[str]) -> StorageConfig:
+    """How storage is reached: from the configuration or the command line. Raises ConfigError for any other key."""
+    if is_config(source):
+        return load(source, overrides).storage
+    if any(not override.startswith("storage.") for override in overrides):
+        raise ConfigError(f"{' '.join(overrides)}: only storage.* keys apply to a run that exists")
+    return load(None, ["run.dir=.", *overrides]).storage
 
 
 def is_override(word: str) -> bool:
@@ -73,9 +91,7 @@ def is_config(source: str) -> bool:
     return source.endswith((".yaml", ".yml")) or Path(source).is_file()
 
 
-def _print_help(purpose: str, module: str, code: int) -> NoReturn:
-    print(
-        f"{purpose}\n\nusage: python -m {module} CONFIG.yaml|RUN [key=value ...]\n\n"
-        f"RUN: a run.dir, whose recorded configuration is taken.\n{describe()}"
-    )
+def _print_help(purpose: str, usage: str, code: int) -> NoReturn:
+    taken = "RUN: a run.dir, whose recorded configuration is taken."
+    print(f"{purpose}\n\nusage: {usage}\n\n{taken}\n{describe()}")
     raise SystemExit(code)

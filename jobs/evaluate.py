@@ -1,6 +1,7 @@
 """Verify a recogniser: the one this run trained, its recogniser or judge, or any ONNX file, on sets of pairs.
 
-`--export onnx` also writes the trained recogniser as an ONNX file that InsightFace's tools take.
+`--export onnx` also writes the trained recogniser as an ONNX file that InsightFace's tools take; then there need be
+nothing to verify it on.
 """
 
 import sys
@@ -14,6 +15,7 @@ EXPORT = "--export"
 def main(config: Config, export: str = "") -> None:
     from cluster.evaluation import evaluate_stage
     from cluster.session import session
+    from hyperface.evaluation.stage import NothingToVerify
     from hyperface.lease import only_driver
     from hyperface.run import open_run
 
@@ -23,28 +25,35 @@ def main(config: Config, export: str = "") -> None:
             from hyperface.models.onnx_export import export_trained
 
             export_trained(run)
-        evaluate_stage(run)
+        try:
+            evaluate_stage(run)
+        except NothingToVerify as nothing:
+            if not export:
+                raise
+            print(f"evaluate: nothing was verified: {nothing}")
 
 
 def taken_export(words: list[str]) -> str:
-    """Take `--export FORMAT` out of the words of a command line; its format, empty where there is none.
+    """Take `--export FORMAT`, or `--export=FORMAT`, out of a command line; its format, empty where there is none.
 
     Raises:
         ConfigError: another format than onnx, or none.
     """
-    if EXPORT not in words:
-        return ""
-    at = words.index(EXPORT)
-    _, *given = words[at : at + 2]
-    if given != ["onnx"]:
-        raise ConfigError(f"{EXPORT}: must be followed by onnx, got {given[0] if given else 'nothing'}")
-    del words[at : at + 2]
-    return "onnx"
+    for at, word in enumerate(words):
+        name, joined, given = word.partition("=")
+        if name != EXPORT:
+            continue
+        given = given if joined else "".join(words[at + 1 : at + 2])
+        if given != "onnx":
+            raise ConfigError(f"{EXPORT}: must be followed by onnx, got {given or 'nothing'}")
+        del words[at : at + (1 if joined else 2)]
+        return given
+    return ""
 
 
 def run_job() -> None:
     export = taken_export(sys.argv)
-    start(lambda config: main(config, export), "jobs.evaluate")
+    start(lambda config: main(config, export), "jobs.evaluate", f"[{EXPORT} onnx]")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Every format comes with classes.csv: class label (0 to classes - 1), identity in
 
 import sys
 
+from hyperface.command_line import run_of, storage_of
 from hyperface.config import ConfigError
 from jobs.start import exit_code
 
@@ -25,7 +26,6 @@ def main() -> None:
         raise SystemExit(0 if {"-h", "--help"} & set(arguments) else 2)
     from hyperface.dataset.export import FORMATS, export_run
     from hyperface.storage import open_store
-    from jobs.existing import run_of, storage_of
 
     source, kind, destination, *overrides = arguments
     if kind not in FORMATS:

@@ -21,13 +21,16 @@ class Terminated(SystemExit):
     """SIGTERM: what `ray job stop`, Slurm and Kubernetes send. It leaves the stages like an interrupt does."""
 
 
-def start(job: Callable[[Config], None], module: str) -> NoReturn:
+def start(job: Callable[[Config], None], module: str, more: str = "") -> NoReturn:
     """Run a job on the configuration of the command line and exit.
 
     0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
+
+    Args:
+        more: words that the job itself has taken from the command line, for the help.
     """
     purpose = (sys.modules["__main__"].__doc__ or "").strip()
-    raise SystemExit(exit_code(lambda: job(command_line.from_command_line(purpose, module))))
+    raise SystemExit(exit_code(lambda: job(command_line.from_command_line(purpose, module, more))))
 
 
 def exit_code(call: Callable[[], None]) -> int:

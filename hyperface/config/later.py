@@ -100,9 +100,10 @@ class EvaluateConfig:
     """Subtracted from each grey level, for evaluate.model=onnx."""
     pixel_std: float = 127.5
     """By which the difference is divided, for evaluate.model=onnx."""
-    benchmarks: list[str] = knob(["toy"])
+    benchmarks: list[str] = knob([])
     """What to verify on: `toy` (the toy world's held-out sets), files of InsightFace's form (lfw.bin), or lists of
-    pairs (pairs.txt, LFW's form or `path path 0|1` a line) beside the images they name."""
+    pairs (pairs.txt, LFW's form or `path path 0|1` a line) beside the images they name. Empty, as is evaluate.ijb:
+    the toy world's sets, where the network takes their 64x64 images."""
     ijb: list[str] = knob([])
     """Folders of IJB-B or IJB-C: `loose_crop/` and `meta/`, as InsightFace distributes them."""
     batch_size: int = knob(64)

@@ -3,9 +3,9 @@
 Shape legend: N images of a set, D embedding dimension, B images of a batch.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,30 +19,38 @@ from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
-from hyperface.run import VERIFICATION, Run, RunError
+from hyperface.run import VERIFICATION, Run, RunError, provenance
 
 TOY = "toy"
 HEADER = f"{'set':<16}{'pairs':>10}{'accuracy':>20}{'EER':>9}  TAR at FAR"
 
 
+class NothingToVerify(ConfigError):
+    """No set is named, and the toy world's have images of another size."""
+
+
 def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Verify on all of `evaluate.benchmarks` and `evaluate.ijb`; write and return the record of this model.
 
-    Sets that were measured earlier with the same weights and preprocessing, and are not asked for now, stay in it. A
-    line of a table is said for each set as soon as it is measured, and recorded with it: what was measured before a
-    later set failed is kept.
+    Sets that were measured earlier with the same weights and preprocessing, and are not asked for now, stay in it;
+    each has the provenance of its own measurement. A line of a table is said for each set as soon as it is measured,
+    and recorded with it: what was measured before a later set failed is kept.
 
     Raises:
         ConfigError: two sets of one name, a file that is not there, or toy sets for images of another size.
+        NothingToVerify: as `wanted_sets`.
         RunError: a set that is broken or does not fit the recogniser; names it.
     """
     evaluate, recognizer = run.config.evaluate, evaluated.recognizer
+    evaluate = replace(evaluate, benchmarks=wanted_sets(evaluate, recognizer.image_size))
     check_sets(evaluate, run.config.storage, recognizer.image_size)
-    name = f"{VERIFICATION}/{evaluated.label}.json"
-    record = {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
+    name, made_by = f"{VERIFICATION}/{evaluated.label}.json", provenance(run.config)
+    own, record = dict[str, Any](), {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
     say(HEADER)
     for found in _measured(evaluate, run.config.storage, recognizer):
-        record["sets"][found["name"]] = found
+        own[found["name"]] = {**found, "provenance": made_by}
+        # A set takes minutes: what another job recorded of this model meanwhile is kept.
+        record["sets"] = _kept(run, name, evaluated) | own
         run.put_json(name, record)
         say(table_line(found["name"], found))
     return record
@@ -87,6 +95,21 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> 
     return x_ND
 
 
+def wanted_sets(evaluate: EvaluateConfig, image_size: int) -> list[str]:
+    """`evaluate.benchmarks`; where no set is named at all, the toy world's, for a recogniser of their image size.
+
+    Raises:
+        NothingToVerify: there is none for this recogniser.
+    """
+    if evaluate.benchmarks or evaluate.ijb:
+        return list(evaluate.benchmarks)
+    if image_size == TOY_SIZE:
+        return [TOY]
+    why = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
+    fix = "name a set, e.g. evaluate.benchmarks=[lfw.bin] or evaluate.ijb=[IJBC]"
+    raise NothingToVerify(f"evaluate.benchmarks: is empty, as is evaluate.ijb, and {why}; {fix}")
+
+
 def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> None:
     """Refuse, before a set is read, two sets of one name, files that are not there, and toy sets for a recogniser of
     another image size."""
@@ -94,8 +117,6 @@ def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int
     if TOY in wanted and image_size != TOY_SIZE:
         rule = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
         raise ConfigError(f"evaluate.benchmarks: {rule}; give evaluate.benchmarks=[FILE.bin], or [] with evaluate.ijb")
-    if not wanted and not evaluate.ijb:
-        raise ConfigError("evaluate.benchmarks: is empty, as is evaluate.ijb; name at least one set")
     sets = [(name, path) for path in wanted for name in (toy_sets.TOY_SETS if path == TOY else [set_name(path)])]
     sets += [(ijb.name_of(path, storage), path) for path in evaluate.ijb]
     named: dict[str, str] = {}
@@ -136,6 +157,6 @@ def _kept(run: Run, name: str, evaluated: Evaluated) -> dict[str, Any]:
         before = run.get_json(name)
         same = all(before["model"][key] == evaluated.described[key] for key in ("fingerprint", "preprocessing"))
         return dict(before["sets"]) if same else {}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # no JSON, no text, or of another shape
         fix = "delete it, and evaluate again"
         raise RunError(f"{run.store.uri(name)}: is not the record of a verification ({error}); {fix}") from error

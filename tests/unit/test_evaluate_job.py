@@ -1,15 +1,22 @@
 """The command line of jobs.evaluate beside the configuration."""
 
+import sys
+from pathlib import Path
+
 import pytest
+from test_onnx_export import trained
 
 from hyperface.config import ConfigError
-from jobs.evaluate import taken_export
+from hyperface.models.trained import onnx_file
+from hyperface.run import VERIFICATION
+from jobs.evaluate import main, run_job, taken_export
 
 
 def test_the_export_is_taken_out_of_the_words_wherever_it_stands() -> None:
     for words in (
         ["job", "toy.yaml", "run.dir=x", "--export", "onnx"],
         ["job", "--export", "onnx", "toy.yaml", "run.dir=x"],
+        ["job", "toy.yaml", "--export=onnx", "run.dir=x"],
     ):
         assert taken_export(words) == "onnx"
         assert words == ["job", "toy.yaml", "run.dir=x"]
@@ -17,7 +24,36 @@ def test_the_export_is_taken_out_of_the_words_wherever_it_stands() -> None:
     assert (taken_export(words), words) == ("", ["job", "toy.yaml"])
 
 
-@pytest.mark.parametrize("given", [["--export"], ["--export", "coreml"], ["--export", "run.dir=x"]])
-def test_another_export_than_onnx_is_bad_input(given: list[str]) -> None:
-    with pytest.raises(ConfigError, match="--export: must be followed by onnx"):
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["--export"], "nothing"),
+        (["--export", "coreml"], "coreml"),
+        (["--export", "run.dir=x"], "run.dir=x"),
+        (["--export="], "nothing"),
+        (["--export=coreml", "onnx"], "coreml"),
+    ],
+)
+def test_another_export_than_onnx_is_bad_input(given: list[str], found: str) -> None:
+    with pytest.raises(ConfigError, match=f"--export: must be followed by onnx, got {found}"):
         taken_export(["job", "toy.yaml", *given])
+
+
+def test_the_help_says_that_there_is_an_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs.evaluate", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        run_job()
+    usage = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("usage: "))
+    assert usage == "usage: python -m jobs.evaluate CONFIG.yaml|RUN [key=value ...] [--export onnx]"
+
+
+def test_with_an_export_there_need_be_nothing_to_verify_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, "small", 32)
+    main(run.config, "onnx")
+    assert run.store.exists(onnx_file("student"))
+    assert not run.store.list(VERIFICATION)
+    assert "nothing was verified: evaluate.benchmarks: is empty" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="name a set"):
+        main(run.config)

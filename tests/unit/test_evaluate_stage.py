@@ -17,14 +17,14 @@ from sklearn.model_selection import KFold
 from test_arcface import SIZE, tiny_model
 
 from hyperface import config as configuration
-from hyperface.config import ConfigError
+from hyperface.config import ConfigError, EvaluateConfig
 from hyperface.evaluation.pair_set import PairSet
-from hyperface.evaluation.stage import evaluate_run, verify_on
+from hyperface.evaluation.stage import evaluate_run, verify_on, wanted_sets
 from hyperface.evaluation.toy_sets import toy_set
 from hyperface.models.loading import Evaluated, load_evaluated
 from hyperface.models.protocols import ModelError, Preprocessing
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
-from hyperface.run import VERIFICATION, Run, RunError, open_run
+from hyperface.run import VERIFICATION, Run, RunError, open_run, provenance
 from hyperface.storage import open_store
 
 
@@ -100,6 +100,41 @@ def test_the_record_says_whose_numbers_they_are_and_is_json(tmp_path: Path) -> N
     assert json.loads(run.store.read(f"{VERIFICATION}/tested.json")) == record
 
 
+def test_each_set_says_what_measured_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        put_bin(tmp_path / f"{name}.bin")
+        monkeypatch.setenv("HYPERFACE_GIT_SHA", f"sha of {name}")
+        record, _ = evaluate(color_run(tmp_path, f"evaluate.benchmarks=[{tmp_path}/{name}.bin]"))
+    found = {name: measured["provenance"] for name, measured in record["sets"].items()}
+    assert {name: made_by["git_sha"] for name, made_by in found.items()} == {"one": "sha of one", "two": "sha of two"}
+    assert found["two"] == provenance(color_config(tmp_path / "run"))
+
+
+def test_what_another_job_recorded_meanwhile_is_kept(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        put_bin(tmp_path / f"{name}.bin")
+    run = color_run(tmp_path, f"evaluate.benchmarks=[{tmp_path}/one.bin,{tmp_path}/three.bin]")
+    other = Run(run.store, color_config(run.config.run.dir, f"evaluate.benchmarks=[{tmp_path}/two.bin]"))
+
+    def say(line: str) -> None:
+        if line.startswith("one "):
+            evaluate(other)
+
+    evaluate_run(run, MODEL, say)
+    assert set(run.get_json(f"{VERIFICATION}/tested.json")["sets"]) == {"one", "two", "three"}
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(64, ["toy"]), (112, None)])
+def test_without_a_word_the_toy_sets_are_meant_where_they_fit(size: int, wanted: list[str] | None) -> None:
+    assert wanted_sets(EvaluateConfig(benchmarks=["lfw.bin"]), size) == ["lfw.bin"]
+    assert wanted_sets(EvaluateConfig(ijb=["IJBC"]), size) == []
+    if wanted is None:
+        with pytest.raises(ConfigError, match="the recogniser takes 112x112; name a set"):
+            wanted_sets(EvaluateConfig(), size)
+    else:
+        assert wanted_sets(EvaluateConfig(), size) == wanted
+
+
 def test_sets_stay_in_the_record_of_the_same_model_and_of_no_other(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         put_bin(tmp_path / f"{name}.bin", seed=seed)
@@ -129,9 +164,12 @@ def test_other_preprocessing_is_another_model(tmp_path: Path) -> None:
 def test_a_record_that_is_none_is_not_written_over(tmp_path: Path) -> None:
     put_bin(tmp_path / "one.bin")
     run = color_run(tmp_path, f"evaluate.benchmarks=[{tmp_path}/one.bin]")
-    run.store.put(f"{VERIFICATION}/tested.json", b"{")
-    with pytest.raises(RunError, match=r"tested\.json: is not the record of a verification"):
-        evaluate(run)
+    whole = {"model": described(), "sets": [["one"]]}
+    for content in (b"{", b"\xff\xfe", b"[]", json.dumps(whole).encode()):
+        run.store.put(f"{VERIFICATION}/tested.json", content)
+        with pytest.raises(RunError, match=r"tested\.json: is not the record of a verification"):
+            evaluate(run)
+        assert run.store.read(f"{VERIFICATION}/tested.json") == content
 
 
 @pytest.mark.parametrize(
@@ -144,7 +182,11 @@ def test_a_record_that_is_none_is_not_written_over(tmp_path: Path) -> None:
         ),
         (["lfw.bin", "lfw.txt"], "[lfw.bin,lfw.txt]", "would both be recorded as 'lfw'"),
         ([], "[toy]", "the toy sets have 64x64 pixels, and the recogniser takes 16x16"),
-        ([], "[]", "is empty, as is evaluate.ijb"),
+        (
+            [],
+            "[]",
+            "is empty, as is evaluate.ijb, and the toy sets have 64x64 pixels, and the recogniser takes 16x16; name a",
+        ),
         ([], "[lfw.bin]", "does not exist"),
     ],
 )
