@@ -1,6 +1,7 @@
 """The report of a finished run: measured records, and one self-contained HTML page made from them."""
 
 from hyperface.models.protocols import Recognizer
+from hyperface.report import student
 from hyperface.report.measure import measured
 from hyperface.report.page import render
 from hyperface.report.records import load
@@ -12,6 +13,8 @@ __all__ = ["write_report"]
 def write_report(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> None:
     """Measure the stored images, unless that is recorded already, and write `report/index.html`.
 
+    A directory without a dataset, where recognisers were verified, gets a page of these.
+
     Args:
         recognizer: the one whose hypersphere was packed.
         judge: an independent one that only measures; None where there is none.
@@ -19,6 +22,10 @@ def write_report(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> 
     Raises:
         RunError: the dataset is not finished.
     """
-    measured(run, recognizer, judge)
-    run.store.put(REPORT, render(load(run)).encode())
+    if student.is_without_dataset(run):
+        page = student.render(run)
+    else:
+        measured(run, recognizer, judge)
+        page = render(load(run))
+    run.store.put(REPORT, page.encode())
     print(f"report: {run.store.uri(REPORT)}", flush=True)

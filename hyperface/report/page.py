@@ -7,14 +7,14 @@ from hyperface.report import audit, figures, verification
 from hyperface.report import elements as e
 from hyperface.report.plots import occupied_range
 from hyperface.report.records import FACES, STAGES, Records, drawn_from
-from hyperface.report.shell import document
-from hyperface.run import CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
+from hyperface.report.shell import document, provenance
+from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
 
 
 def render(r: Records) -> str:
     """The whole page. Raises RunError for records that cannot be drawn; names them."""
     name = r.directory.rstrip("/").rsplit("/", 1)[-1]
-    later = [part for part in (verification.section(r), audit.sections(r)) if part]
+    later = [part for part in (verification.section(r.directory, r.verification), audit.sections(r)) if part]
     with drawn_from(r.directory, INDEX, PACKING_SUMMARY, SEPARATION, FACES):
         body = "\n".join((_faces(r), _images(r), *later, _packing(r), _counts(r), _provenance(r)))
         return document(f"{name}: HyperFace run report", _header(r, name), body)
@@ -207,6 +207,8 @@ _START = {
     "gallery": "the embedding of a gallery face",
     "random": "a random point of the sphere",
     "algebraic": "a point of an algebraic code",
+    "rejection": "a random point of the sphere, drawn so that no two were near each other",
+    "pca": "the direction of a feature drawn from a normal distribution fitted to the gallery, no two near each other",
 }
 
 
@@ -287,14 +289,6 @@ def _timings(r: Records) -> str:
 
 def _provenance(r: Records) -> str:
     asked = r.separation["asked"]
-    rows = [(f"<code>{e.text(name)}</code>", f"<code>{e.text(value)}</code>") for name, value in e.flat(r.provenance)]
-    rows.append(("Recogniser, SHA-256", f"<code>{e.text(asked['recognizer'])}</code>"))
-    rows.append(("Judge, SHA-256", f"<code>{e.text(asked['judge'] or 'none')}</code>"))
-    note = f"Records: {e.record(PROVENANCE)}, {e.record(SEPARATION)}"
-    return f"""<section>
-<h2>Provenance</h2>
-{e.table("What made this run", note, ["What", "Value"], rows, [])}
-<details><summary>Configuration, {e.text(CONFIG)}</summary>
-<pre tabindex="0">{e.text(r.config_yaml)}</pre>
-</details>
-</section>"""
+    networks = [("Recogniser", asked["recognizer"]), ("Judge", asked["judge"] or "none")]
+    more = [(f"{name}, SHA-256", f"<code>{e.text(sha256)}</code>") for name, sha256 in networks]
+    return provenance(r.provenance, more, f"Records: {e.record(PROVENANCE)}, {e.record(SEPARATION)}", r.config_yaml)

@@ -76,11 +76,16 @@ def load(run: Run) -> Records:
         index=read_json(run, INDEX),
         separation=read_json(run, SEPARATION),
         faces=read_json(run, FACES),
-        verification={n: read_json(run, n) for n in sorted(run.store.list(VERIFICATION)) if n.endswith(".json")},
+        verification=verifications(run),
         audit=audit,
         audit_faces=None if audit is None else read_json(run, AUDIT_FACES),
         is_audited=audit is not None and _audited_index(audit) == hashlib.sha256(run.store.read(INDEX)).hexdigest(),
     )
+
+
+def verifications(run: Run) -> dict[str, Any]:
+    """{name of the record: its content} of every recogniser that was evaluated. Raises RunError as `read_json`."""
+    return {name: read_json(run, name) for name in sorted(run.store.list(VERIFICATION)) if name.endswith(".json")}
 
 
 def _rows(run: Run, stage: str) -> list[dict[str, Any]]:

@@ -1,7 +1,11 @@
 """The frame of every page: one self-contained HTML document that loads nothing and runs nothing."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from hyperface.report import elements as e
 from hyperface.report.style import STYLE
+from hyperface.run import CONFIG
 
 # Nothing but what the page carries may be loaded, whatever a record contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -32,3 +36,15 @@ def document(name: str, header: str, body: str) -> str:
 </body>
 </html>
 """
+
+
+def provenance(found: Mapping[str, Any], more: Sequence[tuple[str, str]], records: str, config_yaml: str) -> str:
+    """The last section: what made the run, and its configuration. `more` rows and `records` are HTML."""
+    rows = [(f"<code>{e.text(name)}</code>", f"<code>{e.text(value)}</code>") for name, value in e.flat(found)]
+    return f"""<section>
+<h2>Provenance</h2>
+{e.table("What made this run", records, ["What", "Value"], [*rows, *more], [])}
+<details><summary>Configuration, {e.text(CONFIG)}</summary>
+<pre tabindex="0">{e.text(config_yaml)}</pre>
+</details>
+</section>"""

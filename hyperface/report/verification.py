@@ -10,7 +10,7 @@ from hyperface.evaluation.toy_sets import TOY_SETS
 from hyperface.evaluation.verification import FARS
 from hyperface.report import elements as e
 from hyperface.report.plots import Curve, rates
-from hyperface.report.records import Records, drawn_from
+from hyperface.report.records import drawn_from
 
 BENCHMARKS = {
     "lfw": ("LFW", 6000),
@@ -70,7 +70,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Verified:
     """A recogniser that was evaluated."""
 
     record: str
@@ -81,11 +81,15 @@ class Evaluated:
     """By the key of the benchmark, or the name of any other set."""
 
 
-def section(r: Records) -> str:
-    """The section; empty when nothing was evaluated. Raises RunError for a record that cannot be drawn; names it."""
+def section(directory: str, records: Mapping[str, Any]) -> str:
+    """The section; empty when nothing was evaluated. Raises RunError for a record that cannot be drawn; names it.
+
+    Args:
+        records: of `evaluation/verification/`, by their names.
+    """
     models = []
-    for name, record in r.verification.items():
-        with drawn_from(r.directory, name):
+    for name, record in records.items():
+        with drawn_from(directory, name):
             models.append(evaluated(name, record))
     models = sorted((model for model in models if model.sets), key=lambda model: (model.order, model.label))
     if not models:
@@ -113,7 +117,7 @@ to compare it with.</p>
 </section>"""
 
 
-def evaluated(name: str, record: Mapping[str, Any]) -> Evaluated:
+def evaluated(name: str, record: Mapping[str, Any]) -> Verified:
     """A record of `evaluation/verification/`."""
     model, sets = record["model"], record["sets"]
     label = PurePosixPath(name).stem
@@ -124,13 +128,13 @@ def evaluated(name: str, record: Mapping[str, Any]) -> Evaluated:
         measured[given if not key or key in measured else key] = one
     match model["kind"]:
         case "trained":
-            return Evaluated(name, label, _student(model["training"]), 0, measured)
+            return Verified(name, label, _student(model["training"]), 0, measured)
         case "recognizer":
-            return Evaluated(name, "recogniser", "the network whose sphere was packed", 1, measured)
+            return Verified(name, "recogniser", "the network whose sphere was packed", 1, measured)
         case "judge":
-            return Evaluated(name, "judge", "independent network, only measures", 2, measured)
+            return Verified(name, "judge", "independent network, only measures", 2, measured)
         case "onnx":
-            return Evaluated(name, label, f"ONNX file, SHA-256 {str(model['fingerprint'])[:12]}…", 3, measured)
+            return Verified(name, label, f"ONNX file, SHA-256 {str(model['fingerprint'])[:12]}…", 3, measured)
     raise ValueError(f"model.kind is {model['kind']}")
 
 
@@ -182,7 +186,7 @@ def _is_toy(measured: Measured) -> bool:
     return measured.source.startswith("toy world, held-out set ")
 
 
-def _sorted_sets(models: Sequence[Evaluated]) -> tuple[list[str], list[str], list[str]]:
+def _sorted_sets(models: Sequence[Verified]) -> tuple[list[str], list[str], list[str]]:
     """Names of (benchmarks, others, sets of the toy world) in the order of their table."""
     found = {name: measured for model in models for name, measured in model.sets.items()}
     toy = [name for name in TOY_SETS if name in found and _is_toy(found[name])]
@@ -194,7 +198,7 @@ def _called(name: str) -> str:
     return BENCHMARKS[name][0] if name in BENCHMARKS else {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(name, name)
 
 
-def _benchmarks_note(models: Sequence[Evaluated], benchmarks: Sequence[str]) -> str:
+def _benchmarks_note(models: Sequence[Verified], benchmarks: Sequence[str]) -> str:
     note = (
         "Sets are known by the names of their files. Networks and recipes of the published rows may differ from yours, "
         "and so may the number of images."
@@ -206,7 +210,7 @@ def _benchmarks_note(models: Sequence[Evaluated], benchmarks: Sequence[str]) -> 
     return note
 
 
-def _table(caption: str, models: Sequence[Evaluated], sets: Sequence[str], note: str) -> str:
+def _table(caption: str, models: Sequence[Verified], sets: Sequence[str], note: str) -> str:
     """Recognisers by sets; with published rows, and a mean, where the sets are benchmarks."""
     with_mean = any(name in BENCHMARKS for name in sets)
     rows = []
@@ -222,7 +226,7 @@ def _table(caption: str, models: Sequence[Evaluated], sets: Sequence[str], note:
     return e.table(caption, note, head, rows, range(1, len(head)))
 
 
-def _name(model: Evaluated) -> str:
+def _name(model: Verified) -> str:
     return f"{e.record(model.record, model.label)}<small>{e.text(model.what)}</small>"
 
 
@@ -241,7 +245,7 @@ def _with_deviation(measured: Measured) -> str:
     return f"{e.percent(measured.accuracy)}{deviation}"
 
 
-def _own_mean(model: Evaluated) -> str:
+def _own_mean(model: Verified) -> str:
     reached = [model.sets[key].accuracy for key in BENCHMARKS if key in model.sets]
     known = [accuracy for accuracy in reached if accuracy is not None]
     return e.percent(sum(known) / len(known)) if len(known) == len(BENCHMARKS) else e.NONE
@@ -253,7 +257,7 @@ def _published_row(published: Published, sets: Sequence[str]) -> list[str]:
     return [name, *cells, f"{published.mean:.2f}"]
 
 
-def _rates_table(models: Sequence[Evaluated], sets: Sequence[str]) -> str:
+def _rates_table(models: Sequence[Verified], sets: Sequence[str]) -> str:
     """True accept rates; what a set cannot show is said beside its name, in words. Long ones are to be unfolded."""
     found = [(name, model, model.sets[name]) for name in sets for model in models if name in model.sets]
     shown = [far for far in reversed(FARS) if any(measured.tar[far] is not None for _, _, measured in found)]
@@ -286,7 +290,7 @@ def _unmeasured(measured: Measured) -> str:
     return "".join(f"<small>FAR {', '.join(fars)}: {e.text(reason)}</small>" for reason, fars in reasons.items())
 
 
-def _hardest_first(models: Sequence[Evaluated], sets: Sequence[str]) -> list[str]:
+def _hardest_first(models: Sequence[Verified], sets: Sequence[str]) -> list[str]:
     """By the mean of the recognisers' equal error rates."""
 
     def error(name: str) -> float:
@@ -297,7 +301,7 @@ def _hardest_first(models: Sequence[Evaluated], sets: Sequence[str]) -> list[str
     return sorted(sets, key=lambda name: (-error(name), name))
 
 
-def _roc(models: Sequence[Evaluated], name: str) -> str:
+def _roc(models: Sequence[Verified], name: str) -> str:
     drawn = [model for model in models if name in model.sets and model.sets[name].far_T]
     if not drawn:
         return ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from color_world import color_config
 from finished_run import ColorJudge, finished_run, write_color_report
 from reported_run import TRAINING, ColorFeatures, pair_set, put_verification
 from test_report import Tags, Untouchable, html, visible
@@ -14,7 +15,7 @@ from hyperface.evaluation import verification as protocol
 from hyperface.evaluation.stage import embedded
 from hyperface.report import plots, write_report
 from hyperface.report.verification import PUBLISHED, Measured, benchmark_of, evaluated
-from hyperface.run import REPORT, VERIFICATION, Run, RunError
+from hyperface.run import DATASET, REFERENCES, REPORT, VERIFICATION, Run, RunError, open_run
 
 TOY = "toy world, held-out set `hard`, 10 folds of 40 identities x 5 views"
 QUESTION = "How well do recognisers tell people apart?"
@@ -219,6 +220,34 @@ def test_markup_in_an_evaluation_is_shown_not_obeyed_and_equal_records_give_equa
         assert (attributes.get("href") or "#").startswith(("../", "#", "data:"))
     write_color_report(run)
     assert html(run) == first
+
+
+def trained_elsewhere(directory: Path) -> Run:
+    """A directory that holds a training on images kept elsewhere."""
+    run = open_run(color_config(directory, "train.data=/faces"))
+    put_verification(run, "student", [pair_set("lfw"), pair_set("hard", TOY, seed=9)])
+    return run
+
+
+def test_without_a_dataset_the_page_shows_what_was_verified_and_says_so(tmp_path: Path) -> None:
+    run = trained_elsewhere(tmp_path)
+    write_report(run, Untouchable(), None)
+    assert re.findall("<h2>(.*?)</h2>", html(run)) == [QUESTION, "Provenance"]
+    assert "There is no dataset in this directory" in visible(run)
+    found = run.get_json(f"{VERIFICATION}/student.json")["sets"]["hard"]
+    assert f">{100 * found['accuracy']:.2f} ± " in table(run, "Sets of the toy world")
+    assert "data: /faces" in visible(run)
+
+
+@pytest.mark.parametrize("begun", [REFERENCES, f"{DATASET}/parquet/shard-000000.parquet"])
+def test_a_dataset_that_is_begun_is_to_be_finished_before_it_is_reported(tmp_path: Path, begun: str) -> None:
+    run = trained_elsewhere(tmp_path)
+    run.store.put(begun, b"")
+    with pytest.raises(RunError, match="the dataset is not finished"):
+        write_report(run, Untouchable(), None)
+    nothing = open_run(color_config(tmp_path / "empty"))
+    with pytest.raises(RunError, match="the dataset is not finished"):
+        write_report(nothing, Untouchable(), None)
 
 
 def test_a_recogniser_without_any_set_is_not_shown(tmp_path: Path) -> None:
