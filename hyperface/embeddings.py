@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hyperface.config import StorageConfig
-from hyperface.storage import Store, open_store
+from hyperface.storage import Store, open_file
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
@@ -107,13 +107,8 @@ def _norms(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
 
 def exists(path: str, storage: StorageConfig) -> bool:
     """Whether there is such a file; a path is local, file:// or s3://."""
-    store, name = _place(path, storage)
+    store, name = open_file(path, storage)
     return store.exists(name)
-
-
-def _place(path: str, storage: StorageConfig) -> tuple[Store, str]:
-    folder, _, name = path.rpartition("/")
-    return open_store(folder or ("/" if path.startswith("/") else "."), storage), name
 
 
 def read_file(path: str, storage: StorageConfig) -> Embeddings:
@@ -124,7 +119,7 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
     Raises:
         EmbeddingError: as `read`.
     """
-    store, name = _place(path, storage)
+    store, name = open_file(path, storage)
     uri = store.uri(name)
     if name.endswith(".parquet"):
         return read(store, name)

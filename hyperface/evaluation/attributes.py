@@ -21,7 +21,7 @@ from hyperface.config import ConfigError, StorageConfig
 from hyperface.dataset.classes import Classes
 from hyperface.evaluation import pairs
 from hyperface.evaluation.machine import CPU, Machine
-from hyperface.storage import open_store
+from hyperface.storage import open_file
 
 BINS = 20
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -146,9 +146,9 @@ def _is_there(classes: Classes, identity: int, image: str) -> bool:
 
 def labels_file(path: str, storage: StorageConfig) -> bytes:
     """A path is local, file:// or s3://. Raises ConfigError when there is no such file."""
-    folder, _, name = path.rpartition("/")
+    store, name = open_file(path, storage)
     try:
-        return open_store(folder or ("/" if path.startswith("/") else "."), storage).read(name)
+        return store.read(name)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"audit.labels: {path} is no file; correct the path") from error
 

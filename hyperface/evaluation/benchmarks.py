@@ -17,7 +17,7 @@ from hyperface.evaluation.pair_set import PairSet, shown
 from hyperface.evaluation.restricted_pickle import Array, Refused
 from hyperface.pictures import SUFFIXES
 from hyperface.run import RunError
-from hyperface.storage import Store, open_store
+from hyperface.storage import Store, open_file
 
 LARGEST_LIST = 2**30
 """Bytes of a list of pairs; a larger one is no such list."""
@@ -41,8 +41,7 @@ def read_benchmark(path: str, storage: StorageConfig) -> PairSet:
 
 def find_benchmark(path: str, storage: StorageConfig) -> tuple[Store, str]:
     """Where a file is, and its name there. Raises ConfigError when there is none, or it has no ending of a set."""
-    folder, _, file = path.rpartition("/")
-    store = open_store(folder or ("/" if path.startswith("/") else "."), storage)
+    store, file = open_file(path, storage)
     suffix = PurePosixPath(file).suffix.lower()
     if suffix not in (".bin", ".txt", ".csv", ".tsv"):
         rule = "must be `toy`, a .bin file of InsightFace's form or a list of pairs (.txt, .csv, .tsv)"
@@ -119,7 +118,7 @@ def read_pairs(store: Store, name: str) -> PairSet:
     if (store.size(name) or 0) > LARGEST_LIST:
         raise RunError(f"{uri}: is too large for a list of pairs; give the list, not the images")
     try:
-        text = store.read(name).decode()
+        text = store.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RunError(f"{uri}: is no text ({error}); give a list of pairs") from error
     lines = [(number, _fields(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
@@ -169,15 +168,26 @@ class StoredImages(Sequence[bytes]):
 
 
 class _Images:
-    """What images there are beside a list, by one listing."""
+    """What images there are beside a list, by one listing of each folder that it names: others may be large."""
 
     def __init__(self, store: Store) -> None:
-        self._there = {name for name in store.list() if PurePosixPath(name).suffix.lower() in SUFFIXES}
         self._store = store
+        self._folders: dict[str, dict[str, int]] = {}
+
+    def _has(self, name: str) -> bool:
+        path = PurePosixPath(name)
+        if path.suffix.lower() not in SUFFIXES or path.is_absolute() or ".." in path.parts:
+            return False
+        folder = str(path.parent)
+        if folder == ".":
+            return self._store.exists(name)
+        if folder not in self._folders:
+            self._folders[folder] = self._store.list(folder)
+        return name in self._folders[folder]
 
     def named(self, name: str, where: str) -> str:
         plain = str(PurePosixPath(name))
-        if plain not in self._there:
+        if not self._has(plain):
             raise RunError(f"{where}: {self._store.uri(shown(plain))} is no image beside the list; copy it there")
         return plain
 
@@ -186,7 +196,7 @@ class _Images:
         if not number.isdigit():
             raise RunError(f"{where}: the number of an image must be a whole number, got '{shown(number)}'")
         stem = f"{person}/{person}_{int(number):04d}"
-        found = (stem + suffix for suffix in SUFFIXES if stem + suffix in self._there)
+        found = (stem + suffix for suffix in SUFFIXES if self._has(stem + suffix))
         return next(found, None) or self.named(stem + SUFFIXES[0], where)
 
 

@@ -95,9 +95,9 @@ def threshold_at(impostors: Tally, false_accept_rate: float) -> float | None:
 
     None when there are fewer than 1 / false_accept_rate of them: so few say nothing about so rare an event.
     """
-    if impostors.count * false_accept_rate < 1:
+    allowed = int(impostors.count * false_accept_rate + 1e-9)  # a product such as 9.000000000 may be just below 9
+    if allowed < 1:
         return None
-    allowed = int(impostors.count * false_accept_rate)
     reaching_F = np.cumsum(impostors.fine_F[::-1])[::-1]
     edge = int(np.searchsorted(-reaching_F, -allowed))  # the first bin that no more than `allowed` reach
     return round(edge * (2 / FINE) - 1, 5)

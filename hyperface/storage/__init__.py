@@ -12,7 +12,27 @@ from hyperface.storage.local import LocalStore
 from hyperface.storage.s3 import PROBE, S3Store
 from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
 
-__all__ = ["LARGEST_OBJECT", "PROBE", "LocalStore", "S3Store", "Stat", "StorageError", "Store", "open_store"]
+__all__ = [
+    "LARGEST_OBJECT",
+    "PROBE",
+    "LocalStore",
+    "S3Store",
+    "Stat",
+    "StorageError",
+    "Store",
+    "open_file",
+    "open_store",
+]
+
+
+def open_file(path: str, config: configuration.StorageConfig | None = None) -> tuple[Store, str]:
+    """(the store of a file's folder, the file's name in it), whether there is such a file or not.
+
+    Raises:
+        ConfigError: as `open_store`.
+    """
+    folder, _, name = path.rpartition("/")
+    return open_store(folder or ("/" if path.startswith("/") else "."), config), name
 
 
 def open_store(path: str, config: configuration.StorageConfig | None = None) -> Store:

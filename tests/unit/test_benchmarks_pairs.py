@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from hyperface.config import StorageConfig
-from hyperface.evaluation.benchmarks import read_benchmark
+from hyperface.evaluation.benchmarks import read_benchmark, read_pairs
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.run import RunError
+from hyperface.storage import LocalStore
 
 
 def put_picture(path: Path, shade: int) -> None:
@@ -87,6 +88,28 @@ def test_a_name_out_of_a_list_is_cut_and_shown_without_control_characters(people
             read(people, f"{first}{line.format(name)}\n")
         assert "\x1b" not in str(told.value)
         assert len(str(told.value).replace(str(people), "")) < 400
+
+
+def test_a_mark_at_the_beginning_of_a_list_is_no_part_of_it(people: Path) -> None:
+    for text in ("\ufeff1\nBo\t1\t12\nBo\t12\tAnn_Lee\t2\n", "\ufeffBo/Bo_0001.png,Bo/Bo_0012.jpg,1\n"):
+        (people / "pairs.txt").write_text(text, encoding="utf-8")
+        pairs = read_benchmark(str(people / "pairs.txt"), StorageConfig())
+        assert shades(pairs)[0] == (110, 120, True)
+
+
+def test_only_folders_that_a_list_names_are_looked_into(people: Path) -> None:
+    listed = []
+
+    class Watched(LocalStore):
+        def list(self, prefix: str = "") -> dict[str, int]:
+            listed.append(prefix)
+            return super().list(prefix)
+
+    put_picture(people / "top.png", 50)
+    (people / "pairs.txt").write_text("Bo/Bo_0001.png Bo/Bo_0012.jpg 1\ntop.png Ann_Lee/Ann_Lee_0001.jpg 0\n")
+    pairs = read_pairs(Watched(str(people)), "pairs.txt")
+    assert shades(pairs) == [(110, 120, True), (50, 10, False)]
+    assert sorted(listed) == ["Ann_Lee", "Bo"]
 
 
 def test_a_broken_image_is_named_by_its_path(people: Path) -> None:

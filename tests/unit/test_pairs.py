@@ -158,6 +158,13 @@ def test_a_rate_needs_as_many_pairs_as_its_inverse(count: int, measurable: bool)
     assert (threshold_at(tally, 1e-4) is not None) == measurable
 
 
+def test_a_share_of_the_impostors_that_is_a_whole_number_is_not_rounded_down() -> None:
+    tally, count = Tally(), 29  # 29 / 100 of 100 is 28.999999999999996 in floating point
+    tally.add(np.repeat(np.array([0.5, 0.1], np.float32), [count, 100 - count]))
+    assert int(100 * 0.29) == count - 1
+    assert threshold_at(tally, 0.29) == pytest.approx(0.1, abs=1e-3)
+
+
 def test_without_impostors_there_is_no_equal_error_rate() -> None:
     genuine = Tally()
     genuine.add(np.ones(3, np.float32))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperface.config import ConfigError, StorageConfig
-from hyperface.storage import S3Store, StorageError, Store, open_store
+from hyperface.storage import S3Store, StorageError, Store, open_file, open_store
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -19,6 +19,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     endpoint = request.getfixturevalue("s3_endpoint")
     bucket = request.getfixturevalue("s3_bucket")
     return open_store(f"s3://{bucket}/run", StorageConfig(endpoint_url=endpoint))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "name"),
+    [
+        ("/data/sets/lfw.bin", "/data/sets", "lfw.bin"),
+        ("file:///data/lfw.bin", "/data", "lfw.bin"),
+        ("/lfw.bin", "/", "lfw.bin"),
+        ("s3://bucket/sets/lfw.bin", "s3://bucket/sets", "lfw.bin"),
+        ("lfw.bin", str(Path.cwd()), "lfw.bin"),
+        ("sets/lfw.bin", f"{Path.cwd()}/sets", "lfw.bin"),
+    ],
+)
+def test_a_file_is_found_by_its_folder_and_its_name(path: str, folder: str, name: str):
+    store, found = open_file(path, StorageConfig())
+    assert (store.url, found) == (folder, name)
 
 
 def test_what_is_put_is_read_listed_and_sized(store: Store):
