@@ -14,7 +14,8 @@ class Evaluated:
 
     recognizer: FeatureRecognizer
     label: str
-    """Names its record: that of the training, `recognizer`, `judge`, or `onnx-` and the first 12 digits of its hash."""
+    """Names its record: that of the training, `recognizer`, `judge`, or `onnx-` and the first 12 digits of its hash,
+    with the preprocessing where that is not the usual one."""
     described: dict[str, Any]
     """What it is and how it takes images; recorded with its numbers."""
 
@@ -51,7 +52,7 @@ def load_evaluated(config: Config, store: Store) -> Evaluated:
             recognizer, label = found, kind
         case "onnx":
             recognizer = _onnx(config.evaluate)
-            label = f"onnx-{recognizer.fingerprint[:12]}"
+            label = f"onnx-{recognizer.fingerprint[:12]}{_unusual(recognizer.preprocessing)}"
     taken = recognizer.preprocessing
     described: dict[str, Any] = {
         "kind": kind,
@@ -68,6 +69,11 @@ def _trained(config: Config, store: Store) -> tuple[FeatureRecognizer, str, dict
 
     trained = load_trained(store, config.train.name)
     return trained, config.train.name, trained.described
+
+
+def _unusual(taken: Preprocessing) -> str:
+    """Keeps the records of one file apart that is shown images in several ways."""
+    return "" if taken == Preprocessing() else f"-{taken.color_order.lower()}-{taken.mean:g}-{taken.std:g}"
 
 
 def _onnx(evaluate: EvaluateConfig) -> FeatureRecognizer:
