@@ -263,7 +263,7 @@ def test_an_onnx_file_is_named_by_its_hash_and_recorded_with_its_preprocessing(t
     config = onnx_config(tmp_path, "evaluate.color_order=BGR", "evaluate.pixel_std=128")
     model = load_evaluated(config, open_store(str(tmp_path)))
     sha256 = hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
-    assert model.label == f"onnx-{sha256[:12]}"
+    assert model.label == f"onnx-{sha256[:12]}-bgr-127.5-128"
     assert model.described == {
         "kind": "onnx",
         "fingerprint": sha256,
@@ -273,7 +273,9 @@ def test_an_onnx_file_is_named_by_its_hash_and_recorded_with_its_preprocessing(t
     }
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 250
-    plain = load_evaluated(onnx_config(tmp_path), open_store(str(tmp_path))).recognizer
+    usual = load_evaluated(onnx_config(tmp_path), open_store(str(tmp_path)))
+    assert usual.label == f"onnx-{sha256[:12]}"
+    plain = usual.recognizer
     assert not np.allclose(model.recognizer.embed(red), plain.embed(red))
     assert np.allclose(model.recognizer.features(red), plain.features(red[..., ::-1]) * 127.5 / 128, atol=1e-4)
 
