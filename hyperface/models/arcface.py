@@ -8,7 +8,7 @@ and are not supported.
 Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedding dimension (the model's).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,15 +81,7 @@ class ArcFaceRecognizer:
                 f"ArcFaceRecognizer: expected uint8 [B, {size}, {size}, 3], got {images_BHWC.dtype} "
                 f"{list(images_BHWC.shape)}; align and resize the faces first"
             )
-        rows_BD = np.empty((len(images_BHWC), self.embedding_dim), np.float32)
-        step = self._fixed or _BATCH
-        for start in range(0, len(images_BHWC), step):
-            batch_BCHW = to_signal(images_BHWC[start : start + step], self.preprocessing)
-            count = len(batch_BCHW)
-            if self._fixed and count < self._fixed:
-                batch_BCHW = np.concatenate([batch_BCHW, np.repeat(batch_BCHW[-1:], self._fixed - count, axis=0)])
-            rows_BD[start : start + count] = self._run(batch_BCHW)[:count]
-        return rows_BD
+        return in_batches(self._run, images_BHWC, self._fixed, self.embedding_dim, self.preprocessing)
 
     def _run(self, batch_BCHW: NDArray[np.float32]) -> Any:
         return self._session.run(None, {self._input: batch_BCHW})[0]
@@ -100,6 +92,30 @@ def normalised(rows_BD: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore", divide="ignore"):
         unit_BD: NDArray[np.float32] = rows_BD / np.linalg.norm(rows_BD, axis=1, keepdims=True)
     return unit_BD
+
+
+def in_batches(
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    images_BHWC: NDArray[np.uint8],
+    fixed: int,
+    dim: int,
+    preprocessing: Preprocessing = Preprocessing(),
+) -> NDArray[np.float32]:
+    """float32 [B, D]: what a model returns for any number of images.
+
+    Args:
+        run: the model.
+        fixed: images that it takes at a time, of which the last may be filled up; 0: any number.
+        dim: numbers that it returns for each.
+    """
+    rows_BD = np.empty((len(images_BHWC), dim), np.float32)
+    step = fixed or _BATCH
+    for start in range(0, len(images_BHWC), step):
+        batch_BCHW = to_signal(images_BHWC[start : start + step], preprocessing)
+        count = len(batch_BCHW)
+        filling_BCHW = np.repeat(batch_BCHW[-1:], max(0, fixed - count), axis=0)
+        rows_BD[start : start + count] = run(np.concatenate([batch_BCHW, filling_BCHW]))[:count]
+    return rows_BD
 
 
 def to_signal(images_BHWC: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing()) -> NDArray[np.float32]:

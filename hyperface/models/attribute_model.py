@@ -10,12 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.models.arcface import input_shape, to_signal
+from hyperface.models.arcface import in_batches, input_shape, to_signal
 from hyperface.models.onnx_file import open_session
 from hyperface.models.protocols import ModelError
-
-# Images per forward pass of a model that takes any number.
-_BATCH = 64
 
 
 class AttributeModel:
@@ -42,14 +39,7 @@ class AttributeModel:
 
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [B, S, S, 3] -> float32 [B, A], as the model returns them."""
-        rows_BA = np.empty((len(images_BHWC), self.embedding_dim), np.float32)
-        step = self._fixed or _BATCH
-        for start in range(0, len(images_BHWC), step):
-            batch_BCHW = to_signal(images_BHWC[start : start + step])
-            count = len(batch_BCHW)
-            padding = np.repeat(batch_BCHW[-1:], max(0, self._fixed - count), axis=0)
-            rows_BA[start : start + count] = self._run(np.concatenate([batch_BCHW, padding]))[:count]
-        return rows_BA
+        return in_batches(self._run, images_BHWC, self._fixed, self.embedding_dim)
 
     def _run(self, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         rows_BA: NDArray[np.float32] = self._session.run(None, {self._input: batch_BCHW})[0]
