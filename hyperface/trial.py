@@ -90,7 +90,7 @@ def _synthesized(own: Run, judge: Recognizer) -> dict[str, float | None]:
     wanted = own.config.packing.num_identities * own.config.synthesis.images_per_identity
     if len(identities) != wanted:
         raise RunError(f"{own}: has {len(identities)} images, and every arm must have {wanted}; see dataset/index.json")
-    return _judged(np.concatenate([rows_of(shard, judge, str(own)) for shard in shards]), identities)
+    return _judged(np.concatenate([rows_of(shard.jpegs, judge, str(own)) for shard in shards]), identities)
 
 
 def _rendered(own: Run, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import key
-from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.source import Source
 from hyperface.run import AUDIT_EMBEDDINGS, RunError, to_json
 from hyperface.storage import Store
@@ -88,20 +87,24 @@ def embed_shard(source: Source, shard: int, networks: Sequence[Network]) -> int:
     for network in networks:
         name = shard_name(network.fingerprint, shard)
         if not store.exists(name):
-            store.put_new(name, to_npy(rows_of(images, network, store.uri(source.files[shard].name))))
+            store.put_new(name, to_npy(rows_of(images.jpegs, network, store.uri(source.files[shard].name))))
     return len(images.keys)
 
 
-def rows_of(images: ShardImages, network: Network, name: str) -> NDArray[np.float32]:
-    """float32 [R, D], decoded a batch at a time. Raises RunError naming both sizes where they differ."""
-    rows_RD = np.empty((len(images.jpegs), network.embedding_dim), np.float32)
-    for first in range(0, len(images.jpegs), BATCH):
-        batch = [jpeg.decode(data) for data in images.jpegs[first : first + BATCH]]
+def rows_of(jpegs: Sequence[bytes], network: Network, name: str) -> NDArray[np.float32]:
+    """float32 [R, D] of encoded images, decoded a batch at a time. Raises RunError where a network takes another size.
+
+    Args:
+        name: of the file that holds the images, for messages.
+    """
+    rows_RD = np.empty((len(jpegs), network.embedding_dim), np.float32)
+    for first in range(0, len(jpegs), BATCH):
+        batch = [jpeg.decode(data) for data in jpegs[first : first + BATCH]]
         size = network.image_size
         other = next((image for image in batch if image.shape[:2] != (size, size)), None)
         if other is not None:
             sizes = f"holds images of {other.shape[1]}x{other.shape[0]} pixels, and the network takes {size}x{size}"
-            raise RunError(f"{name}: {sizes}; audit with a network for these images (judge.*, audit.attribute_*)")
+            raise RunError(f"{name}: {sizes}; give a network for these images (judge.*, audit.attribute_*)")
         rows_RD[first : first + BATCH] = network.embed(np.stack(batch))
     return rows_RD
 

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import embeddings
-from hyperface.dataset import ShardImages, jpeg, read_shards
+from hyperface.dataset import ShardImages, read_shards
 from hyperface.dataset.jpeg import thumbnail
 from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
+from hyperface.evaluation.embedded import rows_of
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.problem import start_rows
 from hyperface.report.records import FACES, read_json
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
 CLOSEST_PAIRS = 8
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,6 @@ def collect(shards: Iterable[ShardImages], identities: Sequence[int], images_per
     )
 
 
-def embed(jpegs: Sequence[bytes], recognizer: Recognizer) -> NDArray[np.float32]:
-    """Embeddings of encoded images, float32 [N, D], decoded a batch at a time."""
-    rows_ND = np.empty((len(jpegs), recognizer.embedding_dim), np.float32)
-    for start in range(0, len(jpegs), BATCH):
-        batch_BHWC = np.stack([jpeg.decode(data) for data in jpegs[start : start + BATCH]])
-        rows_ND[start : start + BATCH] = recognizer.embed(batch_BHWC)
-    return rows_ND
-
-
 def face_rows(run: Run, images: StoredImages, judged_ND: NDArray[np.float32]) -> list[dict[str, Any]]:
     """The rows of the face grid: `report.grid_identities` of the measured identities, evenly spread."""
     present, columns, rows = np.unique(images.identities_N), run.config.report.grid_images, []
@@ -143,8 +134,8 @@ def _measure(
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
     start_ND = start_rows(gallery.vectors_ND, run.config.packing, run.config.run.seed)
-    own_ND = embed(images.jpegs, recognizer)
-    judged_ND = embed(images.jpegs, judge) if judge else own_ND
+    own_ND = rows_of(images.jpegs, recognizer, str(run))
+    judged_ND = rows_of(images.jpegs, judge, str(run)) if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
     by_judge = separation.of_images(judged_ND, images.identities_N, CLOSEST_PAIRS) if judge else None
     rows_N = images.identities_N - run.config.packing.first_identity
