@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from hyperface.evaluation.embedded import Network, folder
 from hyperface.evaluation.real_table import Name, RealTable, real_table
 from hyperface.gallery import Chunk
 from hyperface.run import GALLERY, Run, RunError, existing_run
-from hyperface.storage import StorageError, Store
+from hyperface.storage import StorageError, Store, open_file, open_store
 
 GALLERY_TABLE = "gallery"
 """The name of the run's own gallery among the tables."""
@@ -53,7 +54,7 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
     """The run's gallery, `packing.protected` and each of `audit.against`, in this order.
 
     Raises:
-        ConfigError: audit.against names nothing, a run of another recogniser, or something twice.
+        ConfigError: audit.against names nothing, a run of another recogniser, something twice, or the run itself.
         EmbeddingError: a table cannot be used, or its rows have not `embedding_dim` numbers.
     """
     config, found = run.config, list[Faces]()
@@ -62,9 +63,13 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
     if config.packing.protected:
         protected = embeddings.read_file(config.packing.protected, config.storage)
         found.append(Faces("packing.protected", protected, None, (), "it is a bare table, without pictures"))
+    there = {_place(run.store, GALLERY): "this run's gallery, which is compared anyway"}
+    if config.packing.protected:
+        there[_table(config.packing.protected, config)] = "packing.protected, which is compared anyway"
     for path in config.audit.against:
-        if path in [faces.name for faces in found]:
-            raise ConfigError(f"audit.against: must name each table once; {path} is there twice")
+        if (place := _table(path, config)) in there:
+            raise ConfigError(f"audit.against: must name each table once; {path} is {there[place]}; leave it out")
+        there[place] = "there twice"
         found.append(_against(path, config))
     for faces in found:
         dim = faces.table.vectors_ND.shape[1]
@@ -73,6 +78,18 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
             fix = "give a table of this recogniser, made by jobs.embed"
             raise EmbeddingError(f"{faces.name}: {other}: it was made by another one; {fix}")
     return found
+
+
+def _table(path: str, config: Config) -> str:
+    """Where the table lies that a path of a table, or of a run, means; equal for all spellings."""
+    if path.endswith((".parquet", ".npy")):
+        return _place(*open_file(path, config.storage))
+    return _place(open_store(path, config.storage), GALLERY)
+
+
+def _place(store: Store, name: str) -> str:
+    uri = store.uri(name)
+    return uri if "://" in uri else str(Path(uri).resolve())
 
 
 def _against(path: str, config: Config) -> Faces:
