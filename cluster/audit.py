@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from hyperface.evaluation.audit import Record
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.models.protocols import ModelError
+from hyperface.real_faces import Faces
 from hyperface.run import AUDIT, Run, RunError
 from hyperface.storage import StorageError
 
@@ -29,17 +31,17 @@ MakeAuditor = Callable[[Source], Auditor]
 class _Embedder:
     """An actor: every network, one piece at a time."""
 
-    def __init__(self, pieces: list[Piece], source: Source, make_auditor: MakeAuditor) -> None:
+    def __init__(self, pieces: list[Piece], source: Source, make_auditor: MakeAuditor, told: tuple[Faces, ...]) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.pieces, self.source, self.make_auditor = pieces, source, make_auditor
+        self.pieces, self.source, self.make_auditor, self.told = pieces, source, make_auditor, told
         self.auditor: Auditor | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
         (number,) = batch["piece"]
         try:
-            self.auditor = self.auditor or self.make_auditor(self.source)
+            self.auditor = self.auditor or replace(self.make_auditor(self.source), told=self.told)
             return {"pictures": [self.auditor.embed(self.pieces[number])]}
         except (ConfigError, EmbeddingError, ModelError, RunError, StorageError) as error:
             return {"stop": [str(error)]}  # as an exception it would lose its type
@@ -77,7 +79,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
     rows = fan_out(
         range(len(pieces)),
         _Embedder,
-        (pieces, auditor.source, make_auditor),
+        (pieces, auditor.source, make_auditor, tuple(faces.without_rows() for faces in auditor.faces)),
         cluster=config.cluster,
         actors=config.audit.num_actors,
         gpus=config.audit.gpus_per_actor,

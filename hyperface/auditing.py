@@ -42,9 +42,13 @@ class Auditor:
     networks: dict[str, Network]
     """`recognizer`, then `judge` where there is one."""
     attribute_model: Network | None = None
+    told: tuple[Faces, ...] | None = None
+    """The tables of real faces without their rows, where another process has read them: enough to embed pictures."""
 
     @cached_property
     def faces(self) -> list[Faces]:
+        if self.told is not None:
+            return list(self.told)
         return real_faces.given(self.source.run, self.networks["recognizer"].embedding_dim)
 
     @cached_property
@@ -87,6 +91,7 @@ class Auditor:
         Rows are assembled in files on the local disk; memory grows by some 50 bytes an image, by the centres of the
         identities, and by the tables.
         """
+        assert self.told is None, "the rows of the tables are elsewhere"
         with tempfile.TemporaryDirectory(prefix="hyperface-audit-") as scratch:
             looks = [
                 Look(name, network, assemble(self.source, network, Path(scratch, f"{name}.npy")))

@@ -5,8 +5,10 @@ Shape legend: G faces of a table, R faces of a chunk, D embedding dimension.
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -37,13 +39,17 @@ class Faces:
     """Of the run that embedded them; None for a bare table."""
     chunks: tuple[Chunk, ...]
     """Of its pictures; none where there are none."""
-    no_pictures: str = ""
+    no_pictures: str
+    digest: str
+    """SHA-256 of names and rows."""
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of names and rows."""
-        names = "\n".join(map(str, self.table.names)).encode()
-        return hashlib.sha256(names + b"\0" + self.table.vectors_ND.tobytes()).hexdigest()
+    @cached_property
+    def names(self) -> frozenset[Name]:
+        return frozenset(self.table.names)
+
+    def without_rows(self) -> "Faces":
+        """What is needed to embed the pictures: their names, where they are, and the digest."""
+        return replace(self, table=Embeddings(self.table.names if self.chunks else [], self.table.vectors_ND[:0]))
 
     def chunk_name(self, network: Network, number: int) -> str:
         """Of the file with the rows of a chunk by another network."""
@@ -62,7 +68,7 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
         found.append(_of_run(GALLERY_TABLE, run, run.config))
     if config.packing.protected:
         protected = embeddings.read_file(config.packing.protected, config.storage)
-        found.append(Faces("packing.protected", protected, None, (), "it is a bare table, without pictures"))
+        found.append(_bare("packing.protected", protected))
     there = {_place(run.store, GALLERY): "this run's gallery, which is compared anyway"}
     if config.packing.protected:
         there[_table(config.packing.protected, config)] = "packing.protected, which is compared anyway"
@@ -96,8 +102,7 @@ def _against(path: str, config: Config) -> Faces:
     if path.endswith((".parquet", ".npy")):
         if not embeddings.exists(path, config.storage):
             raise ConfigError(f"audit.against: {path} does not exist; correct the path")
-        table = embeddings.read_file(path, config.storage)
-        return Faces(path, table, None, (), "it is a bare table, without pictures")
+        return _bare(path, embeddings.read_file(path, config.storage))
     try:
         run = existing_run(path, config.storage)
     except ConfigError as error:
@@ -109,31 +114,77 @@ def _against(path: str, config: Config) -> Faces:
     return _of_run(path, run, replace(run.config, storage=config.storage))
 
 
+def _bare(name: str, table: Embeddings) -> Faces:
+    return Faces(name, table, None, (), "it is a bare table, without pictures", _digest(table))
+
+
 def _of_run(name: str, run: Run, config: Config) -> Faces:
     table = embeddings.read(run.store, GALLERY, "key")
     try:
-        return Faces(name, table, config, tuple(gallery.plan_chunks(config.embed, config.storage)))
+        chunks, none = tuple(gallery.plan_chunks(config.embed, config.storage)), ""
     except (ConfigError, StorageError, OSError) as error:
-        return Faces(name, table, config, (), f"its pictures are not there ({error})")
+        chunks, none = (), f"its pictures are not there ({error})"
+    return Faces(name, table, config, chunks, none, _digest(table))
+
+
+def _digest(table: Embeddings) -> str:
+    found = hashlib.sha256("\n".join(map(str, table.names)).encode() + b"\0")
+    found.update(np.ascontiguousarray(table.vectors_ND).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def embed_chunk(faces: Faces, number: int, networks: Sequence[Network], store: Store) -> int:
     """Embed the pictures of a chunk that are in the table, and write their rows by each network; their number.
 
+    Memory: a batch of pictures and the rows, however many an archive holds.
+
     Raises:
         RunError: an archive is truncated or foreign.
     """
+    todo = [_Seen(network) for network in networks if not store.exists(faces.chunk_name(network, number))]
+    shown = _pictures(faces, number, {seen.network.image_size for seen in todo}) if todo else iter(())
+    count = 0
+    while batch := list(itertools.islice(shown, _BATCH)):
+        for seen in todo:
+            seen.add(batch)
+        count += len(batch)
+    for seen in todo:
+        store.put_new(faces.chunk_name(seen.network, number), seen.to_npz())
+    return count
+
+
+_Picture = tuple[Name, NDArray[np.uint8]]
+
+
+def _pictures(faces: Faces, number: int, sizes: set[int]) -> Iterator[_Picture]:
+    """The pictures of a chunk that are in the table and of one of the sizes; of equal names the first, as the table."""
     assert faces.config is not None
-    todo = [network for network in networks if not store.exists(faces.chunk_name(network, number))]
-    wanted, shown = set(faces.table.names), dict[Name, NDArray[np.uint8]]()
-    for face in gallery.read_chunk(faces.chunks[number], faces.config) if todo else ():
-        if face.image_HWC is not None and face.key in wanted:
-            shown[face.key] = face.image_HWC
-    for network in todo:
-        size = network.image_size
-        fitting = {name: image for name, image in shown.items() if image.shape == (size, size, 3)}
-        store.put_new(faces.chunk_name(network, number), _to_npz(list(fitting), _rows(list(fitting.values()), network)))
-    return len(shown)
+    shown = set[Name]()
+    for face in gallery.read_chunk(faces.chunks[number], faces.config):
+        image_HWC, new = face.image_HWC, face.key in faces.names and face.key not in shown
+        shown.add(face.key)
+        if new and image_HWC is not None and any(image_HWC.shape == (size, size, 3) for size in sizes):
+            yield face.key, image_HWC
+
+
+class _Seen:
+    """The rows of a chunk by one network, as far as it has been shown."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.names = network, list[Name]()
+        self.rows_RD = [np.empty((0, network.embedding_dim), np.float32)]
+
+    def add(self, pictures: Sequence[_Picture]) -> None:
+        size = self.network.image_size
+        fitting = [picture for picture in pictures if picture[1].shape == (size, size, 3)]
+        if fitting:
+            self.names += [name for name, _ in fitting]
+            self.rows_RD.append(self.network.embed(np.stack([image_HWC for _, image_HWC in fitting])))
+
+    def to_npz(self) -> bytes:
+        sink = io.BytesIO()
+        np.savez(sink, names=np.array(self.names, np.str_), rows=np.concatenate(self.rows_RD))
+        return sink.getvalue()
 
 
 def chunks_to_embed(faces: Faces, networks: Sequence[Network], there: Mapping[str, int]) -> list[int]:
@@ -195,16 +246,3 @@ def _may_hold(chunk: Chunk, name: str) -> bool:
 def _part(chunk: Chunk, names: set[Name]) -> Chunk:
     """Only the files that are wanted, where a chunk is made of files."""
     return replace(chunk, names=tuple(n for n in chunk.names if n in names)) if chunk.kind == "folder" else chunk
-
-
-def _rows(images: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.float32]:
-    rows_RD = np.empty((len(images), network.embedding_dim), np.float32)
-    for first in range(0, len(images), _BATCH):
-        rows_RD[first : first + _BATCH] = network.embed(np.stack(images[first : first + _BATCH]))
-    return rows_RD
-
-
-def _to_npz(names: Sequence[Name], rows_RD: NDArray[np.float32]) -> bytes:
-    sink = io.BytesIO()
-    np.savez(sink, names=np.array(names, np.str_), rows=rows_RD)
-    return sink.getvalue()

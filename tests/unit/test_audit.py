@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 import tarfile
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 from audited_run import FACES, CopyingGenerator, audited_run, auditor, put_faces
-from color_world import ColorRecognizer, references
+from color_world import ColorRecognizer, color_config, references
 from finished_run import ColorJudge
 from numpy.typing import NDArray
 from PIL import Image
 
+from hyperface import gallery
 from hyperface.auditing import audit_here
 from hyperface.config import ConfigError
 from hyperface.embeddings import EmbeddingError, Embeddings, to_parquet
 from hyperface.evaluation import real_table, separation
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
+from hyperface.real_faces import Faces, embed_chunk, rows_by
 from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run
+from hyperface.storage import open_store
 
 IDENTITIES, IMAGES = 6, 30
 
@@ -280,6 +284,66 @@ def test_a_bare_table_has_the_people_that_its_keys_name(tmp_path: Path) -> None:
     assert bare["people"] == as_run["people"] == 20
     assert bare["threshold"]["cosine"] == as_run["threshold"]["cosine"]
     assert bare["top"] == as_run["top"]
+
+
+def test_an_archive_is_embedded_without_holding_its_pictures(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    rng, colours = np.random.default_rng(0), dict[str, NDArray[np.uint8]]()
+    with tarfile.open(tmp_path / "shards/a.tar", "w") as archive:
+        for i in range(400):
+            wrong, colour = i % 10 == 5, rng.integers(0, 256, 3)
+            image = np.full((320, 320, 3) if wrong else (64, 64, 3), colour, np.uint8)
+            put_picture(archive, f"{i}.png", image)
+            if i == 7:
+                put_picture(archive, "7.png", 255 - image)  # of two with one name the gallery has the first
+            if not wrong:
+                colours[f"a.tar/{i}.png"] = image[0, 0]
+    config = color_config(tmp_path / "run", f"embed.source={tmp_path / 'shards'}")
+    chunks = tuple(gallery.plan_chunks(config.embed, config.storage))
+    names = [f"a.tar/{i}.png" for i in range(400)]
+    faces = Faces("t", Embeddings(list(names), np.zeros((400, 3), np.float32)), config, chunks, "", "ab" * 32)
+    store = open_store(str(tmp_path / "run"))
+    tracemalloc.start()
+    try:
+        assert embed_chunk(faces, 0, [MeanColour()], store) == 360
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.5e6, "all its pictures take 5 MB, and those of another size 12 MB"
+    rows = rows_by(faces, MeanColour(), store)
+    for name, row in zip(names, rows, strict=True):
+        assert np.array_equal(row, colours[name]) if name in colours else np.isnan(row).all()
+
+
+def put_picture(archive: tarfile.TarFile, name: str, image: NDArray[np.uint8]) -> None:
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, "PNG")
+    member = tarfile.TarInfo(name)
+    member.size = len(sink.getvalue())
+    archive.addfile(member, io.BytesIO(sink.getvalue()))
+
+
+@dataclass(frozen=True)
+class MeanColour:
+    embedding_dim: int = 3
+    image_size: int = 64
+    fingerprint: str = "6c" * 32
+
+    def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return images_BHWC.mean((1, 2), dtype=np.float32)
+
+
+def test_who_only_embeds_needs_no_table(run: Run) -> None:
+    told = tuple(faces.without_rows() for faces in auditor(run).faces)
+    assert [faces.table.vectors_ND.size for faces in told] == [0]
+    table = run.store.read(GALLERY)
+    run.store.delete(GALLERY)
+    embedding = replace(auditor(run), told=told)
+    for piece in embedding.pieces():
+        embedding.embed(piece)
+    run.store.put(GALLERY, table)
+    assert auditor(run).pieces() == []
+    assert auditor(run).measure()["leakage"]["gallery"]["judge"]["without_embedding"] == 0
 
 
 def test_a_table_whose_faces_all_count_as_people_is_noted_and_one_of_folders_is_not(tmp_path: Path) -> None:
