@@ -3,16 +3,14 @@
 import ray.train
 import torch
 from ray.train.torch import get_device
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cluster.session import connect
-from cluster.workers import Workers, fit
+from cluster.workers import Workers, averaged, fit
 from hyperface.models.trained import summary_file
 from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
-from hyperface.recognition.trainer import Place
 from hyperface.run import Run
+from hyperface.training.place import Place
 
 
 def train_stage(run: Run) -> None:
@@ -42,9 +40,5 @@ def _work(run: Run) -> None:
     """What each worker does."""
     torch.set_num_threads(1)
     context, device = ray.train.get_context(), get_device()
-
-    def parallel(network: nn.Module) -> nn.Module:
-        return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-
-    place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, parallel)
+    place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, averaged(device))
     stage.train_rank(run, place)

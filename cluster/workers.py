@@ -7,9 +7,11 @@ from collections.abc import Callable
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
-from torch import Tensor, cat, distributed
+from torch import Tensor, cat, device, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hyperface.config import ConfigError, PackingConfig, TrainConfig
+from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import ModelError
 from hyperface.run import Run, RunError
@@ -24,7 +26,9 @@ OUTAGES = 3
 """Requests of a step that may each be waited for."""
 
 
-def fit(stage: str, work: Callable[[Run], None], run: Run, config: PackingConfig | TrainConfig) -> None:
+def fit(
+    stage: str, work: Callable[[Run], None], run: Run, config: PackingConfig | TrainConfig | TrainGeneratorConfig
+) -> None:
     """Run `work(run)` on each worker. Ray Train keeps its own state aside; ours is in the run's checkpoints.
 
     Args:
@@ -67,6 +71,12 @@ def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Except
     }
     listed = "; ".join(f"worker {rank}: {last}" for rank, last in said.items()) or str(error)
     return RunError(f"{stage}: gave up after {restarts} restarts: {listed}")
+
+
+def averaged(place: device) -> Callable[[nn.Module], nn.Module]:
+    """Networks of a worker whose gradients are the means over all of them."""
+    ids = [place] if place.type == "cuda" else None
+    return lambda network: DistributedDataParallel(network, device_ids=ids)
 
 
 class Workers:

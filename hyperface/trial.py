@@ -28,9 +28,9 @@ from hyperface.packing import stage as packing
 from hyperface.packing.shard import one_process
 from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
-from hyperface.recognition.trainer import Place
 from hyperface.run import GALLERY, Run, RunError, git_sha, open_run
 from hyperface.synthesis.single import make_dataset
+from hyperface.training.place import Place
 
 SETS = "experiment/sets"
 FACES = "faces"

@@ -3,9 +3,9 @@
 import torch
 
 from hyperface.checkpoints import Checkpoints
-from hyperface.recognition.progress import Progress
 from hyperface.recognition.trainer import Training
 from hyperface.run import RECOGNITION, Run
+from hyperface.training.progress import Progress
 
 
 def of(run: Run) -> Checkpoints:
@@ -27,7 +27,7 @@ def save(run: Run, training: Training, progress: Progress) -> None:
     if place.rank == 0:
         found.put(training.step, "network", training.network.state_dict())
         found.put(training.step, "momentum", training.momentum())
-    _wait_for_all(training)
+    place.wait_for_all()
     if place.rank == 0:
         marker = {
             "step": training.step,
@@ -45,8 +45,7 @@ def load(run: Run, training: Training, progress: Progress) -> None:
     Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
     """
     found, place = of(run), training.place
-    mine = torch.tensor(found.newest(), device=place.device)
-    step = int(place.group.gather(mine[None], (1,) * place.world)()[0])
+    step = place.agreed(found.newest())
     if step < 0:
         return
     marker, centres = found.marker(step), training.centres
@@ -62,8 +61,3 @@ def load(run: Run, training: Training, progress: Progress) -> None:
         training.scaler.load_state_dict(marker["scale"])
     training.step, training.seconds = marker["step"], marker["seconds"]
     progress.restore(marker["progress"])
-
-
-def _wait_for_all(training: Training) -> None:
-    here = torch.zeros(1, device=training.place.device)
-    training.place.group.gather(here, (1,) * training.place.world)()

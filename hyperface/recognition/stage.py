@@ -17,12 +17,13 @@ from hyperface import config as configuration
 from hyperface.models.trained import summary_file, to_bytes, weights_file
 from hyperface.ranks import speaker
 from hyperface.recognition import checkpoint
-from hyperface.recognition.images import Images
-from hyperface.recognition.loader import Steps, image_size
-from hyperface.recognition.progress import Progress
-from hyperface.recognition.sources import open_images
-from hyperface.recognition.trainer import Place, Training
+from hyperface.recognition.trainer import Training
 from hyperface.run import RECOGNITION, Run, RunError, git_sha, to_json
+from hyperface.training.images import Images
+from hyperface.training.loader import Steps, image_size
+from hyperface.training.place import Place
+from hyperface.training.progress import Progress
+from hyperface.training.sources import open_images
 
 
 def is_done(run: Run) -> bool:
@@ -42,7 +43,7 @@ def begin(run: Run) -> None:
         ConfigError: a training of this name was begun with something else; names each key.
         RunError, ConfigError: as `open_images`; a batch is larger than the dataset.
     """
-    config, images = run.config.train, open_images(run, run.config.train)
+    config, images = run.config.train, open_images(run, run.config.train.data)
     wanted = described(run, images)
     if Steps(images.num_images, config.batch_size, config.streams).count < 1:
         rule = f"must not exceed the images of the dataset, {images.num_images}"
@@ -70,7 +71,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None)
         RunError: the loss is no number any more, an image cannot be read, or the data is not what it was at `begin`.
         StorageError: something cannot be read or written; the newest checkpoint stays.
     """
-    config, images = run.config.train, open_images(run, run.config.train)
+    config, images = run.config.train, open_images(run, run.config.train.data)
     if json.loads(to_json(described(run, images))) != run.get_json(training_file(run)):
         raise RunError(f"{run.store.uri(training_file(run))}: is not of these images any more; run jobs.train again")
     training = Training(config, images, place, image_size(images))

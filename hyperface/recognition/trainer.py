@@ -5,8 +5,7 @@ Shape legend: B images of a step over all ranks, b of this rank, S pixels a side
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,14 @@ from torch import Tensor, nn
 
 from hyperface.config import TrainConfig
 from hyperface.models import iresnet
-from hyperface.ranks import Group, even_sizes
-from hyperface.recognition import loader
+from hyperface.ranks import even_sizes
 from hyperface.recognition.augment import NUMBERS, Augmentation, augment
-from hyperface.recognition.images import Images
 from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
 from hyperface.recognition.schedule import learning_rate
 from hyperface.seeds import seed_of
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a rank stands."""
-
-    rank: int
-    world: int
-    group: Group
-    device: torch.device
-    parallel: Callable[[nn.Module], nn.Module] = lambda network: network
-    """Makes a network whose gradients are the means over ranks (DistributedDataParallel)."""
-
-    def streams(self, count: int) -> slice:
-        """The loader's streams of this rank."""
-        sizes = even_sizes(count, self.world)
-        start = sum(sizes[: self.rank])
-        return slice(start, start + sizes[self.rank])
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """What a step saw."""
-
-    step: int
-    """Steps taken, this one included."""
-    loss: Tensor
-    """Mean over the B images, before the update."""
-    learning_rate: float
+from hyperface.training import loader
+from hyperface.training.images import Images
+from hyperface.training.place import DTYPES, Place, Stepped
 
 
 class Training:

@@ -27,11 +27,12 @@ from hyperface import config as configuration
 from hyperface.dataset import jpeg
 from hyperface.models.toy.faces import render_faces
 from hyperface.ranks import Alone
-from hyperface.recognition import loader
-from hyperface.recognition.images import Images
-from hyperface.recognition.sources import open_images
-from hyperface.recognition.trainer import Place, Training
+from hyperface.recognition.trainer import Training
 from hyperface.run import existing_run
+from hyperface.training import loader
+from hyperface.training.images import Images
+from hyperface.training.place import Place
+from hyperface.training.sources import open_images
 from tests.benchmarks import record
 from tests.benchmarks.bench_export import make
 
@@ -60,7 +61,7 @@ def prepared(chosen: argparse.Namespace, folder: str, device: torch.device) -> T
     given = [f"train.backbone={chosen.backbone}", f"train.batch_size={chosen.batch}", "train.epochs=1000000"]
     given += [f"train.precision={chosen.precision}", f"train.sample_rate={chosen.sample_rate}"]
     config = configuration.load(None, ["run.dir=.", f"train.loader_threads={chosen.threads}", *given]).train
-    images = open_images(run, config)
+    images = open_images(run, config.data)
     more = More(images, max(chosen.classes, images.num_classes))
     training = Training(config, more, Place(0, 1, Alone(), device), chosen.size)
     training.parallel.train()

@@ -10,9 +10,10 @@ from color_world import color_run, make_dataset
 from hyperface.models.onnx_export import export_trained
 from hyperface.ranks import Alone
 from hyperface.recognition import stage
-from hyperface.recognition.sources import open_images
-from hyperface.recognition.trainer import Place, Training
+from hyperface.recognition.trainer import Training
 from hyperface.run import Run
+from hyperface.training.place import Place
+from hyperface.training.sources import open_images
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.batch_size=6", "train.streams=3", "train.epochs=30")
@@ -29,7 +30,7 @@ def test_a_step_gives_the_loss_of_the_cpu(tmp_path: Path, head: str):
     run = dataset(tmp_path, f"train.head={head}")
     losses = []
     for device in ("cpu", "cuda"):
-        images = open_images(run, run.config.train)
+        images = open_images(run, run.config.train.data)
         training = Training(run.config.train, images, Place(0, 1, Alone(), torch.device(device)), 16)
         losses.append(float(next(training.run()).loss))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

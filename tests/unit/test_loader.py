@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from hyperface.ranks import even_sizes
-from hyperface.recognition.images import Item
-from hyperface.recognition.loader import Steps, batches, order_of
 from hyperface.run import RunError
+from hyperface.training.images import Item
+from hyperface.training.loader import Steps, batches, order_of
 
 SIZE = 4
 

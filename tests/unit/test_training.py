@@ -19,12 +19,13 @@ from hyperface.models.protocols import ModelError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
 from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
-from hyperface.recognition.progress import Progress
 from hyperface.recognition.schedule import learning_rate
-from hyperface.recognition.sources import open_images
-from hyperface.recognition.trainer import Place, Training
+from hyperface.recognition.trainer import Training
 from hyperface.run import Run, RunError
 from hyperface.storage import LocalStore, StorageError
+from hyperface.training.place import Place
+from hyperface.training.progress import Progress
+from hyperface.training.sources import open_images
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=6", "train.batch_size=6", "train.streams=3")
 STEPS = 5 * 6
@@ -182,7 +183,7 @@ def test_data_that_changed_since_the_training_was_begun_is_noticed(tmp_path: Pat
 def test_of_two_drivers_of_one_training_the_first_one_s_result_is_kept(tmp_path: Path):
     run = dataset(tmp_path)
     stage.begin(run)
-    both = [Training(run.config.train, open_images(run, run.config.train), ALONE, 16) for _ in range(2)]
+    both = [Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16) for _ in range(2)]
     for made, seed in zip(both, (1, 2), strict=True):
         progress = Progress(made, lambda line: None)
         for stepped in made.run():
@@ -195,7 +196,7 @@ def test_of_two_drivers_of_one_training_the_first_one_s_result_is_kept(tmp_path:
 def test_a_checkpoint_is_never_of_a_loss_that_is_no_number(tmp_path: Path):
     run = dataset(tmp_path, "train.epochs=40")
     stage.begin(run)
-    made = Training(run.config.train, open_images(run, run.config.train), ALONE, 16)
+    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     progress, steps = Progress(made, lambda line: None), made.run()
     progress.add(next(steps))
     checkpoint.save(run, made, progress)
@@ -208,7 +209,7 @@ def test_a_checkpoint_is_never_of_a_loss_that_is_no_number(tmp_path: Path):
 
 def test_weight_decay_is_for_convolutions_and_the_last_layer_only(tmp_path: Path):
     run = dataset(tmp_path)
-    made = Training(run.config.train, open_images(run, run.config.train), ALONE, 16)
+    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     decayed, kept = made.optimizer.param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (run.config.train.weight_decay, 0.0)
     names = {id(parameter): name for name, parameter in made.network.named_parameters()}

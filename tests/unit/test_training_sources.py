@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import color_run, make_dataset
 
-from hyperface.config import ConfigError, TrainConfig
+from hyperface.config import ConfigError
 from hyperface.dataset import index, read_shards
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import Kind, export_run
 from hyperface.dataset.layout import marker_file
 from hyperface.dataset.marker import to_bytes
 from hyperface.dataset.survey import planned, planned_formats, survey
-from hyperface.recognition.images import Images
-from hyperface.recognition.sources import open_images
 from hyperface.run import Run, RunError
 from hyperface.storage import open_store
+from hyperface.training.images import Images
+from hyperface.training.sources import open_images
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def opened(run: Run, data: str = "") -> Images:
-    return open_images(run, TrainConfig(data=data))
+    return open_images(run, data)
 
 
 def contents(images: Images, order: int = 0, begin: int = 0, end: int | None = None) -> list[tuple[int, bytes]]:

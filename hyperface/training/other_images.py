@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import recordio
 from hyperface.dataset.plan import permute
-from hyperface.recognition.images import Item, digest
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, Store
+from hyperface.training.images import Item, digest
 
 RECORDS, RECORD_INDEX = "train.rec", "train.idx"
 _BLOCK = 2**16

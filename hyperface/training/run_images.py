@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.dataset.source import Source
-from hyperface.recognition.images import Item, digest
 from hyperface.run import RunError
+from hyperface.training.images import Item, digest
 
 _KEPT_SHARDS = 4
 """The last ones read, for streams that share one."""

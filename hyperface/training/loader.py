@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from hyperface.models.iresnet import STRIDE
 from hyperface.pictures import decode
-from hyperface.recognition.images import Images, Item
 from hyperface.run import RunError
 from hyperface.seeds import seed_of
+from hyperface.training.images import Images, Item
 
 AHEAD = 3
 """Steps that are read before they are asked for."""

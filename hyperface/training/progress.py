@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hyperface.recognition.trainer import Stepped, Training
 from hyperface.run import RunError
+from hyperface.training.loader import Steps
+from hyperface.training.place import Stepped
 
 SAID_SECONDS = 5.0
 RECORDED = 200
@@ -19,30 +20,51 @@ LOOKED_AT = 20
 """Steps between looks at the loss, for each of which the device is waited for."""
 
 
+class Underway(Protocol):
+    """A training, as its progress sees it."""
+
+    step: int
+    """Steps taken."""
+    steps: Steps
+
+    @property
+    def last_step(self) -> int: ...
+
+
 class Progress:
     """Every rank has one, and all see the same losses; `state` and `restore` carry it over a checkpoint."""
 
-    def __init__(self, training: Training, say: Callable[[str], None]) -> None:
-        self.training, self.say = training, say
+    def __init__(self, training: Underway, say: Callable[[str], None], section: str = "train") -> None:
+        """
+        Args:
+            section: of the configuration, for messages.
+        """
+        self.training, self.say, self.section = training, say, section
         self.history: list[dict[str, float]] = []
         self.loss = math.nan
+        self._names: tuple[str, ...] = ()
         self._unseen: list[Tensor] = []
-        self._sum, self._count = 0.0, 0
+        self._sums: list[float] = []
+        """Of the loss and of each of its terms, over the `_count` steps since the last that was recorded."""
+        self._count = 0
         self._every = max(1, training.last_step // RECORDED)
         self._began_at, self._began = training.step, time.monotonic()
         self._said = self._began
 
     def add(self, stepped: Stepped) -> None:
         """A step was taken. Raises RunError as `look`."""
-        self._unseen.append(stepped.loss)
+        self._names = tuple(stepped.terms)
+        self._unseen.append(torch.stack([stepped.loss.detach(), *(t.detach() for t in stepped.terms.values())]))
         recorded = stepped.step % self._every == 0 or stepped.step == self.training.last_step
         if recorded or len(self._unseen) >= LOOKED_AT:
             self.look()
         if recorded:
             epoch = round(stepped.step / self.training.steps.count, 3)
-            row = {"step": stepped.step, "epoch": epoch, "loss": round(self.loss, 5)}
-            self.history.append({**row, "learning_rate": stepped.learning_rate})
-            self._sum, self._count = 0.0, 0
+            means = [round(value / self._count, 5) for value in self._sums]
+            row = {"step": stepped.step, "epoch": epoch, "loss": means[0]}
+            terms = dict(zip(self._names, means[1:], strict=True))
+            self.history.append({**row, "learning_rate": stepped.learning_rate, **terms})
+            self._sums, self._count = [], 0
         if time.monotonic() - self._said > SAID_SECONDS:
             self._said = time.monotonic()
             self.say(self._line(stepped.step))
@@ -57,27 +79,29 @@ class Progress:
             return
         seen = torch.stack(self._unseen).double().cpu()
         if not bool(torch.isfinite(seen).all()):
-            fix = (
-                "lower train.learning_rate, raise train.warmup_epochs or set train.clip_norm, under another train.name"
-            )
-            raise RunError(f"train: the loss is no number any more before step {self.training.step}; {fix}")
+            s = self.section
+            fix = f"lower {s}.learning_rate, raise {s}.warmup_epochs or set {s}.clip_norm, under another {s}.name"
+            raise RunError(f"{s}: the loss is no number any more before step {self.training.step}; {fix}")
         self._unseen = []
-        self._sum, self._count = self._sum + float(seen.sum()), self._count + len(seen)
-        self.loss = self._sum / self._count
+        before = self._sums or [0.0] * seen.shape[1]
+        self._sums = [a + b for a, b in zip(before, seen.sum(0).tolist(), strict=True)]
+        self._count += len(seen)
+        self.loss = self._sums[0] / self._count
 
     def state(self) -> dict[str, Any]:
-        return {"history": self.history, "window": [self._sum, self._count]}
+        return {"history": self.history, "window": [self._sums, self._count]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, once the training is where it was."""
         self.history = state["history"]
-        self._sum, self._count = state["window"]
+        self._sums, self._count = state["window"]
         self.loss = self.history[-1]["loss"] if self.history else math.nan
         self._began_at = self.training.step
 
     def _line(self, step: int) -> str:
-        training, config = self.training, self.training.config
+        training = self.training
         rate = (step - self._began_at) / (time.monotonic() - self._began)
         eta = timedelta(seconds=round((training.last_step - step) / rate))
-        speed = f"{rate * config.batch_size:,.0f} images/s, ETA {eta}"
-        return f"train: epoch {step / training.steps.count:.1f}/{config.epochs} loss {self.loss:.3f}, {speed}"
+        speed = f"{rate * training.steps.batch_size:,.0f} images/s, ETA {eta}"
+        epochs = training.last_step // training.steps.count
+        return f"{self.section}: epoch {step / training.steps.count:.1f}/{epochs} loss {self.loss:.3f}, {speed}"
