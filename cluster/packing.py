@@ -29,7 +29,7 @@ def pack_stage(run: Run) -> None:
     elif config.num_workers == 1 and not config.gpus_per_worker:
         stage.pack_rows(run, one_process(config.num_identities), torch.device("cpu"))
     else:
-        stage.load_problem(run, torch.device("cpu"))  # what is wrong with it is better said before workers start
+        stage.refuse_impossible(run)  # better said before workers start
         connect(run.config.cluster)
         fit("packing", _work, run, config)
 

@@ -90,6 +90,8 @@ def _packing_rules(p: PackingConfig) -> Iterator[tuple[str, bool, str]]:
     for key, wanted in (("start", p.start == "algebraic"), ("restarts", p.restarts > 1), ("polish", p.polish)):
         rule = "is for the free problem: it needs packing.alpha=0, no packing.frozen and no packing.protected"
         yield f"packing.{key}", free or not wanted, rule
+    yield "packing.start_cosine", -0.99 <= p.start_cosine < 1, "must be at least -0.99 and below 1"
+    yield "packing.start_candidates", p.start_candidates >= 1, "must be at least 1"
     yield "packing.steps", p.steps >= 0, "must be at least 0"
     yield "packing.learning_rate", 0 < p.learning_rate <= 1, "must be above 0 and at most 1"
     yield "packing.target_cosine", -1 <= p.target_cosine < 1, "must be at least -1 (take all steps) and below 1"

@@ -119,8 +119,14 @@ class PackingConfig:
     """What is minimised: cosine of the closest pair (paper), mean nearest cosine, or a soft maximum of all pairs."""
     alpha: float = 0.5
     """Weight of the term that keeps references near gallery embeddings (HyperFace, ICLR 2025: 0.5); 0: none."""
-    start: Literal["gallery", "random", "algebraic"] = "gallery"
-    """Where references begin: gallery embeddings (paper), random points, or the best algebraic code (alpha=0 only)."""
+    start: Literal["gallery", "random", "algebraic", "rejection", "pca"] = "gallery"
+    """Where references begin: gallery embeddings (paper), random points, the best algebraic code (alpha=0 only), or
+    Vec2Face's samples, of which no two are near each other: of random directions (`rejection`), or of features from a
+    normal distribution fitted to the gallery's (`pca`). With packing.steps=0 the sample is the references."""
+    start_cosine: float = 0.3
+    """`rejection`, `pca`: the largest cosine between two identities of the start (Vec2Face: 0.3 and 0.4 both seen)."""
+    start_candidates: int = knob(20)
+    """`rejection`, `pca`: candidates, for each identity, after which a sample is given up."""
     steps: int = 500
     """Optimisation steps; 0: the references are the start itself."""
     learning_rate: float = 0.01

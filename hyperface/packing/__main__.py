@@ -2,6 +2,7 @@
 
 python -m hyperface.packing faces.npy references.parquet alpha=0.5 steps=300
 python -m hyperface.packing 512 references.npy num_identities=20000 start=algebraic alpha=0 steps=0
+python -m hyperface.packing 512 references.npy num_identities=20000 start=rejection start_cosine=0.3 alpha=0 steps=0
 """
 
 import argparse
@@ -11,7 +12,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,8 @@ def _parsed() -> argparse.Namespace:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m hyperface.packing", description=__doc__, formatter_class=shown)
     parser.add_argument(
-        "start", help="unit embeddings, .npy or .parquet, all packed by default; for start=random or algebraic also "
-        "just their number of dimensions"
+        "start", help="unit embeddings, .npy or .parquet, all packed by default; for start=random, algebraic or "
+        "rejection also just their number of dimensions"
     )  # fmt: skip
     parser.add_argument("out", help="where references go, .npy or .parquet, with a .json of the same name beside it")
     parser.add_argument("--gallery", default="", help="embeddings to stay near; default: those of START")
@@ -63,10 +63,10 @@ def _packed(arguments: argparse.Namespace) -> Packing:
     out = Path(arguments.out)
     _refuse_out(out)
     _refuse_device(arguments.device)
-    start_ND = _rows(arguments.start)
+    start_ND, norms_N = _rows(arguments.start)
     config = _config(arguments.settings, start_ND)
-    if not len(start_ND) and config.start == "gallery":
-        wanted = "add start=random or start=algebraic, alpha=0 and num_identities, or name a file"
+    if not len(start_ND) and config.start in ("gallery", "pca"):
+        wanted = "add start=random, algebraic or rejection, alpha=0 and num_identities, or name a file"
         raise ConfigError(f"START={arguments.start} is a number of dimensions: {wanted}")
     frozen_FD, protected_PD = others.read(config, StorageConfig())
     packing = pack(
@@ -76,7 +76,9 @@ def _packed(arguments: argparse.Namespace) -> Packing:
         gallery_GD=_read(arguments.gallery) if arguments.gallery else start_ND if len(start_ND) else None,
         frozen_FD=frozen_FD,
         protected_PD=protected_PD,
+        norms_N=norms_N,
         on_step=_teller(config.steps),
+        on_draw=stage.draw_teller(config.num_identities, _say),
         device=arguments.device,
     )
     first = config.first_identity
@@ -85,9 +87,9 @@ def _packed(arguments: argparse.Namespace) -> Packing:
         if out.suffix == ".npy":
             np.save(file, packing.references_ND)
         else:
-            file.write(embeddings.to_parquet("identity", Embeddings(identities, packing.references_ND)))
-    certificate = {key: value for key, value in asdict(packing).items() if key != "references_ND"}
-    _certificate(arguments.out).write_text(json.dumps(certificate, indent=1) + "\n")
+            table = Embeddings(identities, packing.references_ND, packing.norms_N)
+            file.write(embeddings.to_parquet("identity", table))
+    _certificate(arguments.out).write_text(json.dumps(packing.numbers, indent=1) + "\n")
     return packing
 
 
@@ -113,9 +115,12 @@ def _refuse_device(device: str) -> None:
         raise ConfigError(f"--device {device}: cannot be used ({reason}); leave it out or take cpu") from error
 
 
-def _rows(start: str) -> np.ndarray:
-    """The rows of a file, or none of so many dimensions."""
-    return np.empty((0, int(start)), np.float32) if start.isdecimal() else _read(start)
+def _rows(start: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The rows of a file and the norms that it has for them, or none of so many dimensions."""
+    if start.isdecimal():
+        return np.empty((0, int(start)), np.float32), None
+    found = embeddings.read_file(start, StorageConfig())
+    return found.vectors_ND, found.norms
 
 
 def _read(path: str) -> np.ndarray:
@@ -139,9 +144,13 @@ def _teller(steps: int) -> Callable[[Progress], None]:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             left = progress.seconds / (progress.step + 1) * (steps - progress.step - 1)
-            print(f"{stage.progress_line(progress, steps)}, {left:.0f} s left", file=sys.stderr, flush=True)
+            _say(f"{stage.progress_line(progress, steps)}, {left:.0f} s left")
 
     return tell
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

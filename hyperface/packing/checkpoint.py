@@ -20,8 +20,8 @@ ROWS = ("x_LD", "mean_LD", "square_LD", "count_L", "near_L", "wall_L", "best_LD"
 class History:
     """What is known of the steps so far; rank 0's is kept in the marker."""
 
-    before: Measures
-    """Of the start."""
+    before: Measures | None
+    """Of the start; None where the result is the start, and is measured itself."""
     progress: list[Progress] = field(default_factory=list)
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import ConfigError, PackingConfig
-from hyperface.packing import polish, restarts, sphere, starts
+from hyperface.packing import polish, restarts, sampling, sphere, starts
+from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
+from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
 
 Rows = NDArray[np.float32]
@@ -25,6 +27,10 @@ class Posed:
     x_ND: torch.Tensor
     duplicates: int
     """Rows of the start that were moved off an equal one; none when there are no steps."""
+    norms_N: Rows | None = None
+    """Of the features that the start was drawn as; None where it was not, or nobody knows the gallery's."""
+    sampled: dict[str, float] | None = None
+    """For a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
 
 
 def pose(
@@ -35,13 +41,62 @@ def pose(
     gallery_GD: Rows | None = None,
     frozen_FD: Rows | None = None,
     protected_PD: Rows | None = None,
+    norms_N: Rows | None = None,
+    shard: Shard | None = None,
+    tell: Tell | None = None,
 ) -> Posed:
-    """Check all rows, choose the start and part its duplicates.
+    """Check all rows, choose or draw the start and part its duplicates.
+
+    Args:
+        norms_N: of the features that the rows of the start are the directions of; packing.start=pca draws features.
+        shard: the ranks that draw a start together; None: this process alone.
+        tell: told while a start is drawn.
+
+    Raises:
+        EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met.
+    """
+    rows = check(start_ND, config, seed, gallery_GD, frozen_FD, protected_PD)
+    on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
+    problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
+    if config.start in STARTS:
+        return _sampled(start_ND, norms_N, problem, shard or one_process(config.num_identities), device, tell)
+    x_ND, duplicates = start_rows(start_ND, config, seed), 0
+    if config.steps:
+        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, rows["frozen"])
+    return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
+
+
+def _sampled(
+    start_ND: Rows, norms_N: Rows | None, problem: Problem, shard: Shard, device: torch.device, tell: Tell | None
+) -> Posed:
+    config, dim, normal = problem.config, start_ND.shape[1], None
+    if config.start == "pca":
+        features_ND = start_ND if norms_N is None else start_ND * norms_N[:, None]
+        normal = sampling.shared(sampling.fit(features_ND) if shard.rank == 0 else None, dim, shard, device)
+    candidates = Candidates(dim, (problem.seed, config.first_identity), normal)
+    drawn = sampling.sample(candidates, config, shard, device, problem.frozen_FD, problem.protected_PD, tell)
+    known = config.start == "pca" and norms_N is not None
+    return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
+
+
+def _told(drawn: Sample, config: PackingConfig) -> dict[str, float]:
+    return {"start_cosine": config.start_cosine, "candidates": drawn.candidates, "kept": len(drawn.x_ND)}
+
+
+def check(
+    start_ND: Rows,
+    config: PackingConfig,
+    seed: int,
+    gallery_GD: Rows | None = None,
+    frozen_FD: Rows | None = None,
+    protected_PD: Rows | None = None,
+) -> dict[str, Rows | None]:
+    """`gallery`, `frozen` and `protected` as they are worked with; what can be said before a start is known is said.
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
-        ConfigError: fewer than 2 identities or dimensions, rows of another dimension, too few rows to start from,
-            more than packing.restarts or packing.polish can take.
+        ConfigError: fewer than 2 identities or dimensions, rows of another dimension, more than packing.restarts or
+            packing.polish can take, a sample that no luck could find, too few rows to fit a distribution to.
     """
     configuration.check_packing(config)
     if seed < 0:
@@ -60,18 +115,15 @@ def pose(
             f"packing.start=algebraic, packing.restarts and packing.polish {rule}; leave one or the other"
         )
     given = {"gallery": gallery_GD, "frozen": frozen_FD, "protected": protected_PD}
-    rows = {name: _checked(rows, name, start_ND) for name, rows in given.items()}
-    x_ND, duplicates = start_rows(start_ND, config, seed), 0
-    if config.steps:
-        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, rows["frozen"])
-    on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
-    problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
-    return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
+    if config.start in STARTS:
+        frozen = 0 if frozen_FD is None else len(frozen_FD)
+        sampling.refuse_impossible(config, start_ND.shape[1], frozen, len(start_ND))
+    return {name: _checked(rows, name, start_ND) for name, rows in given.items()}
 
 
 def start_rows(start_ND: Rows, config: PackingConfig, seed: int) -> Rows:
-    """The rows that a packing starts from, equal ones not yet parted. Of other starts than `gallery` the given rows
-    only say the dimension."""
+    """The rows that a packing starts from, equal ones not yet parted, unless they are drawn one by one. Of other starts
+    than `gallery` the given rows only say the dimension."""
     n, dim = config.num_identities, start_ND.shape[1]
     match config.start:
         case "random":

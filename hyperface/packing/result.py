@@ -4,7 +4,7 @@ N: all rows, L: own rows of this rank, F: frozen rows, D: embedding dimension.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.config import ConfigError
-from hyperface.packing import kernel, walls
+from hyperface.packing import kernel, sampling, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
@@ -22,6 +22,7 @@ from hyperface.packing.problem import Posed
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
 from hyperface.ranks import even_sizes
+from hyperface.run import RunError
 
 BINS = 40
 """Of the histogram of nearest cosines."""
@@ -104,16 +105,30 @@ class Packing:
     """`steps`, `target_cosine` or `patience`: what ended it."""
     seconds: float
     """Spent on steps."""
+    norms_N: NDArray[np.float32] | None = None
+    """Of the features that a drawn start came from, whose directions the rows were before the first step."""
+    sampled: dict[str, float] | None = None
+    """For a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All but what belongs to rows: the certificate."""
+        rows = ("references_ND", "norms_N")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in rows}
 
 
-def begin(posed: Posed, shard: Shard) -> tuple[State, Measures]:
-    """The state before the first step, and how good the start is.
+def begin(posed: Posed, shard: Shard) -> tuple[State, Measures | None]:
+    """The state before the first step, and how good the start is; None where the result is just that.
 
     Raises:
         ConfigError: packing.protected_cosine cannot be met.
+        RunError: rows that were drawn are closer than they may be.
     """
     problem, x_LD = posed.problem, posed.x_ND[shard.own]
+    if not (problem.config.steps or problem.config.polish or problem.protected_PD is not None):
+        return fresh_state(x_LD, problem.config, math.inf), None
     before = measure(x_LD, problem, shard)
+    _refuse_close(before, posed)
     if problem.protected_PD is not None:  # said before the steps, not after them
         x_LD, stuck_L = _settled(x_LD, problem, shard)
         stuck = int(shard.each(stuck_L.sum()).sum())
@@ -135,8 +150,20 @@ def measure(x_LD: Tensor, problem: Problem, shard: Shard) -> Measures:
     return _measure(x_LD, problem, shard)[0]
 
 
-def finished(state: State, posed: Posed, shard: Shard, before: Measures) -> Packing:
-    """All rows, of the best step or the last, and what they reached; the same on every rank."""
+def _refuse_close(start: Measures, posed: Posed) -> None:
+    """The rows that were drawn one by one, held to what was asked by a look at all pairs that knows nothing of it."""
+    limit = posed.problem.config.start_cosine
+    if posed.sampled is not None and start.max_cosine > limit + sampling.rounding(posed.x_ND.shape[1]):
+        rule = f"packing.start_cosine={limit} is not kept: two rows that were drawn have cosine {start.max_cosine}"
+        raise RunError(f"packing: {rule}; this is no fault of the configuration: run it again and report it")
+
+
+def finished(state: State, posed: Posed, shard: Shard, before: Measures | None) -> Packing:
+    """All rows, of the best step or the last, and what they reached; the same on every rank.
+
+    Raises:
+        RunError: as `begin`, where it left the look at all pairs to this.
+    """
     problem = posed.problem
     # Without a best step, as of random choices, the start is the other candidate.
     candidates = [state.x_LD, state.best_LD] if state.step else [state.x_LD]
@@ -144,13 +171,17 @@ def finished(state: State, posed: Posed, shard: Shard, before: Measures) -> Pack
     reached = [(x_LD, *_measure(x_LD, problem, shard)) for x_LD in refined]
     x_LD, after, cosine_N = min(reached, key=lambda each: score(each[1], problem))
     stopped_by = "steps" if state.step >= problem.config.steps else "target_cosine"
+    if before is None:
+        before = after
+        _refuse_close(before, posed)
     if stopped_by != "steps" and float(state.max_cosine) > problem.config.target_cosine:
         stopped_by = "patience"
-    run = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
+    run: dict[str, Any] = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
     references_ND = shard.all(x_LD).cpu().numpy()
     run["max_cosine_within_frozen"] = _max_cosine_within_frozen(problem, shard)
     both = problem.frozen_FD is not None and problem.protected_PD is not None
     run["max_protected_cosine_of_frozen"] = _intrusion(problem.frozen_FD, problem.protected_PD) if both else None
+    run |= {"norms_N": posed.norms_N, "sampled": posed.sampled}
     return certify(references_ND, cosine_N, after, before, posed.duplicates, problem, run)
 
 

@@ -13,6 +13,7 @@ from hyperface.config import PackingConfig
 from hyperface.packing import result, solver
 from hyperface.packing.problem import pose
 from hyperface.packing.result import Packing, Progress
+from hyperface.packing.sampling import Tell
 from hyperface.packing.shard import one_process
 
 
@@ -24,7 +25,9 @@ def pack(
     gallery_GD: NDArray[np.float32] | None = None,
     frozen_FD: NDArray[np.float32] | None = None,
     protected_PD: NDArray[np.float32] | None = None,
+    norms_N: NDArray[np.float32] | None = None,
     on_step: Callable[[Progress], None] | None = None,
+    on_draw: Tell | None = None,
     device: str = "cpu",
 ) -> Packing:
     """Spread identities on the hypersphere, near the gallery: HyperFace in one process.
@@ -36,20 +39,23 @@ def pack(
 
     Args:
         start_ND: at least config.num_identities unit rows; a seeded choice of them, when there are more, is the start.
-            For config.start=random or algebraic only their dimension counts, and there may be none.
+            For config.start=random, algebraic or rejection only their dimension counts, and there may be none.
         gallery_GD: unit rows that references should stay near; None: no gallery term.
         frozen_FD: unit rows that do not move and that references keep away from, as from each other.
         protected_PD: unit rows that no reference comes closer to than config.protected_cosine.
+        norms_N: of the features that rows of the start are the directions of, for config.start=pca; None: 1.
         on_step: called after each step, with what it saw; waits for the device.
+        on_draw: called with (identities kept, candidates seen) while a start is drawn.
         device: as torch names it.
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
         ConfigError: an impossible problem: too few identities, dimensions or rows to start from; rows of another
-            dimension; packing.protected_cosine that cannot be met; an algebraic start that does not exist.
+            dimension; packing.protected_cosine or packing.start_cosine that cannot be met; an algebraic start that does
+            not exist.
     """
-    posed = pose(start_ND, config, seed, torch.device(device), gallery_GD, frozen_FD, protected_PD)
-    shard = one_process(len(posed.x_ND))
+    shard, place = one_process(config.num_identities), torch.device(device)
+    posed = pose(start_ND, config, seed, place, gallery_GD, frozen_FD, protected_PD, norms_N, shard, on_draw)
     state, before = result.begin(posed, shard)
     for value in solver.iterate(state, posed.problem, shard):
         if on_step is not None:

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hyperface import embeddings
 from hyperface.embeddings import Embeddings
 from hyperface.packing import checkpoint, others, result, solver
 from hyperface.packing.checkpoint import History
-from hyperface.packing.problem import Posed, pose
+from hyperface.packing.problem import Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
+from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State
 from hyperface.ranks import speaker
@@ -31,17 +34,69 @@ def is_done(run: Run) -> bool:
     return run.store.exists(REFERENCES) and run.store.exists(PACKING_SUMMARY)
 
 
-def load_problem(run: Run, device: torch.device) -> Posed:
-    """The run's problem and its start.
+def refuse_impossible(run: Run) -> None:
+    """Say what is wrong with a run's problem without drawing its start.
 
     Raises:
-        ConfigError: the gallery has fewer rows than there are identities to pack; as `others.read`.
-        EmbeddingError: the gallery, the frozen or the protected rows cannot be used.
+        ConfigError, EmbeddingError: as `load_problem`, but for a sample that only turns out to be impossible.
     """
     config = run.config.packing
+    if config.start not in STARTS:
+        load_problem(run, torch.device("cpu"))
+        return
     gallery_GD = embeddings.read(run.store, GALLERY, "key").vectors_ND
+    check(gallery_GD, config, run.config.run.seed, gallery_GD, *others.read(config, run.config.storage))
+
+
+def load_problem(
+    run: Run, device: torch.device, shard: Shard | None = None, say: Callable[[str], None] | None = None
+) -> Posed:
+    """The run's problem and its start.
+
+    Args:
+        shard: the ranks that draw a start together, all of which call this; None: this process alone.
+        say: told how far the drawing is.
+
+    Raises:
+        ConfigError: the gallery has fewer rows than there are identities to pack; as `others.read` and `check`; a
+            sample that cannot be met.
+        EmbeddingError: the gallery, the frozen or the protected rows cannot be used.
+    """
+    config, seed = run.config.packing, run.config.run.seed
+    gallery = embeddings.read(run.store, GALLERY, "key")
     frozen_FD, protected_PD = others.read(config, run.config.storage)
-    return pose(gallery_GD, config, run.config.run.seed, device, gallery_GD, frozen_FD, protected_PD)
+    tell = draw_teller(config.num_identities, say) if say else None
+    rows = gallery.vectors_ND
+    return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, shard, tell)
+
+
+def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
+    """Says every other second how far the drawing of a start is."""
+    said = time.monotonic()
+
+    def tell(kept: int, seen: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"packing: drew {kept} of {n} identities, {seen} candidates")
+
+    return tell
+
+
+def start_of(run: Run) -> NDArray[np.float32]:
+    """The rows that the run's packing began from, equal ones not yet parted. Drawn ones are drawn once more, unless
+    the references are just those.
+
+    Raises:
+        ConfigError, EmbeddingError: as `load_problem`.
+    """
+    config, seed = run.config.packing, run.config.run.seed
+    if config.start not in STARTS:
+        return start_rows(embeddings.read(run.store, GALLERY, "key").vectors_ND, config, seed)
+    if not config.steps:
+        return embeddings.read(run.store, REFERENCES, "identity").vectors_ND
+    drawn_ND: NDArray[np.float32] = load_problem(run, torch.device("cpu")).x_ND.numpy()
+    return drawn_ND
 
 
 def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str], None] | None = None) -> None:
@@ -57,10 +112,10 @@ def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str],
         RunError: other references are there already.
         StorageError: something cannot be read or written; the newest checkpoint stays.
     """
-    posed = load_problem(run, device)
+    say = speaker(shard.rank, say)
+    posed = load_problem(run, device, shard, say)
     config, problem = run.config.packing, posed.problem
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
-    say = speaker(shard.rank, say)
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
     say(f"packing: {told}, from step {state.step} of {config.steps}")
@@ -94,19 +149,19 @@ def write_results(run: Run, packing: Packing, history: History, problem: Problem
     """References, the steps' record, then the summary, which marks the stage as done; then checkpoints go."""
     first = run.config.packing.first_identity
     identities = list(range(first, first + len(packing.references_ND)))
-    contents = embeddings.to_parquet("identity", Embeddings(identities, packing.references_ND))
+    table = Embeddings(identities, packing.references_ND, packing.norms_N)
+    contents = embeddings.to_parquet("identity", table)
     if not run.store.put_new(REFERENCES, contents) and run.store.read(REFERENCES) != contents:
         uri = run.store.uri(REFERENCES)
         raise RunError(f"{uri}: holds other references than this packing's, without summary; delete it and run again")
     if not run.records("packing"):
         run.record("packing", [asdict(progress) for progress in history.progress])
-    summary = {key: value for key, value in asdict(packing).items() if key != "references_ND"}
     n, dim = packing.references_ND.shape
     config = run.config.packing
     described = {"num_identities": n, "dim": dim}
     described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
     described |= {"frozen": _identity(problem.frozen_FD), "protected": _identity(problem.protected_PD)}
-    run.put_json(PACKING_SUMMARY, summary | described)
+    run.put_json(PACKING_SUMMARY, packing.numbers | described)
     checkpoint.clear(run.store)
 
 

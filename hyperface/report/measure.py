@@ -20,7 +20,7 @@ from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
 from hyperface.evaluation.embedded import rows_of
 from hyperface.models.protocols import Recognizer
-from hyperface.packing.problem import start_rows
+from hyperface.packing.stage import start_of
 from hyperface.report.records import FACES, read_json
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
@@ -133,7 +133,7 @@ def _measure(
     """(numbers, faces)."""
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
-    start_ND = start_rows(gallery.vectors_ND, run.config.packing, run.config.run.seed)
+    start_ND = start_of(run)
     own_ND = rows_of(images.jpegs, recognizer, str(run))
     judged_ND = rows_of(images.jpegs, judge, str(run)) if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)

@@ -1,4 +1,4 @@
-"""The norms that features had before they were brought to norm 1: measured, stored, read, and refused when they are bad."""
+"""The norms that features had before they were brought to norm 1: measured, stored, read, and refused when bad."""
 
 import io
 from pathlib import Path

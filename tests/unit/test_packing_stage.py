@@ -69,7 +69,7 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
     assert summary.pop("seconds") > 0
     expected = {**asdict(packing), "num_identities": N, "dim": DIM, "alpha": 0.5, "start": "gallery"}
     expected |= {"separation": "logsumexp", "precision": "float32", "frozen": None, "protected": None}
-    del expected["references_ND"], expected["seconds"]
+    del expected["references_ND"], expected["norms_N"], expected["seconds"]
     assert summary == expected
     rows = run.records("packing")
     assert [row["step"] for row in rows] == list(range(51))

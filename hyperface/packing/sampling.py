@@ -1,0 +1,295 @@
+"""Identities drawn at random, each kept when no kept one is too near: as Vec2Face samples them, exactly, at any number.
+
+Candidate i depends on the seed and on i alone, and a cosine that float32 leaves in doubt is decided by an exact sum. So
+neither blocks nor ranks nor devices change which candidates are kept: those that a loop over one after another keeps.
+
+N: identities, B: candidates of a block, b: some of them, C: rows that they are compared with, S: rows that a normal
+distribution is fitted to, F: frozen rows, P: protected rows, D: embedding dimension.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyperface.config import ConfigError, PackingConfig
+from hyperface.packing import kernel
+from hyperface.packing.bounds import max_cosine_bound
+from hyperface.packing.shard import Shard
+from hyperface.packing.walls import MARGIN
+from hyperface.ranks import even_sizes
+
+Rows = NDArray[np.float32]
+Tell = Callable[[int, int], None]
+"""(identities kept, candidates seen)"""
+
+STARTS = ("rejection", "pca")
+"""The values of packing.start that are drawn here."""
+GENERATED = 1024
+"""Candidates of one random generator. Another number gives other identities."""
+BLOCK = {"cpu": 1024, "cuda": 4096}
+"""Candidates that are compared at a time. This number changes nothing."""
+SEGMENT = {"cpu": 1 << 13, "cuda": 1 << 18}
+"""Rows after which candidates that are too near one of them are not looked at any more."""
+WINDOW = 8 * GENERATED
+"""Candidates after which the share that is kept is asked whether there is any hope."""
+FITTED = 4096
+"""Rows that a distribution takes in at a time."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    x_ND: Tensor
+    """Unit rows, float32."""
+    norms_N: Rows | None
+    """Of the features drawn, whose directions the rows are; None where there are none to go by."""
+    candidates: int
+    """Up to the one that was kept last."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """x = mean + root g, g of independent standard normal numbers."""
+
+    mean_D: Tensor
+    root_DD: Tensor
+    """The symmetric root of the covariance; both float64, on the CPU."""
+
+
+def rounding(dim: int) -> float:
+    """What a float32 product of two unit rows may err by at most, in whatever order it adds up (twice gamma_D in
+    Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1)."""
+    return dim * 2.0**-23
+
+
+def refuse_impossible(config: PackingConfig, dim: int, frozen: int, fitted: int) -> None:
+    """Raise ConfigError for a sample that no luck could find.
+
+    Args:
+        frozen: rows that identities keep away from besides each other.
+        fitted: rows that a normal distribution can be fitted to.
+    """
+    points = config.num_identities + (frozen > 0)  # frozen rows may be as close to each other as they like
+    bound = max_cosine_bound(points, dim)
+    if bound > config.start_cosine + MARGIN:
+        rule = (
+            f"must be at least {bound:.4f}, the bound of Rankin and Levenshtein for {points} points in {dim} dimensions"
+        )
+        raise ConfigError(
+            f"packing.start_cosine {rule}; raise it, or lower packing.num_identities; it is {config.start_cosine}"
+        )
+    if config.start == "pca" and fitted <= dim:
+        rule = f"needs more rows than dimensions to fit a normal distribution to: the gallery has {fitted} in {dim}"
+        raise ConfigError(
+            f"packing.start=pca {rule} dimensions; embed more faces (embed.num_faces), or take packing.start=rejection"
+        )
+
+
+def fit(features_SD: Rows) -> Normal:
+    """The normal distribution with the mean and the covariance of the rows, S > D.
+
+    Vec2Face (Wu et al., ICLR 2025), section 3.1. Paper: a normal distribution in the coordinates of a PCA, fitted to
+    the mean feature of each real identity. Here: to all rows given, which are each somebody's as far as is known, and
+    drawn by the symmetric root of the covariance: the same distribution, and unlike eigenvectors that root is unique,
+    so that no library's choice of signs gives other identities.
+    """
+    samples, dim = features_SD.shape
+    mean_D, covariance_DD = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
+    with one_thread():
+        for block_sD in _blocks(features_SD):
+            mean_D += block_sD.sum(0) / samples
+        for block_sD in _blocks(features_SD):
+            covariance_DD += (block_sD - mean_D).T @ (block_sD - mean_D) / (samples - 1)
+        variance_D, axes_DD = torch.linalg.eigh(covariance_DD)
+        root_DD = axes_DD * variance_D.clamp(min=0).sqrt() @ axes_DD.T
+    return Normal(mean_D, root_DD)
+
+
+def _blocks(features_SD: Rows) -> Iterator[Tensor]:
+    """Some rows at a time, float64."""
+    for first in range(0, len(features_SD), FITTED):
+        yield torch.from_numpy(features_SD[first : first + FITTED].astype(np.float64))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums of a product are in an order that depends on the number of threads; identities must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Candidates:
+    """Directions drawn from a seed: of standard normal vectors, or of those of a normal distribution."""
+
+    def __init__(self, dim: int, seed: tuple[int, int], normal: Normal | None = None) -> None:
+        """
+        Args:
+            seed: the run's, and the number of its first identity: a part that is added later draws others.
+        """
+        self.dim, self._seed, self._normal = dim, seed, normal
+        self._block, self._drawn = -1, (np.empty((0, dim), np.float32), np.empty(0, np.float32))
+
+    def rows(self, first: int, last: int) -> tuple[Rows, Rows]:
+        """(unit rows, their norms before) of the candidates from `first` on, before `last`."""
+        parts = []
+        for block in range(first // GENERATED, -(-last // GENERATED)):
+            own = slice(max(first - block * GENERATED, 0), last - block * GENERATED)
+            parts.append([values[own] for values in self._generated(block)])
+        unit, norms = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return unit, norms
+
+    def _generated(self, block: int) -> tuple[Rows, Rows]:
+        if block != self._block:
+            run, first_identity = self._seed
+            rng = np.random.default_rng([run, 5, first_identity, block])
+            x_BD = rng.standard_normal((GENERATED, self.dim))
+            if self._normal is not None:
+                with one_thread():
+                    moved_BD = torch.from_numpy(x_BD) @ self._normal.root_DD + self._normal.mean_D
+                x_BD = moved_BD.numpy()
+            norms_B = np.sqrt((x_BD * x_BD).sum(1))
+            self._drawn = (x_BD / norms_B[:, None]).astype(np.float32), norms_B.astype(np.float32)
+            self._block = block
+        return self._drawn
+
+
+def near(x_BD: Tensor, columns_CD: Tensor, limit: float) -> Tensor:
+    """Which rows [B] have a cosine above `limit` with any of the columns: of the float32 rows, without rounding."""
+    near_B = torch.zeros(len(x_BD), dtype=torch.bool, device=x_BD.device)
+    waiting_b, doubt = torch.arange(len(x_BD), device=x_BD.device), rounding(x_BD.shape[1])
+    segment = SEGMENT.get(x_BD.device.type, SEGMENT["cpu"])
+    for first in range(0, len(columns_CD), segment):
+        columns_cD = columns_CD[first : first + segment]
+        cosine_b, _ = kernel.nearest(x_BD[waiting_b], columns_cD)
+        above_b = cosine_b > limit + doubt
+        for b in (~above_b & (cosine_b > limit - doubt)).nonzero().flatten().tolist():
+            row_D = x_BD[waiting_b[b]]
+            doubtful_cD = columns_cD[columns_cD @ row_D > limit - doubt]
+            above_b[b] = any(_cosine(row_D, other_D) > limit for other_D in doubtful_cD)
+        near_B[waiting_b[above_b]] = True
+        waiting_b = waiting_b[~above_b]
+        if not len(waiting_b):
+            break
+    return near_B
+
+
+def _cosine(x_D: Tensor, y_D: Tensor) -> float:
+    """To the last bit of float64, in which products of two float32 numbers are exact; their sum is rounded once."""
+    return math.fsum((x_D.double() * y_D.double()).tolist())
+
+
+def first_come(x_BD: Tensor, limit: float) -> NDArray[np.bool_]:
+    """Which rows [B] remain when each in turn goes that has a cosine above `limit` with one that remains before it."""
+    cosine_BB, doubt = torch.tril(x_BD @ x_BD.T, -1), rounding(x_BD.shape[1])
+    before_BB = torch.ones_like(cosine_BB, dtype=torch.bool).tril_(-1)
+    above_BB = before_BB & (cosine_BB > limit + doubt)
+    doubtful = before_BB & ~above_BB & (cosine_BB > limit - doubt)
+    for row, other in doubtful.nonzero().tolist():
+        above_BB[row, other] = _cosine(x_BD[row], x_BD[other]) > limit
+    above = above_BB.cpu().numpy()
+    remains_B = np.ones(len(x_BD), np.bool_)
+    for row in np.flatnonzero(above.any(1)):
+        remains_B[row] = not (above[row] & remains_B).any()
+    return remains_B
+
+
+def sample(
+    candidates: Candidates,
+    config: PackingConfig,
+    shard: Shard,
+    device: torch.device,
+    frozen_FD: Tensor | None = None,
+    protected_PD: Tensor | None = None,
+    tell: Tell | None = None,
+) -> Sample:
+    """The first config.num_identities candidates that are no closer than config.start_cosine to one kept before.
+
+    Vec2Face (Wu et al., ICLR 2025), section 3.1: random vectors, rejected when too similar to a kept one. Here: frozen
+    rows count as kept, and a candidate that is closer than config.protected_cosine to a protected row is rejected too.
+
+    Every rank holds all kept rows, and compares a block with its share of them; rank 0 decides within the block.
+
+    Raises:
+        ConfigError: not so many were found, with how many were.
+    """
+    n, most = config.num_identities, config.num_identities * config.start_candidates
+    kept_ND, norms_N = torch.empty(n, candidates.dim, device=device), np.empty(n, np.float32)
+    kept, before = 0, 0
+    for first, last in _spans(most, BLOCK.get(device.type, BLOCK["cpu"])):
+        rows_BD, norms_B = candidates.rows(first, last)
+        x_BD = torch.from_numpy(rows_BD).to(device)
+        walls = [(kept_ND[:kept], config.start_cosine), (frozen_FD, config.start_cosine)]
+        walls.append((protected_PD, config.protected_cosine - MARGIN))  # what `settle` would move is not kept
+        chosen_b = _chosen(x_BD, walls, config.start_cosine, shard)[: n - kept]
+        new = slice(kept, kept + len(chosen_b))
+        kept_ND[new], norms_N[new] = x_BD[torch.from_numpy(chosen_b).to(device)], norms_B[chosen_b]
+        kept = new.stop
+        if tell is not None:
+            tell(kept, last)
+        if kept == n:
+            return Sample(kept_ND, norms_N, first + int(chosen_b[-1]) + 1)
+        if last % WINDOW == 0:
+            if _hopeless(kept - before, n - kept, most - last):
+                break
+            before = kept
+    raise _not_met(config, kept, last, candidates.dim, frozen_FD is not None or protected_PD is not None)
+
+
+def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of blocks of candidates, none of which crosses the end of a window."""
+    first = 0
+    while first < most:
+        last = min(first + block, (first // WINDOW + 1) * WINDOW, most)
+        yield first, last
+        first = last
+
+
+def _chosen(x_BD: Tensor, walls: list[tuple[Tensor | None, float]], limit: float, shard: Shard) -> NDArray[np.int64]:
+    """Which candidates of a block are kept, the same on every rank."""
+    near_B = torch.zeros(len(x_BD), dtype=torch.int32, device=x_BD.device)
+    for wall_CD, cosine in walls:
+        if wall_CD is not None:
+            share = Shard(even_sizes(len(wall_CD), len(shard.sizes)), shard.rank, shard.group)
+            near_B |= near(x_BD, wall_CD[share.own], cosine)
+    left_b = (shard.group.max(near_B) == 0).nonzero().flatten()
+    kept_b = torch.zeros(len(left_b), dtype=torch.int32, device=x_BD.device)
+    if shard.rank == 0:
+        kept_b = torch.from_numpy(first_come(x_BD[left_b], limit)).to(kept_b)
+    chosen_b: NDArray[np.int64] = left_b[shard.group.max(kept_b) > 0].cpu().numpy()
+    return chosen_b
+
+
+def _hopeless(kept: int, missing: int, left: int) -> bool:
+    """Whether the candidates left cannot be enough: the share that is kept of a window only ever falls, but for chance,
+    for which three standard deviations of its count are allowed."""
+    return missing > (kept + 3 * math.sqrt(kept) + 5) / WINDOW * left
+
+
+def _not_met(config: PackingConfig, kept: int, seen: int, dim: int, walled: bool) -> ConfigError:
+    n, fix = config.num_identities, "raise it, or lower packing.num_identities"
+    besides = " and away from frozen and protected rows" if walled else ""
+    if seen >= n * config.start_candidates:
+        fix += f", or raise packing.start_candidates={config.start_candidates}"
+    found = f"found {kept} of {n} identities that far apart{besides} among {seen} candidates"
+    bound = f"the bound of Rankin and Levenshtein, far below any sample, is {max_cosine_bound(n, dim):.4f} here"
+    return ConfigError(f"packing.start_cosine {found}: {fix}; {bound}; it is {config.start_cosine}")
+
+
+def shared(normal: Normal | None, dim: int, shard: Shard, device: torch.device) -> Normal:
+    """Rank 0's distribution, which alone has to have fitted it: on two kinds of processors it would not be one."""
+    own = torch.empty(0, dim, dtype=torch.float64)
+    if shard.rank == 0:
+        assert normal is not None
+        own = torch.cat([normal.mean_D[None], normal.root_DD])
+    sizes = (dim + 1,) + (0,) * (len(shard.sizes) - 1)
+    both = shard.group.gather(own.to(device), sizes)().cpu()
+    return Normal(both[0], both[1:])

@@ -1,0 +1,300 @@
+"""Identities drawn one by one: against a plain loop in float64, over ranks and blocks, and what is refused."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from face_like_rows import clustered, free, max_cosine
+from numpy.typing import NDArray
+from threaded_ranks import on_ranks
+
+from hyperface import config as configuration
+from hyperface import embeddings
+from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
+from hyperface.embeddings import Embeddings
+from hyperface.packing import pack, result, sampling, sphere, stage
+from hyperface.packing.__main__ import main
+from hyperface.packing.problem import pose
+from hyperface.packing.sampling import Candidates
+from hyperface.packing.shard import Shard, one_process
+from hyperface.ranks import even_sizes
+from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
+from hyperface.storage import LocalStore
+
+CPU = torch.device("cpu")
+DIM = 16
+NOBODY = np.empty((0, DIM), np.float32)
+CROWDED = free(300, start="rejection", start_cosine=0.6, steps=0)
+"""Many candidates are rejected."""
+
+
+def one_by_one(config: PackingConfig, candidates: Candidates, walls: list[tuple[NDArray[np.float32], float]]):
+    """(kept rows, candidates seen) of the loop that the sample is defined by."""
+    kept: list[NDArray[np.float64]] = []
+    tall = [(wall.astype(np.float64), limit) for wall, limit in walls]
+    for i in range(config.num_identities * config.start_candidates):
+        row = candidates.rows(i, i + 1)[0][0].astype(np.float64)
+        near = any(row @ other > config.start_cosine for other in kept)
+        if not near and all((wall @ row <= limit).all() for wall, limit in tall):
+            kept.append(row)
+        if len(kept) == config.num_identities:
+            return np.array(kept), i + 1
+    raise AssertionError("the loop found too few")
+
+
+def features(n: int, seed: int = 3) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(unit rows, norms) of vectors that are nothing like a round cloud around nought."""
+    x_ND = np.random.default_rng(seed).standard_normal((n, DIM)) * np.linspace(1, 5, DIM) + 0.5
+    norms_N = np.linalg.norm(x_ND, axis=1)
+    return (x_ND / norms_N[:, None]).astype(np.float32), norms_N.astype(np.float32)
+
+
+def exact(x_D: NDArray[np.float32], y_D: NDArray[np.float32]) -> float:
+    return math.fsum(x_D.astype(np.float64) * y_D.astype(np.float64))
+
+
+@pytest.mark.parametrize(("start_cosine", "rejected"), [(0.5, 200), (0.55, 60), (0.6, 20), (0.9, 0)])
+def test_a_sample_is_what_a_loop_over_one_candidate_after_another_keeps(start_cosine, rejected):
+    config = replace(CROWDED, num_identities=120, start_cosine=start_cosine, start_candidates=200)
+    wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0)), [])
+    packing = pack(NOBODY, config, seed=4)
+    np.testing.assert_array_equal(packing.references_ND, wanted_ND)
+    assert packing.sampled == {"start_cosine": start_cosine, "candidates": seen, "kept": 120}
+    assert packing.max_cosine == packing.max_cosine_before == pytest.approx(max_cosine(wanted_ND), abs=1e-6)
+    assert max_cosine(wanted_ND) <= start_cosine
+    assert seen >= 120 + rejected
+
+
+def test_a_sample_of_features_is_what_the_same_loop_keeps():
+    rows_ND, norms_N = features(100)
+    config = replace(CROWDED, num_identities=60, start="pca")
+    normal = sampling.fit(rows_ND * norms_N[:, None])
+    wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0), normal), [])
+    packing = pack(rows_ND, config, seed=4, norms_N=norms_N)
+    np.testing.assert_array_equal(packing.references_ND, wanted_ND)
+    assert packing.sampled["candidates"] == seen > 75
+
+
+def test_frozen_rows_count_as_kept_and_protected_ones_have_their_own_cosine():
+    frozen_FD, protected_PD = sphere.random_points(30, DIM, 1), sphere.random_points(40, DIM, 2)
+    config = replace(CROWDED, num_identities=100, protected_cosine=0.5)
+    walls = [(frozen_FD, 0.6), (protected_PD, 0.5 - 2e-6)]
+    wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0)), walls)
+    packing = pack(NOBODY, config, seed=4, frozen_FD=frozen_FD, protected_PD=protected_PD)
+    np.testing.assert_array_equal(packing.references_ND, wanted_ND)
+    assert packing.sampled["candidates"] == seen
+    assert packing.max_cosine <= 0.6
+    assert packing.max_protected_cosine <= 0.5
+    assert pack(NOBODY, config, seed=4).sampled["candidates"] < seen
+
+
+@pytest.mark.parametrize("block", [1, 2, 1024])
+def test_a_cosine_that_float32_cannot_tell_from_the_limit_is_decided_exactly(monkeypatch, block):
+    monkeypatch.setitem(sampling.BLOCK, "cpu", block)
+    rows_ND, _ = Candidates(512, (0, 0)).rows(0, 50)
+    cosine = exact(rows_ND[0], rows_ND[1])
+    below, above = np.nextafter(cosine, -1), np.nextafter(cosine, 1)
+    config, nobody = free(2, start="rejection", steps=0), np.empty((0, 512), np.float32)
+    for limit, together in ((below, False), (cosine, True), (above, True)):
+        packing = pack(nobody, replace(config, start_cosine=float(limit)), seed=0)
+        assert np.array_equal(packing.references_ND[1], rows_ND[1]) == together
+        assert exact(*packing.references_ND) <= limit
+
+
+@pytest.mark.parametrize("start", ["rejection", "pca"])
+@pytest.mark.parametrize(("world", "block", "segment"), [(1, 100, 50), (2, 1024, 8192), (3, 64, 7), (7, 1000, 20)])
+def test_neither_ranks_nor_blocks_change_a_sample(monkeypatch, start, world, block, segment):
+    rows_ND, norms_N = features(400)
+    protected_PD = sphere.random_points(30, DIM, 2)
+    cosine = {"rejection": 0.6, "pca": 0.65}[start]
+    config = replace(CROWDED, start=start, start_cosine=cosine, protected_cosine=0.8)
+    given = {"frozen_FD": rows_ND[:20], "protected_PD": protected_PD, "norms_N": norms_N}
+    alone = pack(rows_ND, config, seed=4, **given)
+    monkeypatch.setitem(sampling.BLOCK, "cpu", block)
+    monkeypatch.setitem(sampling.SEGMENT, "cpu", segment)
+
+    def on_rank(shard: Shard):
+        posed = pose(rows_ND, config, 4, CPU, None, rows_ND[:20], protected_PD, norms_N, shard)
+        state, before = result.begin(posed, shard)
+        return result.finished(state, posed, shard, before)
+
+    for packing in on_ranks(even_sizes(300, world), on_rank):
+        np.testing.assert_array_equal(packing.references_ND, alone.references_ND)
+        assert packing.sampled == alone.sampled
+        assert packing.sampled["candidates"] > 360
+        assert packing.max_cosine == pytest.approx(alone.max_cosine, abs=1e-6)
+        if start == "pca":
+            np.testing.assert_array_equal(packing.norms_N, alone.norms_N)
+
+
+def test_a_smaller_sample_is_the_beginning_of_a_larger_one_and_seeds_and_parts_give_others():
+    few, many, other = (
+        pack(NOBODY, replace(CROWDED, num_identities=n), seed=seed).references_ND
+        for n, seed in ((50, 0), (200, 0), (50, 1))
+    )
+    np.testing.assert_array_equal(few, many[:50])
+    assert max_cosine(np.concatenate([few, other])) < 0.999
+    later = pack(NOBODY, replace(CROWDED, num_identities=50, first_identity=50), seed=0, frozen_FD=few)
+    assert max_cosine(np.concatenate([few, later.references_ND])) <= 0.6
+
+
+def test_candidates_do_not_depend_on_what_is_asked_for_at_a_time():
+    candidates, again = Candidates(5, (7, 0)), Candidates(5, (7, 0))
+    whole_ND, norms_N = candidates.rows(0, 3000)
+    for first, last in ((2999, 3000), (0, 1), (1000, 2100), (1024, 2048), (5, 5)):
+        part_ND, part_N = again.rows(first, last)
+        np.testing.assert_array_equal(part_ND, whole_ND[first:last])
+        np.testing.assert_array_equal(part_N, norms_N[first:last])
+    assert len(np.unique(whole_ND, axis=0)) == 3000
+    np.testing.assert_allclose(np.linalg.norm(whole_ND, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(whole_ND.mean(0), 0, atol=0.04)
+    np.testing.assert_allclose((norms_N**2).mean(), 5, rtol=0.1)
+
+
+def test_features_have_the_mean_and_the_covariance_of_the_rows_that_they_were_fitted_to(monkeypatch):
+    rows_ND, norms_N = features(1000)
+    monkeypatch.setattr(sampling, "FITTED", 300)
+    fitted_ND = rows_ND.astype(np.float64) * norms_N[:, None]
+    normal = sampling.fit(rows_ND * norms_N[:, None])
+    np.testing.assert_allclose(normal.mean_D, fitted_ND.mean(0), atol=1e-6)
+    np.testing.assert_allclose(normal.root_DD @ normal.root_DD, np.cov(fitted_ND.T), atol=1e-5)
+    unit_ND, drawn_N = Candidates(DIM, (0, 0), normal).rows(0, 100_000)
+    drawn_ND = unit_ND * drawn_N[:, None]
+    np.testing.assert_allclose(drawn_ND.mean(0), fitted_ND.mean(0), atol=0.08)
+    np.testing.assert_allclose(np.cov(drawn_ND.T), np.cov(fitted_ND.T), atol=0.4)
+
+
+def test_the_norms_of_drawn_features_are_kept_and_directions_have_none():
+    rows_ND, norms_N = features(400)
+    config = replace(CROWDED, num_identities=100, start="pca", start_cosine=0.9)
+    packing = pack(rows_ND, config, seed=0, norms_N=norms_N)
+    normal = sampling.fit(rows_ND * norms_N[:, None])
+    unit_ND, drawn_N = Candidates(DIM, (0, 0), normal).rows(0, packing.sampled["candidates"])
+    position = (packing.references_ND @ unit_ND.T).argmax(1)
+    np.testing.assert_array_equal(packing.norms_N, drawn_N[position])
+    assert packing.norms_N.mean() == pytest.approx(norms_N.mean(), rel=0.05)
+    assert pack(rows_ND, config, seed=0).norms_N is None
+    assert pack(rows_ND, replace(config, start="rejection"), seed=0, norms_N=norms_N).norms_N is None
+
+
+def test_a_sample_is_the_start_of_a_packing():
+    config = PackingConfig(100, start="rejection", start_cosine=0.6, steps=60)
+    gallery_GD = clustered(150, DIM)
+    drawn, packed = (pack(gallery_GD, replace(config, steps=n), seed=0, gallery_GD=gallery_GD) for n in (0, 60))
+    assert packed.sampled == drawn.sampled
+    assert packed.max_cosine_before == pytest.approx(drawn.max_cosine, abs=1e-6)
+    assert packed.max_cosine_before <= 0.6
+    assert packed.mean_gallery_cosine > drawn.mean_gallery_cosine + 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "values", "said"),
+    [
+        (1000, {"start_cosine": 0.3}, r"must be at least 0\.3529, the bound.*1000 points in 16 dim.*it is 0\.3$"),
+        (17, {"start_cosine": -0.08}, r"must be at least -0\.0625, .*17 points in 16 dim.*it is -0\.08$"),
+        (1000, {"start_cosine": 0.6}, r"found 726 of 1000 .* 16384 candidates: raise it, .*num_id.*0\.3529.*is 0\.6$"),
+        (300, {"start_cosine": 0.5, "start_candidates": 5}, r"of 300 .* 1500 candidates: .*start_candidates=5"),
+        (300, {"start": "pca"}, "packing.start=pca needs more rows .* has 0 in 16 dim.*num_faces.*start=rejection"),
+        (300, {"start_cosine": 1.0}, r"packing\.start_cosine must be .* below 1; it is 1\.0"),
+        (300, {"start_candidates": 0}, r"packing\.start_candidates must be at least 1; it is 0"),
+    ],
+)
+def test_a_sample_that_cannot_be_is_refused_with_numbers_and_fix(n, values, said):
+    with pytest.raises(ConfigError, match=said):
+        pack(NOBODY, replace(CROWDED, num_identities=n, **values), seed=0)
+
+
+def test_no_fewer_rows_than_dimensions_are_fitted_and_equal_ones_are_one_identity():
+    rows_ND, _ = features(17)
+    config = replace(CROWDED, num_identities=5, start="pca")
+    with pytest.raises(ConfigError, match="the gallery has 16 in 16 dimensions"):
+        pack(rows_ND[:16], config, seed=0)
+    assert len(pack(rows_ND, config, seed=0).references_ND) == 5
+    with pytest.raises(ConfigError, match=r"found 1 of 5 identities .* among 100 candidates"):
+        pack(np.repeat(rows_ND[:1], 30, 0), config, seed=0)
+
+
+def test_walls_that_leave_no_room_are_named():
+    with pytest.raises(ConfigError, match=r"found 0 of 300 .* and away from frozen and protected rows among"):
+        pack(NOBODY, replace(CROWDED, protected_cosine=0.0), seed=0, protected_PD=sphere.random_points(500, DIM, 0))
+
+
+def test_rows_closer_than_they_may_be_do_not_pass_the_check_of_all_pairs():
+    for steps in (0, 1):
+        config = replace(CROWDED, num_identities=20, steps=steps)
+        posed = pose(NOBODY, config, 0, CPU)
+        spoilt = replace(posed, x_ND=posed.x_ND[[*range(19), 0]])
+        shard = one_process(20)
+        with pytest.raises(RunError, match=r"start_cosine=0\.6 is not kept: two rows that were drawn have cosine"):
+            result.finished(*_begun(spoilt, shard))
+
+
+def _begun(posed, shard):
+    state, before = result.begin(posed, shard)
+    return state, posed, shard, before
+
+
+def run_in(folder: Path, config: PackingConfig, norms: bool = True) -> Run:
+    store, (rows_ND, norms_N) = LocalStore(str(folder)), features(400)
+    table = Embeddings([f"face-{i}" for i in range(400)], rows_ND, norms_N if norms else None)
+    store.put(GALLERY, embeddings.to_parquet("key", table))
+    return Run(store, Config(run=RunConfig(dir=str(folder), seed=3), packing=config))
+
+
+@pytest.mark.parametrize("steps", [0, 10])
+def test_a_run_leaves_norms_beside_references_and_says_what_was_drawn(tmp_path, steps):
+    config = PackingConfig(50, start="pca", start_cosine=0.8, steps=steps)
+    run = run_in(tmp_path / "one", config)
+    stage.refuse_impossible(run)
+    stage.pack_rows(run, one_process(50), CPU)
+    found = embeddings.read(run.store, REFERENCES, "identity")
+    rows_ND, norms_N = features(400)
+    packing = pack(rows_ND, config, seed=3, gallery_GD=rows_ND, norms_N=norms_N)
+    np.testing.assert_array_equal(found.vectors_ND, packing.references_ND)
+    np.testing.assert_array_equal(found.norms, packing.norms_N)
+    assert run.get_json(PACKING_SUMMARY)["sampled"] == packing.sampled
+    drawn = pack(rows_ND, replace(config, steps=0), seed=3, norms_N=norms_N)
+    np.testing.assert_array_equal(stage.start_of(run), drawn.references_ND)
+    two = run_in(tmp_path / "two", config)
+    on_ranks((25, 25), lambda shard: stage.pack_rows(two, shard, CPU))
+    np.testing.assert_allclose(embeddings.read(two.store, REFERENCES).vectors_ND, found.vectors_ND, atol=1e-4)
+    np.testing.assert_array_equal(embeddings.read(two.store, REFERENCES).norms, found.norms)
+
+
+def test_a_gallery_without_norms_gives_references_without(tmp_path):
+    run = run_in(tmp_path, PackingConfig(50, start="pca", start_cosine=0.9, steps=0), norms=False)
+    stage.pack_rows(run, one_process(50), CPU)
+    assert embeddings.read(run.store, REFERENCES).norms is None
+
+
+def test_a_run_refuses_an_impossible_sample_before_it_draws(tmp_path):
+    run = run_in(tmp_path, PackingConfig(2000, start="rejection"))
+    with pytest.raises(ConfigError, match="must be at least"):
+        stage.refuse_impossible(run)
+
+
+def test_the_command_draws_from_a_number_of_dimensions_and_from_a_file_with_norms(tmp_path, monkeypatch, capsys):
+    def command(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["packing", *words])
+        return main()
+
+    out = tmp_path / "drawn.npy"
+    assert (
+        command("32", str(out), "start=rejection", "num_identities=100", "start_cosine=0.5", "alpha=0", "steps=0") == 0
+    )
+    assert max_cosine(np.load(out)) <= 0.5
+    assert json.loads(out.with_suffix(".json").read_text())["sampled"]["kept"] == 100
+    rows_ND, norms_N = features(60)
+    (tmp_path / "faces.parquet").write_bytes(
+        embeddings.to_parquet("key", Embeddings([str(i) for i in range(60)], rows_ND, norms_N))
+    )
+    drawn = tmp_path / "features.parquet"
+    assert command(str(tmp_path / "faces.parquet"), str(drawn), "start=pca", "start_cosine=0.8", "steps=0") == 0
+    found = embeddings.read_file(str(drawn), configuration.StorageConfig())
+    assert found.norms.mean() == pytest.approx(norms_N.mean(), rel=0.2)
+    assert command("32", str(tmp_path / "none.npy"), "start=pca", "num_identities=10") == 2
+    assert "START=32 is a number of dimensions" in capsys.readouterr().err
