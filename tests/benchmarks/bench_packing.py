@@ -106,11 +106,15 @@ def _extra_memory(name: str, n: int) -> float:
     def of_size(rows: int) -> PackingConfig:
         return replace(VARIANTS[name], num_identities=rows)
 
-    make(300)()  # libraries make room for themselves
-    step = make(n)
+    return extra_memory_of(make(300), make(n))
+
+
+def extra_memory_of(small: Callable[[], object], call: Callable[[], object]) -> float:
+    """MB that the peak of a call lies above what this process held before; a small one of its kind goes first."""
+    small()  # libraries make room for themselves
     held = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
-    step()
+    call()
     return _memory("VmHWM") - held
 
 

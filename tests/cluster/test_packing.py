@@ -89,6 +89,15 @@ def test_as_many_workers_as_there_is_room_for_agree_with_the_oracle(ray_cluster,
     assert re.search("16 dimensions, [1-4] workers", capfd.readouterr().out)
 
 
+def test_two_workers_draw_the_identities_that_one_draws(ray_cluster, tmp_path):
+    config = PackingConfig(51, start="pca", start_cosine=0.6, steps=0, num_workers=2)
+    run = run_in(tmp_path, config)
+    pack_stage(run)
+    assert_references_of(oracle(run), run, 0.0)
+    assert run.get_json(PACKING_SUMMARY)["sampled"] == oracle(run).sampled
+    assert oracle(run).sampled["candidates"] > 60
+
+
 @dataclass(frozen=True)
 class FullDisk(LocalStore):
     """A disk without room for the checkpoint at step 40."""

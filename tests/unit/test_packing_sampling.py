@@ -140,6 +140,7 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one_and_seeds_and_parts_g
     assert max_cosine(np.concatenate([few, other])) < 0.999
     later = pack(NOBODY, replace(CROWDED, num_identities=50, first_identity=50), seed=0, frozen_FD=few)
     assert max_cosine(np.concatenate([few, later.references_ND])) <= 0.6
+    assert later.sampled["candidates"] < 100  # none of the first part's were drawn again
 
 
 def test_candidates_do_not_depend_on_what_is_asked_for_at_a_time():
