@@ -9,13 +9,17 @@ Shape legend: B images, C = 3 channels, H = W = S pixels (the model's), D embedd
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.models.onnx_file import open_session
+from hyperface.models.onnx_file import checked_bytes, open_session
 from hyperface.models.protocols import ModelError, Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Images per forward pass of a model that takes any number.
 _BATCH = 64
@@ -46,7 +50,8 @@ class ArcFaceRecognizer:
             ModelError: the file cannot be read, has another SHA-256, or is no ONNX model of faces to embeddings.
         """
         self.fingerprint, self.preprocessing = sha256.lower(), preprocessing
-        self._session = open_session(path, sha256, (f"{section}.path", f"{section}.sha256"), providers)
+        self._path, self._keys = path, (f"{section}.path", f"{section}.sha256")
+        self._session = open_session(path, sha256, self._keys, providers)
         self._input = self._session.get_inputs()[0].name
         self._fixed, self.image_size = input_shape(path, self._session)
         blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
@@ -82,6 +87,25 @@ class ArcFaceRecognizer:
                 f"{list(images_BHWC.shape)}; align and resize the faces first"
             )
         return in_batches(self._run, images_BHWC, self._fixed, self.embedding_dim, self.preprocessing)
+
+    def features_of(self, images_BCHW: "Tensor") -> "Tensor":
+        """Images [B, 3, S, S] in [-1, 1], RGB -> what `features` gives, [B, D], by PyTorch, with its gradient.
+
+        Raises:
+            ModelError: the file has an operator whose gradient is not known here.
+        """
+        taken = self.preprocessing
+        ordered = images_BCHW.flip(1) if taken.color_order == "BGR" else images_BCHW
+        signal = ((ordered + 1) * 127.5 - taken.mean) / taken.std
+        features_BD: Tensor = self._network(signal.to(next(self._network.buffers()).device)).float()
+        return features_BD
+
+    @cached_property
+    def _network(self) -> "nn.Module":
+        from hyperface.models.onnx_network import differentiable, parse  # only where images are steered
+
+        data = checked_bytes(self._path, self.fingerprint, self._keys)
+        return differentiable(parse(data, self._path), self._path, self._session, self.image_size)
 
     def _run(self, batch_BCHW: NDArray[np.float32]) -> Any:
         return self._session.run(None, {self._input: batch_BCHW})[0]

@@ -22,7 +22,7 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
     """
     import onnxruntime  # only a run with a real recogniser or detector needs it
 
-    data = _checked(path, sha256, keys)
+    data = checked_bytes(path, sha256, keys)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -36,8 +36,8 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
         raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
 
 
-def _checked(path: str, sha256: str, keys: tuple[str, str]) -> bytes:
-    """All bytes of the file, which are the bytes that were hashed."""
+def checked_bytes(path: str, sha256: str, keys: tuple[str, str]) -> bytes:
+    """All bytes of the file, which are the bytes that were hashed. Raises ModelError as `open_session`."""
     path_key, sha256_key = keys
     try:
         data = Path(path).read_bytes()

@@ -1,14 +1,19 @@
 """The seams between the product and its models: numpy outside, any framework inside.
 
-B: images in a batch, H and W: pixels, d: embedding dimension.
+What gradients pass through takes and gives PyTorch's tensors.
+
+B: images in a batch, H and W: pixels, d: embedding dimension, A: attributes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ModelError(ValueError):
@@ -78,6 +83,57 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class Decoder(Protocol):
+    """A generator through which gradients pass from the picture to the embedding."""
+
+    def decode(self, embeddings_BD: "Tensor", seeds_B: Sequence[int]) -> "Tensor":
+        """Rows [B, d], as `generate` takes them, and B seeds -> images [B, 3, H, W] in [-1, 1], what `generate` rounds.
+
+        Rows come on the CPU; images are where the networks are. An image depends on its row and seed alone.
+        """
+        ...
+
+
+@runtime_checkable
+class DifferentiableRecognizer(Protocol):
+    """A recogniser through which gradients pass from the embedding to the picture."""
+
+    def features_of(self, images_BCHW: "Tensor") -> "Tensor":
+        """Images [B, 3, H, W] in [-1, 1], RGB, on any device -> what `features` gives, [B, d]."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttributeRange:
+    """Where a reader of an attribute can be believed, and how near to a target is near enough."""
+
+    low: float
+    high: float
+    tolerance: float
+    """Above 0, in the attribute's unit."""
+    at_least: bool = False
+    """A value above the target is as good: quality, sharpness."""
+
+
+class AttributeReader(Protocol):
+    """Attributes of a face, read from its pixels so that gradients pass."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def ranges(self) -> Mapping[str, AttributeRange]:
+        """{attribute: range}, in the order of what `values` gives."""
+        ...
+
+    def values(self, images_BCHW: "Tensor") -> "Tensor":
+        """Images [B, 3, H, W] in [-1, 1], RGB, on any device -> [B, A]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Crop:
     """What an aligner made of one picture."""
@@ -116,3 +172,5 @@ class Models:
     """None: the generator draws what the recogniser takes."""
     judge: Recognizer | None = None
     """None: nobody else is asked."""
+    attributes: AttributeReader | None = None
+    """None: no attribute is controlled."""

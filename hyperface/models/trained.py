@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from hyperface.models import iresnet
 from hyperface.models.arcface import normalised, to_signal
@@ -84,6 +84,11 @@ class TrainedRecognizer:
         signal = torch.from_numpy(to_signal(images_BSSC, self.preprocessing)).to(self._device)
         found: NDArray[np.float32] = self.network(signal).float().cpu().numpy()
         return found
+
+    def features_of(self, images_BCHW: Tensor) -> Tensor:
+        """[B, 3, S, S] in [-1, 1], on any device -> what `features` gives, [B, D], with its gradient."""
+        features_BD: Tensor = self.network(images_BCHW.to(self._device)).float()
+        return features_BD
 
     def embed(self, images_BSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [B, S, S, 3] -> float32 [B, D], rows of norm 1; NaN where a feature has no direction."""
