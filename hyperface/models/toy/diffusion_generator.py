@@ -15,6 +15,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hyperface.models.toy.autoencoder import CONDITION_DIM, LATENT_CHANNELS, LATENT_SIZE, Autoencoder
 from hyperface.models.toy.recognizer import EMBEDDING_DIM
@@ -87,13 +88,21 @@ def sample_latents(
     solver = build_solver()
     solver.set_timesteps(steps)
     for timestep in solver.timesteps:
-        timesteps_B = timestep.expand(len(latents))
-        velocity = predict(unet, latents, timesteps_B, condition_BK)
-        if guidance != 1.0:
-            without = predict(unet, latents, timesteps_B, torch.zeros_like(condition_BK))
-            velocity = without + guidance * (velocity - without)
+        if torch.is_grad_enabled() and condition_BK.requires_grad:  # a step's activations are made again, not kept
+            velocity = checkpoint(_guided, unet, latents, timestep, condition_BK, guidance, use_reentrant=False)
+        else:
+            velocity = _guided(unet, latents, timestep, condition_BK, guidance)
         latents = solver.step(velocity, timestep, latents).prev_sample
     return latents
+
+
+def _guided(unet: nn.Module, latents: Tensor, timestep: Tensor, condition_BK: Tensor, guidance: float) -> Tensor:
+    timesteps_B = timestep.expand(len(latents))
+    velocity = predict(unet, latents, timesteps_B, condition_BK)
+    if guidance == 1.0:
+        return velocity
+    without = predict(unet, latents, timesteps_B, torch.zeros_like(condition_BK))
+    return without + guidance * (velocity - without)
 
 
 class ToyDiffusionGenerator:
@@ -132,9 +141,16 @@ class ToyDiffusionGenerator:
         for start in range(0, len(seeds_B), _CHUNK):
             part = slice(start, start + _CHUNK)
             rows_BD = torch.from_numpy(np.ascontiguousarray(embeddings_BD[part], dtype=np.float32))
-            condition_BK = make_condition(self._inverter, rows_BD)
-            latents = sample_latents(self._unet, condition_BK, seeds_B[part], self._steps, self._guidance)
-            signal = self._autoencoder.decode(latents, condition_BK)
-            pixels = (signal * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
+            pixels = (self._signal(rows_BD, seeds_B[part]) * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
             images_BHWC[part] = pixels.permute(0, 2, 3, 1).numpy()
         return images_BHWC
+
+    def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
+        """What `generate` rounds to grey levels, [B, 3, 64, 64] in [-1, 1], with its gradient."""
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(seeds_B), _CHUNK)]
+        return torch.cat([self._signal(embeddings_BD[part], seeds_B[part]) for part in parts]).clamp(-1.0, 1.0)
+
+    def _signal(self, rows_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
+        condition_BK = make_condition(self._inverter, rows_BD)
+        latents = sample_latents(self._unet, condition_BK, seeds_B, self._steps, self._guidance)
+        return self._autoencoder.decode(latents, condition_BK)

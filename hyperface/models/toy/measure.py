@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.models.protocols import Generator, Recognizer
+from hyperface.models.toy.attributes import load_attributes
 from hyperface.models.toy.diffusion_generator import ToyDiffusionGenerator
 from hyperface.models.toy.faces import HELD_OUT_SEED, render_faces
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
 from hyperface.models.toy.render_generator import ToyRenderGenerator
+from hyperface.models.toy.train_attributes import HELD_OUT_ANGLES_SEED, angle_errors, render_angles
 from hyperface.models.toy.weights import SHIPPED
 
 _RENDERS_EACH = 6
@@ -25,7 +27,7 @@ def measure(folder: Path = SHIPPED, identities: int = 400, check: bool = True) -
     Returns numbers by name. Accuracies, cosines and ratios are fractions; `*_images_per_second` is this machine's speed
     with torch's current number of threads. `render_generator_*` and `diffusion_generator_*` are conditioned on the
     mean of five embeddings, `*_single_*` on the embedding of one image; every judge cosine compares with renders of
-    the same identity.
+    the same identity. `attributes_*_error` is in degrees.
     """
     numbers: dict[str, float] = {}
     began = time.perf_counter()
@@ -47,7 +49,8 @@ def measure(folder: Path = SHIPPED, identities: int = 400, check: bool = True) -
     for name, generator in generators.items():
         found = describe_generator(generator, recognizer, judge, grouped["recognizer"], grouped["judge"], sharpness)
         numbers |= {f"{name}_{key}": value for key, value in found.items()}
-    return numbers
+    angles = angle_errors(load_attributes(folder, check).network, *render_angles(2 * identities, HELD_OUT_ANGLES_SEED))
+    return numbers | {f"attributes_{key}": value for key, value in angles.items()}
 
 
 def describe_recognizer(embeddings_PKD: NDArray[np.float32]) -> dict[str, float]:

@@ -131,6 +131,11 @@ class ToyRecognizer:
             features_BD[start : start + _CHUNK] = rows.numpy()
         return features_BD
 
+    def features_of(self, images_BCHW: Tensor) -> Tensor:
+        """[B, 3, 64, 64] in [-1, 1] -> [B, 128], with its gradient."""
+        features_BD: Tensor = self.network(images_BCHW)
+        return features_BD
+
 
 def load_recognizer(folder: Path = SHIPPED, check: bool = True) -> ToyRecognizer:
     """The recogniser that guides generators. Raises ValueError when `check` is on and its file is another."""

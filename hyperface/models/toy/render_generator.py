@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.models.toy.recognizer import EMBEDDING_DIM
-from hyperface.models.toy.renderer import IDENTITY_DIM, IMAGE_SIZE, render, sample_nuisance
+from hyperface.models.toy.renderer import IDENTITY_DIM, IMAGE_SIZE, draw, render, sample_nuisance
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
 STRENGTH = 0.7
@@ -70,6 +70,14 @@ class ToyRenderGenerator:
         check_conditions(embeddings_BD, seeds_B)
         traits_BI = self._inverter(torch.from_numpy(np.asarray(embeddings_BD, dtype=np.float64))).float().numpy()
         return render(traits_BI, sample_nuisance(seeds_B, self._strength), seeds_B)
+
+    def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
+        """What `generate` adds grain to and rounds, [B, 3, 64, 64] in [-1, 1], with its gradient.
+
+        Pose, light and blur are the seed's: no embedding turns a head here.
+        """
+        nuisance_BN = torch.from_numpy(sample_nuisance(seeds_B, self._strength))
+        return draw(self._inverter(embeddings_BD.double()).float(), nuisance_BN) * 2.0 - 1.0
 
 
 def check_conditions(embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> None:

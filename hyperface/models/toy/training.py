@@ -1,7 +1,7 @@
 """All stages that make the toy weights, in order, each skipped when its file is there.
 
-Stage -> file: recognizer, judge, inverter and diffusion are shipped; autoencoder, decoder and denoiser are the parts of
-diffusion. The rendered faces are kept beside them.
+Stage -> file: recognizer, judge, inverter, diffusion and attributes are shipped; autoencoder, decoder and denoiser are
+the parts of diffusion, attributes_second only measures. The rendered faces are kept beside them.
 """
 
 import logging
@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from hyperface.models.toy.attributes import AngleNet
 from hyperface.models.toy.autoencoder import Autoencoder
 from hyperface.models.toy.faces import GENERATOR_SEED, JUDGE_SEED, RECOGNIZER_SEED, FaceSet, cached_faces
 from hyperface.models.toy.recognizer import PlainNet, ResidualNet, load_recognizer
 from hyperface.models.toy.render_generator import load_inverter
+from hyperface.models.toy.train_attributes import ATTRIBUTE_SEED, cached_angles, train_angles
 from hyperface.models.toy.train_autoencoder import train_autoencoder
 from hyperface.models.toy.train_decoder import sharpen_decoder
 from hyperface.models.toy.train_generators import (
@@ -38,17 +40,19 @@ class Plan:
     recognizer_faces: tuple[int, int] = (6000, 12)
     judge_faces: tuple[int, int] = (4000, 12)
     generator_faces: tuple[int, int] = (8000, 5)
+    attribute_faces: int = 12000
     recognizer_steps: int = 2000
     judge_steps: int = 1500
     autoencoder_steps: int = 1600
     sharpen_steps: int = 900
     inverter_steps: int = 3000
     diffusion_steps: int = 6000
+    attribute_steps: int = 1500
 
 
 FAST_PLAN = Plan(
     recognizer_faces=(16, 4), judge_faces=(16, 4), generator_faces=(16, 4), recognizer_steps=2, judge_steps=2,
-    autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, diffusion_steps=2,
+    autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, diffusion_steps=2, attribute_faces=16, attribute_steps=2,
 )  # fmt: skip
 
 
@@ -61,6 +65,8 @@ def train_all(folder: Path, plan: Plan) -> None:
     make_decoder(folder, plan)
     make_denoiser(folder, plan)
     make_diffusion(folder)
+    make_attributes(folder, plan, "attributes", seed=61)
+    make_attributes(folder, plan, "attributes_second", seed=62)
 
 
 def recognizer_faces(folder: Path, plan: Plan) -> FaceSet:
@@ -139,6 +145,14 @@ def make_diffusion(folder: Path) -> None:
             if not key.startswith("encoder."):
                 tensors[f"autoencoder.{key}"] = value
         _LOG.info("diffusion.safetensors SHA-256 %s", write_weights("diffusion", tensors, folder))
+
+
+def make_attributes(folder: Path, plan: Plan, name: str, seed: int) -> None:
+    """A reader of yaw and light. The second one is of another seed: nothing is steered by it."""
+    if _missing(folder, name):
+        torch.manual_seed(seed)
+        images, angles = cached_angles(folder / "attribute_faces.npz", plan.attribute_faces, ATTRIBUTE_SEED)
+        _finish(name, train_angles(AngleNet(), images, angles, plan.attribute_steps, seed), folder)
 
 
 def _read_autoencoder(folder: Path) -> Autoencoder:

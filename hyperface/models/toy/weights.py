@@ -12,6 +12,7 @@ SHIPPED = Path(__file__).with_name("weights")
 
 # SHA-256 of every shipped file. `python -m jobs.train_toy` prints this table for new weights.
 SHA256: dict[str, str] = {
+    "attributes": "bcb830ddf142bb3e865de8b4b68e88a3aa72a17961f9a9e8c228c0e6e3f03caa",
     "diffusion": "c7c146319d3d2ae708230fd964f676ca23f11762a86a8060b147b94911f01e00",
     "inverter": "4f6ce3cfaa59744f86f9732bc9e9064b4c78166080542fbe8b44e6753687e1d0",
     "judge": "1899e058e6335f7129b7043529ac28cfb74edb9047f7d91eb9d39a2498d5ee2d",
