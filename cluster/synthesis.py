@@ -30,6 +30,7 @@ from hyperface.dataset.verify import hash_problems
 from hyperface.models.loading import load_models
 from hyperface.run import DATASET, DONE, INDEX, Run, RunError
 from hyperface.synthesis.shards import References, read_references
+from hyperface.synthesis.steering import check_targets
 
 GRACE_SECONDS = 1.0
 """For so long a job that is told to end waits for the uploads in flight: `ray job stop` kills after 3 s."""
@@ -43,10 +44,12 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     Raises:
         RunError: no references yet; damaged shards without synthesis.repair; shards that failed for good or are
             quarantined, listed.
-        ConfigError: the dataset was begun with another configuration, other references or models; names them.
+        ConfigError: the dataset was begun with another configuration, other references or models; names them. Or images
+            cannot be steered to what control.targets wants.
         EmbeddingError: the references cannot be used.
         StorageError: the storage cannot be read or written.
     """
+    check_targets(run.config)
     began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
     references = read_references(run)
     found = survey(run.store, plan, kinds, _agreed(run, references))
@@ -71,11 +74,14 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
         return
-    totals = {key: made[key] for key in ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine")}
+    told = ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine", "control")
+    totals = {key: made[key] for key in told if key in made}
     rejects, repeats = len(made["rejects"]), len(made["duplicates"])
     finished = {"event": "finished", **totals, "rejects": rejects, "drawn_now": drawn, "seconds": round(seconds, 2)}
     run.record("synthesis", [finished])
     also = f", {repeats} near-duplicates listed" if repeats else ""
+    for name, found in made.get("control", {}).items():
+        also += f", {name} met by {found['met']} of {sum(found.values())}"
     print(f"synthesize: {made['images']} images, {rejects} rejects{also}, {seconds:.0f} s -> {run.store.uri(DATASET)}")
 
 

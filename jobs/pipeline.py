@@ -12,8 +12,10 @@ def main(config: Config) -> None:
     from hyperface.lease import only_driver
     from hyperface.packing import others
     from hyperface.run import DATASET, REPORT, open_run
+    from hyperface.synthesis.steering import check_targets
     from jobs import report
 
+    check_targets(config)
     others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
     run = open_run(config)
     with session(), only_driver(run.store):

@@ -10,6 +10,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hyperface.config.control import ControlConfig as ControlConfig
+from hyperface.config.control import reader_kind as reader_kind
 from hyperface.config.knobs import ConfigError as ConfigError
 from hyperface.config.later import AuditConfig as AuditConfig
 from hyperface.config.later import EvaluateConfig as EvaluateConfig
@@ -18,7 +20,7 @@ from hyperface.config.later import TrainConfig as TrainConfig
 from hyperface.config.recipes import RECIPES as RECIPES
 from hyperface.config.rules import check as check
 from hyperface.config.rules import check_packing as check_packing
-from hyperface.config.schema import LATER
+from hyperface.config.schema import ADDED, LATER
 from hyperface.config.schema import Arc2FaceConfig as Arc2FaceConfig
 from hyperface.config.schema import ClusterConfig as ClusterConfig
 from hyperface.config.schema import Config as Config
@@ -127,7 +129,7 @@ def from_yaml(text: str) -> Config:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    needed = [section.name for section in fields(Config) if section.name not in LATER]
+    needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
     missing = [name for name in needed if name not in given]
     if missing:
         raise ConfigError(f"the sections {', '.join(missing)} are missing")

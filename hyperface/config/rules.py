@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from hyperface.config.control import control_rules
 from hyperface.config.knobs import ConfigError
 from hyperface.config.later_rules import later_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
@@ -66,6 +67,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
         yield "packing.num_identities", c.embed.num_faces >= c.packing.num_identities, rule
     yield from _synthesis_rules(c)
+    yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
     yield from later_rules(c)
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():

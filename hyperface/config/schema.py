@@ -7,6 +7,7 @@ field is part of the run's identity: a run directory refuses to be resumed when 
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from hyperface.config.control import ControlConfig
 from hyperface.config.knobs import knob
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
 
@@ -268,6 +269,7 @@ class Config:
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -278,6 +280,9 @@ class Config:
 
 LATER = ("train", "evaluate", "audit", "experiment")
 """Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
+
+ADDED = ("control",)
+"""Sections that runs from before they existed lack: those had what their defaults say."""
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

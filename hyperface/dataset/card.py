@@ -44,6 +44,7 @@ recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470)
 | near-duplicates | {_near_duplicates(config, index)} |
 | identities with fewer images than planned | {len(index["shortfall"])} (listed under `shortfall`) |
 | draws | {index["draws"]}, of which {index["redraws"]} were repeats; refused: {_refused(index)} |
+{_steered(index)}\
 | mean cosine of an image to its reference | {index["mean_cosine"]:.4f} (gate: {config.synthesis.min_cosine}) |
 | size | {index["bytes"]} bytes in {len(index["shards"])} shards |
 {_grown(index)}
@@ -85,6 +86,15 @@ def _varied(config: Config) -> str:
             return (
                 f"with noise of sigma\n{s.sigmas} for the shares {s.shares} of its images (after Vec2Face, ICLR 2025)"
             )
+
+
+def _steered(index: Mapping[str, Any]) -> str:
+    """A row for each attribute that images were steered to; nothing where none was."""
+    rows = [
+        f"| steered to a target, {name} | met by {found['met']} of {sum(found.values())} images as stored |\n"
+        for name, found in index.get("control", {}).items()
+    ]
+    return "".join(rows)
 
 
 def _near_duplicates(config: Config, index: Mapping[str, Any]) -> str:

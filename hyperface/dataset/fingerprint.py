@@ -24,7 +24,9 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
 
     The identities and their numbers are in the references' file, and with its hash in here.
     """
-    keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(SECTIONS)}
+    # Datasets that steer nothing stay what they were before there was such a section.
+    sections = (*SECTIONS, "control.") if config.control.targets else SECTIONS
+    keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(sections)}
     return {**keys, REFERENCES: references, "layout": LAYOUT}
 
 
@@ -33,6 +35,7 @@ def parts(config: Config, references: str, models: Models) -> dict[str, Any]:
     used = {"recognizer": models.recognizer.fingerprint, "generator": models.generator.fingerprint}
     used |= {"aligner": models.aligner.fingerprint} if models.aligner else {}
     used |= {"judge": models.judge.fingerprint} if models.judge else {}
+    used |= {"attributes": models.attributes.fingerprint} if models.attributes else {}
     return {**chosen(config, references), **used}
 
 

@@ -44,6 +44,7 @@ def build(
         "draws": sum(marker.statistics.draws for marker in ordered),
         "redraws": sum(marker.statistics.redraws for marker in ordered),
         "refused": dict(sum((Counter(marker.statistics.refused) for marker in ordered), Counter())),
+        **_control(ordered),
         "shards": [
             {"shard": marker.shard, "rows": marker.rows, "files": [asdict(file) for file in marker.files]}
             for marker in ordered
@@ -52,6 +53,16 @@ def build(
         "duplicates": [key(identity, image) for identity, image in repeated],
         "shortfall": {f"{identity:07d}": count for identity, count in sorted(short.items())},
     }
+
+
+def _control(ordered: Sequence[Marker]) -> dict[str, Any]:
+    """{"control": {attribute: {met, not_met}}} over all shards; nothing where no image is steered."""
+    names = sorted({name for marker in ordered for name in marker.control})
+    none = {"met": 0, "not_met": 0}
+    counted = {
+        name: {key: sum(marker.control.get(name, none)[key] for marker in ordered) for key in none} for name in names
+    }
+    return {"control": counted} if counted else {}
 
 
 def _duplicates(plan: Plan, ordered: Sequence[Marker], min_hash_distance: int) -> list[tuple[int, int]]:

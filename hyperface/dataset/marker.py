@@ -62,6 +62,8 @@ class Marker:
     """SHA-256 of everything that decides the shard's bytes; see `fingerprint.py`."""
     etags: dict[str, str] = field(default_factory=dict)
     """{name: ETag} that an S3 server gave the files; empty on a local disk. Not compared: a copy has others."""
+    control: dict[str, dict[str, int]] = field(default_factory=dict)
+    """{attribute: {met: images, not_met: images}} of the rows; empty, and not written, where none is steered."""
 
     def agrees(self, other: "Marker") -> bool:
         """Whether both describe the same shard with the same bytes."""
@@ -70,7 +72,7 @@ class Marker:
 
 
 def to_bytes(marker: Marker) -> bytes:
-    return to_json(asdict(marker))
+    return to_json({key: value for key, value in asdict(marker).items() if value or key != "control"})
 
 
 def from_bytes(data: bytes, name: str) -> Marker:
@@ -91,12 +93,17 @@ def from_bytes(data: bytes, name: str) -> Marker:
             seconds=dict(given["seconds"]),
             fingerprint=str(given["fingerprint"]),
             etags=dict(given.get("etags", {})),
+            control=_counts(given.get("control", {})),
         )
         if marker.hashes and len(from_text(marker.hashes)) != marker.rows:
             raise ValueError(f"hashes must be 16 hex digits for each of {marker.rows} rows")
-    except (ValueError, TypeError, KeyError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{name}: is not a shard's done marker ({type(error).__name__}: {error})") from error
     return marker
+
+
+def _counts(given: Any) -> dict[str, dict[str, int]]:
+    return {str(name): {key: int(found[key]) for key in ("met", "not_met")} for name, found in given.items()}
 
 
 def _built(kind: Any, given: Any) -> Any:

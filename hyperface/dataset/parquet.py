@@ -1,6 +1,7 @@
 """Shards as Parquet, to and from bytes."""
 
 import io
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,13 @@ import pyarrow.parquet as pq
 from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
 
 
-def to_bytes(samples: Sequence[Sample], embedding_dim: int) -> bytes:
-    """One row per sample, in their order; equal samples give equal bytes with one build of pyarrow."""
-    schema = arrow_schema(embedding_dim)
+def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:
+    """One row per sample, in their order; equal samples give equal bytes with one build of pyarrow.
+
+    Args:
+        control: the images are steered, and each sample says what came of it.
+    """
+    schema = arrow_schema(embedding_dim, control)
     flat = np.array([s.embedding_d for s in samples], dtype=np.float32).reshape(-1)
     columns = [
         pa.array([s.key for s in samples], pa.string()),
@@ -23,6 +28,9 @@ def to_bytes(samples: Sequence[Sample], embedding_dim: int) -> bytes:
         pa.array([s.cosine for s in samples], pa.float32()),
         pa.FixedSizeListArray.from_arrays(pa.array(flat), embedding_dim),
     ]
+    if control:
+        told = [json.dumps(s.control.to_dict(), sort_keys=True) if s.control else None for s in samples]
+        columns.append(pa.array(told, pa.string()))
     sink = io.BytesIO()
     # JPEG, seeds and embeddings do not compress; a dictionary would only be tried and dropped.
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression="none", use_dictionary=False)
@@ -41,7 +49,7 @@ def from_bytes(data: bytes, name: str) -> ShardImages:
         raise ValueError(f"{name}: is not a whole Parquet file ({str(error).splitlines()[0]})") from error
     kind = table.schema.field("embedding").type if "embedding" in table.schema.names else None
     dim = kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else 0
-    wanted = arrow_schema(dim)
+    wanted = arrow_schema(dim, "control" in table.schema.names)
     if not table.schema.equals(wanted) or table.schema.metadata != wanted.metadata:
         raise ValueError(f"{name}: must have the columns of a shard; it has {', '.join(table.schema.names)}")
     for column in table.schema.names:

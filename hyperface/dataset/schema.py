@@ -4,11 +4,36 @@ d: embedding dimension, R: rows of a shard.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What was wanted of an image, and what its reader says of it as it is stored."""
+
+    target: float
+    value: float
+    """To three digits."""
+    met: bool
+    """Within the tolerance of `control.tolerance`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What steering came to for one image."""
+
+    steps: int
+    """Of gradient descent; 0: none was needed, or nothing was wanted."""
+    attributes: Mapping[str, Attribute]
+    """Those that had a target."""
+
+    def to_dict(self) -> dict[str, object]:
+        return {"steps": self.steps, "attributes": {name: asdict(found) for name, found in self.attributes.items()}}
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,8 @@ class Sample:
     """Of the stored image's embedding to the reference of its identity, to six digits."""
     embedding_d: NDArray[np.float32]
     """Of the stored image."""
+    control: Outcome | None = None
+    """None in a dataset whose images are not steered."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +68,12 @@ class ShardImages:
     cosines: list[float]
 
 
-def arrow_schema(embedding_dim: int) -> pa.Schema:
-    """The columns of a Parquet shard, with the feature types of Hugging Face `datasets` as metadata."""
+def arrow_schema(embedding_dim: int, control: bool = False) -> pa.Schema:
+    """The columns of a Parquet shard, with the feature types of Hugging Face `datasets` as metadata.
+
+    Args:
+        control: images are steered: a last column `control` says as JSON what of each.
+    """
     features = {
         "key": {"dtype": "string", "_type": "Value"},
         "identity": {"dtype": "int64", "_type": "Value"},
@@ -56,6 +87,7 @@ def arrow_schema(embedding_dim: int) -> pa.Schema:
             "length": embedding_dim,
             "_type": "Sequence",
         },
+        **({"control": {"dtype": "string", "_type": "Value"}} if control else {}),
     }
     return pa.schema(
         [
@@ -66,6 +98,7 @@ def arrow_schema(embedding_dim: int) -> pa.Schema:
             ("seed", pa.int64()),
             ("cosine", pa.float32()),
             ("embedding", pa.list_(pa.float32(), embedding_dim)),
+            *([("control", pa.string())] if control else []),
         ],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )

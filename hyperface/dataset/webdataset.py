@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from hyperface.dataset.schema import Sample, ShardImages
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
+CONTROL = "control"
+"""A field more, where images are steered."""
 
 
 def to_bytes(samples: Sequence[Sample]) -> bytes:
@@ -17,6 +19,7 @@ def to_bytes(samples: Sequence[Sample]) -> bytes:
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:
     described = {name: getattr(sample, name) for name in FIELDS}
+    described |= {CONTROL: sample.control.to_dict()} if sample.control else {}
     return [
         ("jpg", sample.jpeg),
         ("cls", str(sample.identity).encode()),
@@ -77,7 +80,7 @@ def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: b
         label, fields = int(cls), json.loads(described)
     except ValueError as error:
         raise ValueError(f"{name}: label or description of {key} cannot be read ({error})") from error
-    if not isinstance(fields, dict) or tuple(sorted(fields)) != FIELDS:
+    if not isinstance(fields, dict) or tuple(sorted(fields.keys() - {CONTROL})) != FIELDS:
         raise ValueError(f"{name}: {key}.json must have the fields {', '.join(FIELDS)}")
     if fields["key"] != key or fields["identity"] != label:
         raise ValueError(f"{name}: {key}.cls and {key}.json must name this key and one identity")

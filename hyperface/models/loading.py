@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hyperface.config import Config, ConfigError, EvaluateConfig, RecognizerConfig, local_path
-from hyperface.models.protocols import Aligner, FeatureRecognizer, Generator, Models, Preprocessing
+from hyperface.config import Config, ConfigError, EvaluateConfig, RecognizerConfig, local_path, reader_kind
+from hyperface.models.protocols import Aligner, AttributeReader, FeatureRecognizer, Generator, Models, Preprocessing
 from hyperface.storage import Store
 
 
@@ -24,7 +24,8 @@ def load_models(config: Config) -> Models:
     """What the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
     judge = load_judge(config) if config.synthesis.min_judge_cosine > -1 else None
     recognizer = load_recognizer(config.recognizer)
-    return Models(load_generator(config), recognizer, load_aligner(config, recognizer.image_size), judge)
+    aligner = load_aligner(config, recognizer.image_size)
+    return Models(load_generator(config), recognizer, aligner, judge, load_attributes(config))
 
 
 def load_evaluated(config: Config, store: Store) -> Evaluated:
@@ -125,6 +126,21 @@ def load_generator(config: Config) -> Generator:
             from hyperface.models.arc2face import Arc2FaceGenerator
 
             return Arc2FaceGenerator(config.arc2face, steps, guidance)
+
+
+def load_attributes(config: Config) -> AttributeReader | None:
+    """What reads the attributes that images are steered to; None where none is. Raises ModelError."""
+    if not config.control.targets:
+        return None
+    match reader_kind(config.control, config.recognizer.kind):
+        case "toy":
+            from hyperface.models.toy import attributes
+
+            return attributes.load_attributes()
+        case "onnx":
+            from hyperface.models.onnx_attributes import OnnxAttributes
+
+            return OnnxAttributes(local_path(config.control.attribute_path), config.control.attribute_sha256)
 
 
 def load_aligner(config: Config, image_size: int) -> Aligner | None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from hyperface.dataset import jpeg
 from hyperface.dataset.duplicates import difference_hash
 from hyperface.dataset.plan import Plan, key
-from hyperface.dataset.schema import Sample
+from hyperface.dataset.schema import Outcome, Sample
 from hyperface.models.protocols import Models
 from hyperface.synthesis.quality import Gate, Reason, is_blank, sharpness
+from hyperface.synthesis.steering import Control
 from hyperface.synthesis.variation import Variation
 
 IMAGE_FAILURES = (ValueError, ArithmeticError)
@@ -33,6 +34,8 @@ class Drawing:
     batch_size: int
     max_attempts: int
     jpeg_quality: int
+    control: Control | None = None
+    """None: no image is steered."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Row:
     image: int
     sigma: float
     """Of its variation."""
+    targets: tuple[float, ...] = ()
+    """One for each attribute that is controlled, NaN for none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Progress:
     last: dict[int, tuple[Reason, str]] = field(default_factory=dict)
     """Why the last draw was refused, with the message of an error."""
     best_cosine: dict[int, float] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
+    """By which the last draw was steered."""
     draws: int = 0
     refused: list[Reason] = field(default_factory=list)
     seconds: dict[str, float] = field(
@@ -82,7 +89,7 @@ class Progress:
     def timed(self, part: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.seconds[part] += time.perf_counter() - began
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 
     def refuse(self, row: int, reason: Reason, error: str = "") -> None:
         self.refused.append(reason)
@@ -104,14 +111,13 @@ class Painter:
     drawing: Drawing
 
     def generate(self, progress: Progress, batch: Batch) -> Pictures:
-        """Vary the references and draw."""
+        """Vary the references, steer and draw."""
         varied = [
             self.drawing.variation.vary(self._reference(row), seed, self.rows[row].sigma)
             for row, seed in zip(batch.rows, batch.seeds, strict=True)
         ]
         progress.draws += len(batch.rows)
-        with progress.timed("generate"):
-            return self._pictures(progress, batch.rows, batch.seeds, np.stack(varied))
+        return self._pictures(progress, batch.rows, batch.seeds, np.stack(varied))
 
     def _pictures(
         self, progress: Progress, rows: Sequence[int], seeds: Sequence[int], varied_Bd: NDArray[np.float32]
@@ -119,7 +125,9 @@ class Painter:
         """One call for the batch; when it fails, one call per image, to find those that cannot be drawn."""
         generator = self.models.generator
         try:
-            drawn_BHWC = generator.generate(varied_Bd, seeds)
+            moved_Bd = self._steered(progress, rows, seeds, varied_Bd)
+            with progress.timed("generate"):
+                drawn_BHWC = generator.generate(moved_Bd, seeds)
         except IMAGE_FAILURES as error:
             if len(rows) == 1:
                 progress.refuse(rows[0], "error", f"generator: {type(error).__name__}: {error}")
@@ -132,6 +140,21 @@ class Painter:
         assert drawn_BHWC.shape == shape, f"{drawn_BHWC.shape} from a generator of {generator.image_size} pixels"
         assert drawn_BHWC.dtype == np.uint8, drawn_BHWC.dtype
         return list(drawn_BHWC)
+
+    def _steered(
+        self, progress: Progress, rows: Sequence[int], seeds: Sequence[int], varied_Bd: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        control = self.drawing.control
+        if control is None:
+            return varied_Bd
+        references_Bd = np.stack([self._reference(row) for row in rows])
+        with progress.timed("steer"):
+            moved_Bd, steps = control.steered(self.models, varied_Bd, seeds, references_Bd, self._targets(rows))
+        progress.steps.update(zip(rows, steps, strict=True))
+        return moved_Bd
+
+    def _targets(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        return np.array([self.rows[row].targets for row in rows])
 
     def finish(self, progress: Progress, batch: Batch, pictures: Pictures) -> None:
         """Crop, encode, embed what will be stored; note what passes the gate and why the others do not."""
@@ -146,8 +169,11 @@ class Painter:
         with progress.timed("embed"):
             embedded_Bd = self.models.recognizer.embed(np.stack(decoded))
             judged = self._judged(batch, [b for b, _ in stored], decoded)
-        for (b, data), image_HWC, embedding_d, judge_cosine in zip(stored, decoded, embedded_Bd, judged, strict=True):
-            self._decide(progress, batch, b, data, image_HWC, embedding_d, judge_cosine)
+            outcomes = self._outcomes(progress, [batch.rows[b] for b, _ in stored], decoded)
+        for (b, data), image_HWC, embedding_d, judge_cosine, outcome in zip(
+            stored, decoded, embedded_Bd, judged, outcomes, strict=True
+        ):
+            self._decide(progress, batch, b, data, image_HWC, embedding_d, judge_cosine, outcome)
 
     def _cropped(
         self, progress: Progress, batch: Batch, drawn: Sequence[tuple[int, NDArray[np.uint8]]]
@@ -183,6 +209,14 @@ class Painter:
         cosines = (judge.embed(np.stack(decoded)) * anchors_Nd[numbers]).sum(1)
         return [float(cosine) for cosine in cosines]
 
+    def _outcomes(
+        self, progress: Progress, rows: Sequence[int], decoded: Sequence[NDArray[np.uint8]]
+    ) -> Sequence[Outcome | None]:
+        control, reader = self.drawing.control, self.models.attributes
+        if control is None or reader is None:
+            return [None] * len(rows)
+        return control.outcomes(reader, np.stack(decoded), self._targets(rows), [progress.steps[row] for row in rows])
+
     def _decide(
         self,
         progress: Progress,
@@ -192,6 +226,7 @@ class Painter:
         image_HWC: NDArray[np.uint8],
         embedding_d: NDArray[np.float32],
         judge_cosine: float,
+        outcome: Outcome | None,
     ) -> None:
         place, gate = batch.rows[b], self.drawing.gate
         if not np.isfinite(embedding_d).all():
@@ -208,7 +243,7 @@ class Painter:
         else:
             row, seed = self.rows[place], batch.seeds[b]
             name = key(row.identity, row.image)
-            sample = Sample(name, row.identity, row.image, data, seed, batch.attempt, cosine, embedding_d)
+            sample = Sample(name, row.identity, row.image, data, seed, batch.attempt, cosine, embedding_d, outcome)
             progress.passed[place] = sample, difference_hash(image_HWC)
 
     def _anchored(self, place: int) -> bool:

@@ -13,15 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hyperface.dataset.marker import Reject, Statistics
 from hyperface.dataset.plan import Plan, image_seed, key
 from hyperface.dataset.schema import Sample
 from hyperface.models.protocols import Models
+from hyperface.synthesis import steering
 from hyperface.synthesis.drawing import Batch, Drawing, Identities, Painter, Progress, Row
 from hyperface.synthesis.quality import Reason, count
-from hyperface.synthesis.variation import Variation
 
 BATCHES_BEHIND = 2
 """Batches that may wait for what comes after the generator: enough that it never waits, few enough to fit in memory."""
@@ -49,7 +48,9 @@ class RenderedShard:
     """The planned images that are missing in `samples`, in the order of the plan."""
     statistics: Statistics
     seconds: dict[str, float]
-    """Time spent to generate, and on the other thread to crop, encode and embed."""
+    """Time spent to steer and generate, and on the other thread to crop, encode and embed."""
+    control: dict[str, dict[str, int]]
+    """{attribute: {met: images, not_met: images}} of the samples; empty where none is steered."""
 
 
 def render_shard(
@@ -73,7 +74,7 @@ def render_shard(
     Raises:
         RenderError: the first attempt failed for every image with an error, or no draw of any image shows a face.
     """
-    rows = _rows(plan, shard, drawing.variation)
+    rows = _rows(plan, shard, drawing)
     progress, painter = Progress(), Painter(plan, rows, identities, models, drawing)
     with turn or nullcontext():
         for attempt in range(drawing.max_attempts):
@@ -89,13 +90,16 @@ def render_shard(
     return _finished(progress, rows, drawing)
 
 
-def _rows(plan: Plan, shard: int, variation: Variation) -> list[Row]:
-    identities_R, images_R = plan.shard(shard)
-    sigmas: dict[int, NDArray[np.float64]] = {
-        int(identity): variation.image_sigmas(plan.seed, int(identity), plan.images_per_identity)
-        for identity in np.unique(identities_R)
-    }
-    return [Row(int(i), int(j), float(sigmas[int(i)][j])) for i, j in zip(identities_R, images_R, strict=True)]
+def _rows(plan: Plan, shard: int, drawing: Drawing) -> list[Row]:
+    identities_R, images_R = (numbers.tolist() for numbers in plan.shard(shard))
+    each, control = plan.images_per_identity, drawing.control
+    there = sorted(set(identities_R))
+    sigmas = {identity: drawing.variation.image_sigmas(plan.seed, identity, each) for identity in there}
+    targets = {identity: control.image_targets(plan.seed, identity, each) for identity in there if control}
+    return [
+        Row(i, j, float(sigmas[i][j]), tuple(targets[i][j].tolist()) if control else ())
+        for i, j in zip(identities_R, images_R, strict=True)
+    ]
 
 
 def _attempt(painter: Painter, progress: Progress, attempt: int) -> None:
@@ -132,4 +136,6 @@ def _finished(progress: Progress, rows: Sequence[Row], drawing: Drawing) -> Rend
     ]
     mean = round(float(np.mean([s.cosine for s in samples])), 6) if samples else 0.0
     statistics = Statistics(progress.draws, progress.draws - len(rows), count(progress.refused), mean)
-    return RenderedShard(samples, hashes, rejects, statistics, {k: round(v, 3) for k, v in progress.seconds.items()})
+    seconds = {part: round(spent, 3) for part, spent in progress.seconds.items()}
+    met = steering.count([sample.control for sample in samples])
+    return RenderedShard(samples, hashes, rejects, statistics, seconds, met)

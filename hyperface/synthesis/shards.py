@@ -26,7 +26,7 @@ from hyperface.models.protocols import Models
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
 from hyperface.synthesis import anchors as anchoring
-from hyperface.synthesis import variation
+from hyperface.synthesis import steering, variation
 from hyperface.synthesis.batches import best_batch_size
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import Gate
@@ -115,18 +115,22 @@ class ShardMaker:
             hashes=to_text(rendered.hashes) if self.config.synthesis.min_hash_distance else "",
             seconds=rendered.seconds,
             fingerprint=self.fingerprint,
+            control=rendered.control,
         )
         return _row(commit(self.store, files, marker, repair=self.config.synthesis.repair))
 
     def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
         if kind == "parquet":
-            return parquet.to_bytes(rendered.samples, self.models.recognizer.embedding_dim)
+            steered = self.drawing.control is not None
+            return parquet.to_bytes(rendered.samples, self.models.recognizer.embedding_dim, steered)
         return webdataset.to_bytes(rendered.samples)
 
 
 def _row(marker: Marker) -> dict[str, Any]:
     counted = {"shard": marker.shard, "rows": marker.rows, "rejects": len(marker.rejects)}
-    return {**counted, **asdict(marker.statistics), **{f"{k}_seconds": v for k, v in marker.seconds.items()}}
+    control = {"control": marker.control} if marker.control else {}
+    seconds = {f"{part}_seconds": spent for part, spent in marker.seconds.items()}
+    return {**counted, **asdict(marker.statistics), **control, **seconds}
 
 
 def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
@@ -135,10 +139,12 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
     Raises:
         EmbeddingError: the references have another dimension than a model.
         RunError: the recogniser takes images of another size than it is given.
-        ConfigError: the dataset was begun with other models or references; names them.
+        ConfigError: the dataset was begun with other models or references; names them. Or its images cannot be steered
+            to control.targets by these models.
     """
     _check_fit(run, references, models)
     config, plan = run.config, planned(run.config)
+    control = steering.chosen(config.control, models.attributes.ranges if models.attributes else None)
     parts = fingerprint.parts(config, references.sha256, models)
     agreed = fingerprint.agree(run.store, parts, lambda: _batch_size(config, references, models, plan))
     return ShardMaker(
@@ -148,7 +154,7 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
         kinds=planned_formats(config),
         references_Nd=references.vectors_Nd,
         models=models,
-        drawing=_drawing(config, agreed[fingerprint.BATCH_SIZE]),
+        drawing=_drawing(config, agreed[fingerprint.BATCH_SIZE], control),
         fingerprint=fingerprint.digest(agreed),
     )
 
@@ -168,10 +174,12 @@ def _check_fit(run: Run, references: References, models: Models) -> None:
                 f"synthesis.generator={run.config.synthesis.generator}: images have {drawn} pixels; the {name} takes "
                 f"{size}; give one that takes the same, or set synthesis.alignment"
             )
+    if run.config.control.targets:
+        steering.check_fit(models, drawn)
     check_size(run.config.synthesis.images_per_shard, drawn, dim)
 
 
-def _drawing(config: Config, batch_size: int) -> Drawing:
+def _drawing(config: Config, batch_size: int, control: steering.Control | None) -> Drawing:
     """The part of the configuration that decides how images are drawn and kept."""
     synthesis = config.synthesis
     return Drawing(
@@ -185,6 +193,7 @@ def _drawing(config: Config, batch_size: int) -> Drawing:
         batch_size=batch_size,
         max_attempts=synthesis.max_attempts,
         jpeg_quality=config.dataset.jpeg_quality,
+        control=control,
     )
 
 

@@ -1,0 +1,79 @@
+"""The keys of attribute control, and their rules."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hyperface.config.knobs import knob
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    targets: dict[str, list[float]] = field(default_factory=dict)
+    """What the images of each identity are steered to, by attribute, e.g. `control.targets.yaw=[-15,0,15]` (degrees);
+    empty: nothing is steered. The toy world's attributes: yaw and light (degrees) and sharpness (grey levels)."""
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    """Share of an identity's images that each target of an attribute gets, e.g. `control.shares.yaw=[0.25,0.5,0.25]`;
+    what they leave of 1 is not steered by it. An attribute without shares: equal ones, of all images."""
+    tolerance: dict[str, float] = field(default_factory=dict)
+    """How near to its target an attribute is met, e.g. `control.tolerance.yaw=5`; else as its reader says."""
+    steps: int = 30
+    """Largest number of steps for an image (Vec2Face+: 30); one that is met earlier takes no more."""
+    learning_rate: float = 0.1
+    """Of Adam on the embedding, in units of its length / sqrt(dimension) (Vec2Face: 0.1)."""
+    identity_cosine: float = 0.7
+    """Cosine of an image to its reference, by the recogniser, below which steering costs identity."""
+    attributes: Literal["auto", "toy", "onnx"] = "auto"
+    """What reads the attributes: the toy world's own reader, or `control.attribute_path`. `auto`: toy where
+    recognizer.kind=toy, else onnx."""
+    attribute_path: str = knob("")
+    """An ONNX model of faces to attributes [batch, attributes], with metadata that says where it can be believed (see
+    hyperface/README.md); required where control.attributes is onnx."""
+    attribute_sha256: str = ""
+    """Expected SHA-256 of the file; required with it."""
+
+
+STEERABLE = ("toy_render", "toy_diffusion", "vec2face")
+"""Values of `synthesis.generator` through which gradients pass."""
+
+
+def reader_kind(control: ControlConfig, recognizer: str) -> Literal["toy", "onnx"]:
+    """What reads the attributes, for a `recognizer.kind`."""
+    if control.attributes != "auto":
+        return control.attributes
+    return "toy" if recognizer == "toy" else "onnx"
+
+
+def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: str) -> Iterator[tuple[str, bool, str]]:
+    """(key, holds, rule)"""
+    yield "control.steps", 1 <= c.steps <= 10_000, "must be between 1 and 10000"
+    yield "control.learning_rate", 0 < c.learning_rate < 10, "must be above 0 and below 10"
+    yield "control.identity_cosine", -1 <= c.identity_cosine <= 1, "must be between -1 and 1"
+    if not c.targets:
+        for key in ("shares", "tolerance"):
+            yield f"control.{key}", not getattr(c, key), "needs control.targets: without them nothing is steered"
+        return
+    filled = all(values and all(map(math.isfinite, values)) for values in c.targets.values())
+    yield "control.targets", filled, "must be finite numbers for each attribute, e.g. control.targets.yaw=[-15,0,15]"
+    yield "control.shares", _fit(c), "must be one share for each of the attribute's control.targets, at most 1 in all"
+    near = all(name in c.targets and math.isfinite(t) and t > 0 for name, t in c.tolerance.items())
+    yield "control.tolerance", near, "must be above 0, of attributes that have control.targets"
+    rule = f"must be one of {', '.join(STEERABLE)} with control.targets: no gradient passes through others"
+    yield "synthesis.generator", generator in STEERABLE, rule
+    rule = "must be none with control.targets: no gradient passes through a crop"
+    yield "synthesis.alignment", alignment == "none", rule
+    onnx = reader_kind(c, recognizer) == "onnx"
+    yield "control.attribute_path", bool(c.attribute_path) or not onnx, "is required: the model that reads attributes"
+    hexadecimal = bool(re.fullmatch(r"[0-9a-fA-F]{64}", c.attribute_sha256))
+    rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
+    yield "control.attribute_sha256", hexadecimal or not onnx, rule
+
+
+def _fit(c: ControlConfig) -> bool:
+    def fits(name: str, shares: list[float]) -> bool:
+        some = all(math.isfinite(share) and share >= 0 for share in shares) and sum(shares) <= 1 + 1e-6
+        return len(shares) == len(c.targets.get(name, ())) and some
+
+    return all(fits(name, shares) for name, shares in c.shares.items())

@@ -1,0 +1,177 @@
+"""Which image of an identity is steered to what, and a batch of them steered with a run's models.
+
+J: images of an identity, B: rows of a batch, A: attributes that have targets, d: embedding dimension.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyperface.config import Config, ConfigError, ControlConfig, reader_kind
+from hyperface.dataset.schema import Attribute, Outcome
+from hyperface.models.protocols import AttributeRange, AttributeReader, Decoder, DifferentiableRecognizer, Models
+from hyperface.seeds import seed_of
+from hyperface.synthesis.attribute_control import Settings, missed, steer
+from hyperface.synthesis.variation import mixture
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is wanted of one attribute; see the fields of `ControlConfig`."""
+
+    name: str
+    column: int
+    """Of what the reader gives."""
+    known: AttributeRange
+    targets: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Control:
+    aims: tuple[Aim, ...]
+    settings: Settings
+
+    def image_targets(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
+        """[J, A]: target of each image of an identity, NaN where there is none; each attribute dealt for itself.
+
+        Shares are as exact as whole numbers go, by the largest remainder; the order is the seed's.
+        """
+        dealt = [
+            mixture(
+                (*aim.targets, np.nan),
+                (*aim.shares, max(0.0, 1.0 - sum(aim.shares))),
+                images,
+                seed_of(f"control {aim.name}", run_seed, identity),
+            )
+            for aim in self.aims
+        ]
+        return np.stack(dealt, axis=1)
+
+    def steered(
+        self,
+        models: Models,
+        rows_Bd: NDArray[np.float32],
+        seeds_B: Sequence[int],
+        references_Bd: NDArray[np.float32],
+        targets_BA: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """(rows [B, d], steps of each); a row without a target stays as it is. Models are as `check_fit` wants them."""
+        aimed_b = np.flatnonzero(np.isfinite(targets_BA).any(1)).tolist()
+        steps_B = [0] * len(rows_Bd)
+        if not aimed_b:
+            return rows_Bd, steps_B
+        generator, recognizer, reader = models.generator, models.recognizer, models.attributes
+        assert isinstance(generator, Decoder), generator
+        assert isinstance(recognizer, DifferentiableRecognizer), recognizer
+        assert reader is not None
+        columns = [aim.column for aim in self.aims]
+
+        def read(images_BCHW: Tensor) -> Tensor:
+            return reader.values(images_BCHW)[:, columns].cpu()
+
+        found = steer(
+            torch.from_numpy(rows_Bd[aimed_b]),
+            [seeds_B[b] for b in aimed_b],
+            torch.from_numpy(references_Bd[aimed_b]),
+            torch.from_numpy(targets_BA[aimed_b]).float(),
+            [aim.known for aim in self.aims],
+            generator.decode,
+            lambda images_BCHW: recognizer.features_of(images_BCHW).cpu(),
+            read,
+            self.settings,
+        )
+        moved_Bd = rows_Bd.copy()
+        moved_Bd[aimed_b] = found.rows_Bd.numpy()
+        for b, steps in zip(aimed_b, found.steps_B, strict=True):
+            steps_B[b] = steps
+        return moved_Bd, steps_B
+
+    @torch.no_grad()
+    def outcomes(
+        self,
+        reader: AttributeReader,
+        images_BHWC: NDArray[np.uint8],
+        targets_BA: NDArray[np.float64],
+        steps_B: Sequence[int],
+    ) -> list[Outcome]:
+        """What the reader says of images as they are stored, beside what was wanted."""
+        signal = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        values_BA = reader.values(signal)[:, [aim.column for aim in self.aims]].cpu()
+        return [self._outcome(values_BA[b], targets_BA[b], steps) for b, steps in enumerate(steps_B)]
+
+    def _outcome(self, values_A: Tensor, targets_A: NDArray[np.float64], steps: int) -> Outcome:
+        said = {}
+        for a, aim in enumerate(self.aims):
+            if np.isfinite(targets_A[a]):
+                value, target = values_A[a].double(), torch.tensor(targets_A[a])
+                met = bool(missed(value, target, aim.known) <= aim.known.tolerance)
+                said[aim.name] = Attribute(float(target), round(float(value), 3), met)
+        return Outcome(steps, said)
+
+
+def chosen(config: ControlConfig, ranges: Mapping[str, AttributeRange] | None) -> Control | None:
+    """The control that a configuration asks for; None for none.
+
+    Args:
+        ranges: {attribute: where its reader can be believed}, in the order of what it gives; None without a reader.
+
+    Raises:
+        ConfigError: the reader knows no such attribute, or a target is outside of its range; names key, range and fix.
+    """
+    if not config.targets:
+        return None
+    assert ranges is not None
+    aims = [_aim(config, name, ranges) for name in sorted(config.targets)]
+    return Control(tuple(aims), Settings(config.steps, config.learning_rate, config.identity_cosine))
+
+
+def _aim(config: ControlConfig, name: str, ranges: Mapping[str, AttributeRange]) -> Aim:
+    key, targets = f"control.targets.{name}", config.targets[name]
+    if name not in ranges:
+        raise ConfigError(f"{key}: is no attribute that the reader knows; it reads {', '.join(ranges)}")
+    known = ranges[name]
+    outside = [target for target in targets if not known.low <= target <= known.high]
+    if outside:
+        rule = f"must be between {known.low:g} and {known.high:g}, where its reader can be believed"
+        shown = ", ".join(f"{target:g}" for target in outside)
+        raise ConfigError(f"{key}: {rule}; {shown} is not: choose targets inside, or another control.attribute_path")
+    tolerance = config.tolerance.get(name, known.tolerance)
+    shares = config.shares.get(name) or [1 / len(targets)] * len(targets)
+    near = AttributeRange(known.low, known.high, tolerance, known.at_least)
+    return Aim(name, list(ranges).index(name), near, tuple(targets), tuple(shares))
+
+
+def check_targets(config: Config) -> None:
+    """What can be said of targets before a model is loaded: of the toy world, all. Raises ConfigError."""
+    if config.control.targets and reader_kind(config.control, config.recognizer.kind) == "toy":
+        from hyperface.models.toy.attributes import RANGES
+
+        chosen(config.control, RANGES)
+
+
+def check_fit(models: Models, image_size: int) -> None:
+    """Raise ConfigError unless gradients pass through the models, and the reader takes images of so many pixels."""
+    if not isinstance(models.generator, Decoder):
+        raise ConfigError("control.targets: no gradient passes through synthesis.generator; choose toy_diffusion")
+    if not isinstance(models.recognizer, DifferentiableRecognizer):
+        raise ConfigError("control.targets: no gradient passes through the recogniser; give one that PyTorch can run")
+    models.recognizer.features_of(torch.zeros(1, 3, image_size, image_size))  # an ONNX file is looked at now
+    assert models.attributes is not None
+    if models.attributes.image_size != image_size:
+        taken = models.attributes.image_size
+        raise ConfigError(f"control.attribute_path: takes images of {taken} pixels; the dataset has {image_size}")
+
+
+def count(outcomes: Sequence[Outcome | None]) -> dict[str, dict[str, int]]:
+    """{attribute: {met: images, not_met: images}} of the images that had a target; empty without control."""
+    counted: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        for name, found in (outcome.attributes if outcome else {}).items():
+            tally = counted.setdefault(name, {"met": 0, "not_met": 0})
+            tally["met" if found.met else "not_met"] += 1
+    return dict(sorted(counted.items()))

@@ -1,0 +1,240 @@
+"""Steering inside a dataset: exact shares, what is recorded of each image, and what does not depend on what."""
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from color_world import BLOCK, SIZE, ColorGenerator, ColorRecognizer, color_run, hashes, references
+from torch import Tensor
+
+from hyperface.config import ConfigError, ControlConfig
+from hyperface.dataset import marker, read_shards, verify
+from hyperface.dataset.layout import marker_file, shard_file
+from hyperface.models.protocols import AttributeRange, Models
+from hyperface.run import DATA_CARD, INDEX, Run
+from hyperface.synthesis import steering
+from hyperface.synthesis.shards import read_references, shard_maker
+from hyperface.synthesis.single import make_dataset
+from hyperface.synthesis.variation import mixture
+
+RANGES = {"red": AttributeRange(-1.0, 1.0, tolerance=0.1), "blue": AttributeRange(-1.0, 1.0, 0.1, at_least=True)}
+STEERED = ("synthesis.generator=toy_diffusion", "control.targets.red=[-0.2,0.2]", "synthesis.min_cosine=0.6")
+
+
+@dataclass(frozen=True)
+class SteerableGenerator(ColorGenerator):
+    """Colours spell the embedding; gradients pass."""
+
+    def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
+        if self.fail_every and any(seed % self.fail_every == 0 for seed in seeds_B):
+            raise ValueError("latents are not finite")
+        colours = (embeddings_BD * (120 / 127.5)).reshape(-1, 2, 2, 3).permute(0, 3, 1, 2)
+        return colours.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+
+
+@dataclass(frozen=True)
+class SteerableRecognizer(ColorRecognizer):
+    def features_of(self, images_BCHW: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(images_BCHW, BLOCK).permute(0, 2, 3, 1).flatten(1)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Red and blue of the first block."""
+
+    image_size: int = SIZE
+    fingerprint: str = "a7" * 32
+    ranges: dict[str, AttributeRange] = field(default_factory=lambda: dict(RANGES))
+
+    def values(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW[:, [0, 2], :BLOCK, :BLOCK].mean((2, 3))
+
+
+def models(**given: Any) -> Models:
+    return replace(Models(SteerableGenerator(), SteerableRecognizer(), attributes=Reader()), **given)
+
+
+def steered_run(folder: Path, *overrides: str, used: Models | None = None) -> Run:
+    run = color_run(folder, *STEERED, *overrides)
+    make_dataset(run, used or models())
+    return run
+
+
+def described(run: Run) -> dict[str, dict[str, Any]]:
+    """{key: the JSON of the image} of the tar files."""
+    found = {}
+    for shard in range(4):
+        with tarfile.open(fileobj=io.BytesIO(run.store.read(shard_file("webdataset", shard)))) as archive:
+            for info in archive:
+                file = archive.extractfile(info)
+                if info.name.endswith(".json") and file:
+                    found[info.name.removesuffix(".json")] = json.loads(file.read())
+    return found
+
+
+def control(**given: Any) -> steering.Control:
+    made = steering.chosen(ControlConfig(**given), RANGES)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("shares", [("0.4", "0.4", "0.2"), ("0.33", "0.33", "0.34"), ("0.5", "0", "0.5"), ("1",)])
+def test_shares_are_exact_for_any_number_of_images(shares: tuple[str, ...]):
+    for images in range(1, 203):
+        dealt = Counter(mixture(tuple(map(float, range(len(shares)))), tuple(map(float, shares)), images, seed=images))
+        wanted = [Fraction(share) * images for share in shares]
+        counts = [dealt[float(place)] for place in range(len(shares))]
+        assert sum(counts) == images
+        left = images - sum(int(part) for part in wanted)
+        by_rest = sorted(range(len(shares)), key=lambda place: (int(wanted[place]) - wanted[place], place))
+        assert counts == [int(part) + (place in by_rest[:left]) for place, part in enumerate(wanted)]
+
+
+def test_targets_are_dealt_exactly_and_what_shares_leave_is_not_steered():
+    aims = control(targets={"red": [-0.5, 0.5], "blue": [0.1]}, shares={"red": [0.3, 0.2]})
+    dealt = aims.image_targets(run_seed=7, identity=3, images=50)
+    blue, red = dealt[:, 0], dealt[:, 1]
+    assert [aim.name for aim in aims.aims] == ["blue", "red"]
+    assert (blue == 0.1).all()
+    assert ((red == -0.5).sum(), (red == 0.5).sum(), np.isnan(red).sum()) == (15, 10, 25)
+    again, other = (aims.image_targets(7, identity, 50) for identity in (3, 4))
+    np.testing.assert_array_equal(dealt, again)
+    assert not np.array_equal(dealt, other, equal_nan=True)
+    assert not np.array_equal(dealt, aims.image_targets(8, 3, 50), equal_nan=True)
+
+
+def test_the_order_of_one_attribute_does_not_depend_on_the_others():
+    alone = control(targets={"red": [-0.5, 0.5]}).image_targets(7, 3, 20)[:, 0]
+    beside = control(targets={"red": [-0.5, 0.5], "blue": [0.1, 0.2]}).image_targets(7, 3, 20)[:, 1]
+    assert (alone == beside).all()
+
+
+def test_a_steered_dataset_meets_its_targets_and_says_so_everywhere(tmp_path: Path):
+    run = steered_run(tmp_path / "run")
+    assert verify(run, deep=True) == []
+    rows = [row for shard in range(4) for row in _parquet(run, shard)]
+    assert len(rows) == 30
+    of_tar = described(run)
+    for row in rows:
+        told = json.loads(row["control"])
+        assert told == of_tar[row["key"]]["control"]
+        (red,) = told["attributes"].values()
+        assert red["target"] in (-0.2, 0.2)
+        assert red["met"] is (abs(red["value"] - red["target"]) <= 0.1)
+    met = sum(json.loads(row["control"])["attributes"]["red"]["met"] for row in rows)
+    index = run.get_json(INDEX)
+    assert index["control"] == {"red": {"met": met, "not_met": 30 - met}}
+    assert met >= 28
+    assert f"| steered to a target, red | met by {met} of 30 images as stored |\n| mean cosine" in _card(run)
+    counts = [marker.from_bytes(run.store.read(marker_file(s)), "").control["red"]["met"] for s in range(4)]
+    assert sum(counts) == met
+
+
+def test_each_identity_gets_its_targets_in_exact_shares(tmp_path: Path):
+    run = steered_run(tmp_path / "run")
+    for identity in range(6):
+        own = [
+            d["control"]["attributes"]["red"]["target"] for d in described(run).values() if d["identity"] == identity
+        ]
+        assert Counter(own) == Counter({-0.2: 3, 0.2: 2})
+
+
+def test_steering_keeps_to_the_reference_and_moves_what_it_must(tmp_path: Path):
+    plain = color_run(tmp_path / "plain", "synthesis.min_cosine=0.6")
+    make_dataset(plain, Models(SteerableGenerator(), SteerableRecognizer()))
+    of_plain = np.concatenate([shard.cosines for shard in read_shards(plain)])
+    of_steered = np.concatenate([shard.cosines for shard in read_shards(steered_run(tmp_path / "run"))])
+    assert of_plain.mean() > of_steered.mean()
+    assert of_steered.min() > 0.68
+
+
+def test_the_order_of_shards_and_the_number_of_makers_change_no_byte(tmp_path: Path):
+    one = steered_run(tmp_path / "one")
+    other = color_run(tmp_path / "other", *STEERED)
+    for shard in (3, 1, 0, 2):
+        shard_maker(other, read_references(other), models()).make(shard)
+    make_dataset(other, models())
+    assert hashes(one) == hashes(other)
+
+
+def test_an_image_that_cannot_be_decoded_costs_no_other(tmp_path: Path):
+    fine = described(steered_run(tmp_path / "fine", "synthesis.batch_size=1"))
+    broken = described(steered_run(tmp_path / "broken", used=models(generator=SteerableGenerator(fail_every=4))))
+    first = {key: d for key, d in broken.items() if d["attempt"] == 0}
+    assert 10 < len(first) < 30
+    for key, d in first.items():
+        assert d["control"]["attributes"]["red"]["value"] == pytest.approx(
+            fine[key]["control"]["attributes"]["red"]["value"], abs=0.01
+        )
+
+
+def test_an_image_that_is_not_met_is_stored_and_counted(tmp_path: Path):
+    run = steered_run(tmp_path / "run", "control.targets.red=[-1,1]", "control.steps=3")
+    counted = run.get_json(INDEX)["control"]["red"]
+    assert counted["met"] + counted["not_met"] == 30
+    assert counted["not_met"] > 20
+    assert all(d["control"]["steps"] <= 3 for d in described(run).values())
+
+
+def test_a_dataset_without_control_has_no_trace_of_it(tmp_path: Path):
+    run = color_run(tmp_path / "run")
+    make_dataset(run, Models(ColorGenerator(), ColorRecognizer()))
+    assert "control" not in run.get_json(INDEX)
+    assert "control" not in run.get_json(marker_file(0))
+    assert not [key for key in run.get_json("dataset/fingerprint.json") if "control" in key or key == "attributes"]
+    assert "control" not in _parquet(run, 0)[0]
+    assert "steered" not in _card(run)
+
+
+def test_what_is_wanted_and_who_reads_it_are_in_the_fingerprint(tmp_path: Path):
+    run = steered_run(tmp_path / "run")
+    parts = run.get_json("dataset/fingerprint.json")
+    assert parts["control.targets"] == {"red": [-0.2, 0.2]}
+    assert parts["attributes"] == "a7" * 32
+    with pytest.raises(ConfigError, match=r"attributes: 'a7.*' -> 'b8"):
+        shard_maker(run, read_references(run), models(attributes=Reader(fingerprint="b8" * 32)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"generator": ColorGenerator()}, "no gradient passes through synthesis.generator"),
+        ({"recognizer": ColorRecognizer()}, "no gradient passes through the recogniser"),
+        ({"attributes": Reader(image_size=112)}, "takes images of 112 pixels; the dataset has 16"),
+    ],
+)
+def test_models_without_a_gradient_or_of_another_size_are_refused(tmp_path: Path, given: dict[str, Any], said: str):
+    run = color_run(tmp_path / "run", *STEERED)
+    with pytest.raises(ConfigError, match=said):
+        shard_maker(run, read_references(run), models(**given))
+    assert run.store.list("dataset") == {}
+
+
+def test_an_image_without_a_target_is_drawn_where_it_was():
+    aims = control(targets={"red": [0.2]})
+    rows = references(4)
+    targets = np.array([[0.2], [np.nan], [np.nan], [0.2]])
+    moved, steps = aims.steered(models(), rows, [1, 2, 3, 4], rows, targets)
+    assert (moved[1:3] == rows[1:3]).all()
+    assert steps[1:3] == [0, 0]
+    assert (moved[[0, 3]] != rows[[0, 3]]).any(axis=1).all()
+    assert moved.dtype == np.float32
+
+
+def _parquet(run: Run, shard: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(run.store.read(shard_file("parquet", shard)))).to_pylist()
+    return rows
+
+
+def _card(run: Run) -> str:
+    return run.store.read(DATA_CARD).decode()
