@@ -221,7 +221,7 @@ def _to_real_centres(stored: Stored, real: Known, limit: float | None, on: Machi
 def _alike(stored: Stored, real: Known, nearest: Nearest, count: int) -> list[Alike]:
     """The image of each identity that is nearest to a real face, most alike first."""
     found, shown = list[Alike](), set[int]()
-    for row in np.argsort(-nearest.cosines_N, kind="stable").tolist():
+    for row in pairs.by_cosine(nearest):
         if len(found) == count:
             break
         if int(stored.identities_N[row]) not in shown:

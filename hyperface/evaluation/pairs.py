@@ -37,6 +37,8 @@ _SHIFT = -NONE * _PER_ONE
 """So that NONE falls into bin 0, and -1 is bin `_FIRST`."""
 _FIRST = int(_SHIFT - _PER_ONE)
 _LAST = _FIRST + FINE - 1
+_ORDERED = 4096
+"""Numbers of rows that are Python's at a time: there they take 40 bytes each."""
 _LENGTH = _LAST + 101
 """Rows of norm 1.001 may have a cosine of 1.002."""
 
@@ -118,6 +120,13 @@ def partner(nearest: Nearest, row: int, x_ND: Rows, others_GD: Rows, labels_N: N
     if labels_N is not None:
         cosines_C = np.where(labels_N[columns] == labels_N[row], NONE, cosines_C)
     return first + int(cosines_C.argmax())
+
+
+def by_cosine(nearest: Nearest) -> Iterator[int]:
+    """Rows from the highest cosine to the lowest, of equals the first. Memory: 16 bytes a row."""
+    order_N = np.argsort(-nearest.cosines_N, kind="stable")
+    for first in range(0, len(order_N), _ORDERED):
+        yield from order_N[first : first + _ORDERED].tolist()
 
 
 def tensor(x_ND: Rows, device: str) -> Tensor:

@@ -210,7 +210,7 @@ def closest_rows(
     """The most alike rows of different identities, most alike first; no identity twice. Rows ascend by identity."""
     found: list[ClosestPair] = []
     shown: set[int] = set()
-    for row in np.argsort(-nearest.cosines_N, kind="stable").tolist():
+    for row in pairs.by_cosine(nearest):
         if len(found) == count or nearest.tiles_N[row] < 0:
             break
         if int(identities_N[row]) in shown:

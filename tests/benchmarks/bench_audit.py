@@ -7,7 +7,10 @@ rows times all rows, by torch.mm into one buffer, nothing else: 2 N N D operatio
 nearest of each row, 2 D operations for each of the N (N + 1) / 2 cosines; it is not credited with the other half, which
 it saves. The two take turns, and each share is of two neighbours in time. Memory is what the process holds besides
 pages of files, at its highest in steps of 2 ms, less what it held before: for all rows, for a tenth of them, and for a
-million rows against 512 others, each of which is compared with each, in a file of 2 GB.
+million rows against 512 others, each of which is compared with each, in a file of 2 GB. What else the audit does with
+a million rows (centres, leakage of 512 real faces, the most alike pairs and identities) is looked at with rows of 64
+numbers, beside which it takes the same: the numbers of identities and images and the nearest of each row are in it,
+28 bytes a row. All pairs of a million rows would take hours.
 """
 
 import os
@@ -16,28 +19,32 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperface.evaluation import pairs
+from hyperface.evaluation import pairs, separation
+from hyperface.evaluation.embedded import Stored
+from hyperface.evaluation.leakage import known, leakage
+from hyperface.evaluation.real_table import RealTable
 from tests.benchmarks import record
 from tests.benchmarks.bench_export import resident
 
 DIM, PER_IDENTITY, BLOCK, TIMES = 512, 50, 2_048, 10
-MANY, OTHERS = 1_000_000, 512
+MANY, OTHERS, FEW_NUMBERS, SHOWN = 1_000_000, 512, 64, 24
 
 Rows = NDArray[np.float32]
 
 
-def mapped(path: Path, count: int) -> Rows:
+def mapped(path: Path, count: int, dim: int = DIM) -> Rows:
     """Rows around the centres of their identities, in a file."""
     random = np.random.default_rng(0)
-    rows_ND = np.lib.format.open_memmap(path, "w+", np.float32, (count, DIM))
+    rows_ND = np.lib.format.open_memmap(path, "w+", np.float32, (count, dim))
     for first in range(0, count, PER_IDENTITY):
-        drawn = random.standard_normal(DIM) + random.standard_normal((PER_IDENTITY, DIM), np.float32)
+        drawn = random.standard_normal(dim) + random.standard_normal((PER_IDENTITY, dim), np.float32)
         rows_ND[first : first + PER_IDENTITY] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     rows_ND.flush()
     del rows_ND
@@ -61,6 +68,19 @@ def against(x_ND: Rows) -> None:
     assert found.between.count == len(x_ND) * OTHERS
 
 
+def parts(x_ND: Rows) -> None:
+    count = len(x_ND)
+    stored = Stored(x_ND, np.arange(count) // PER_IDENTITY, np.arange(count) % PER_IDENTITY, [])
+    faces = RealTable("faces", list(range(OTHERS)), np.arange(OTHERS), {"judge": np.array(x_ND[:OTHERS])}, None, "")
+    real, centres = known(faces, "judge", 1e-3), separation.centres(x_ND, stored.identities_N)
+    found, _ = leakage(stored, centres, real, real.threshold, 0.9, SHOWN)
+    assert found["images"]["pairs"]["count"] == count * OTHERS
+    random = np.random.default_rng(0)
+    tiles_N = random.integers(0, count // pairs.TILE, count) * pairs.TILE
+    nearest = pairs.Nearest(random.random(count, dtype=np.float32), tiles_N, pairs.TILE)
+    assert len(separation.closest_rows(nearest, x_ND, stored.identities_N, SHOWN)) == SHOWN
+
+
 def seconds(call: Callable[[], None]) -> float:
     began = time.perf_counter()
     call()
@@ -82,6 +102,13 @@ def highest(call: Callable[[], None]) -> float:
     ended.set()
     watcher.join()
     return max(0, peak - before) / 2**20
+
+
+def held_by_parts(path: Path) -> float:
+    """In a process of its own, whose allocator has no stock yet."""
+    torch.set_num_threads(1)
+    x_ND = np.load(path, mmap_mode="r+")
+    return highest(lambda: parts(x_ND))
 
 
 def compared(x_ND: Rows, threads: int, repeats: int) -> dict[str, object]:
@@ -115,6 +142,11 @@ def main(count: int = 20_000, repeats: int = 5) -> None:
         many_ND = mapped(many, MANY)
         memory[f"{MANY} rows against {OTHERS}"] = highest(lambda: against(many_ND))
         many.unlink()  # the map holds it until the end
+        looked_at = Path(folder, "parts.npy")
+        mapped(looked_at, MANY, FEW_NUMBERS)
+        with get_context("spawn").Pool(1) as fresh:
+            held = fresh.apply(held_by_parts, (looked_at,))
+        memory[f"centres, leakage, most alike of {MANY} rows of {FEW_NUMBERS}"] = held
         measured = {f"{threads} thread(s)": compared(x_ND, threads, repeats) for threads in sorted({1, cores})}
     settings = {"rows": count, "dimensions": DIM, "images per identity": PER_IDENTITY, "tile": pairs.TILE}
     settings |= {"MiB of the rows": round(count * DIM * 4 / 2**20, 1), "load before": os.getloadavg()[0]}

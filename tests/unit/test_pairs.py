@@ -1,5 +1,6 @@
 """All pairs, tile by tile, against the matrix of all cosines; and what is read from the counts."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,20 @@ def test_an_identity_counts_unless_one_that_counts_is_near(monkeypatch: pytest.M
             kept.append(row)
     monkeypatch.setattr("hyperface.evaluation.separation.BLOCK", 16)
     assert greedy_count(x, 0.7) == len(kept) > 3 * 16
+
+
+def test_rows_come_by_their_cosine_of_equals_the_first_and_only_a_few_as_numbers() -> None:
+    count = 100_000
+    cosines = np.round(np.random.default_rng(4).random(count, dtype=np.float32), 3)
+    nearest = pairs.Nearest(cosines, np.zeros(count, np.int64), pairs.TILE)
+    tracemalloc.start()
+    try:
+        found = np.fromiter(pairs.by_cosine(nearest), np.int64, count)
+        peak = tracemalloc.get_traced_memory()[1] - found.nbytes
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, np.lexsort((np.arange(count), -cosines)))
+    assert peak < 24 * count
 
 
 def test_closest_rows_of_one_identity_are_no_pair() -> None:
