@@ -103,8 +103,7 @@ class Auditor:
                 return self._attributes(centres, Path(scratch, "attributes.npy"))
 
             record, shown = audit.audit_run(self.source, looks, list(self._tables()), read, on)
-        audit.write(self.source.run, self.asked, record, shown)
-        return {"asked": self.asked, **record}
+        return audit.write(self.source.run, self.asked, record, shown)
 
     def _tables(self) -> Iterator[RealTable]:
         store, classes = self.source.run.store, self.source.run.config.audit.classes

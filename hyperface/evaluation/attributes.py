@@ -176,7 +176,10 @@ def _typed(values: list[str]) -> Numbers | list[str]:
 
 
 def _texts(values: Sequence[str]) -> Record:
-    """How often each value is there, and how evenly: entropy over that of as many equal shares, 0 to 1."""
+    """How often each value is there, and how evenly: entropy over that of as many equal shares, 0 to 1.
+
+    Evenness is over the values that are there: that one is missing does not lower it.
+    """
     counts = Counter(value for value in values if value)
     shares = np.array(list(counts.values())) / max(1, counts.total())
     entropy = float(-(shares * np.log(shares)).sum() / np.log(len(counts))) if len(counts) > 1 else 0.0

@@ -28,7 +28,7 @@ from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
-from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError
+from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError, provenance
 
 VERSION = 2
 """Of the record: one of another version is not what was asked for, and is measured again."""
@@ -168,9 +168,12 @@ def _attributes(
     return attributes.spread(found, seen, on.at("groups of identities"))
 
 
-def write(run: Run, wanted: Record, record: Record, faces: Record) -> None:
+def write(run: Run, wanted: Record, record: Record, faces: Record) -> Record:
+    """Write the pairs that are shown, then the numbers with what they are of and what made them; the latter."""
+    whole = {"asked": wanted, "provenance": provenance(run.config), **record}
     run.put_json(AUDIT_FACES, faces)
-    run.put_json(AUDIT, {"asked": wanted, **record})
+    run.put_json(AUDIT, whole)
+    return whole
 
 
 def _images(look: Look, on: Machine) -> Images:

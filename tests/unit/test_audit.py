@@ -25,7 +25,7 @@ from hyperface.evaluation import real_table, separation
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.real_faces import Faces, embed_chunk, rows_by
-from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run
+from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run, provenance
 from hyperface.storage import open_store
 
 IDENTITIES, IMAGES = 6, 30
@@ -155,6 +155,14 @@ def test_equal_inputs_are_audited_once_and_other_settings_again(run: Run) -> Non
     other = audit_here(auditor(with_audit(run, false_accept_rate=1e-3), looking))
     assert other["leakage"]["gallery"]["recognizer"]["threshold"]["false_accept_rate"] == 1e-3
     assert sum(looking.shown[0][seen:]) == 100, "only the planted copies are embedded again"
+
+
+def test_an_audit_says_what_made_it_and_is_not_made_again_by_other_code(run: Run) -> None:
+    found = audit_here(auditor(run))
+    assert found["provenance"] == provenance(run.config)
+    elsewhere = {**found, "provenance": {**found["provenance"], "git_sha": "0a" * 20}}
+    run.put_json(AUDIT, elsewhere)
+    assert audit_here(auditor(run)) == elsewhere
 
 
 def test_a_killed_audit_embeds_only_what_is_left(run: Run) -> None:
