@@ -97,7 +97,8 @@ def _labels(texts: Columns) -> str:
         numbers = [e.count(d["count"]), e.count(len(values)), f"{d['evenness']:.2f}"]
         rows.append([e.text(name), *numbers, e.text(named + left)])
     note = (
-        "Evenness: entropy as a share of that of equally frequent values, 1 when all are. "
+        "Evenness: entropy as a share of that of equally frequent values, over the values seen: 1 when those are "
+        "equally frequent, whoever is missing, and 0 when there is one. "
         f"{_first(texts, 'labels')} Record: {e.record(AUDIT)}"
     )
     return e.table("Labels", note, ["Label", "Counted", "Values", "Evenness", "Most frequent"], rows, range(1, 4))

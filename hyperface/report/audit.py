@@ -180,7 +180,9 @@ def _alike_identities(faces: Record) -> str:
 def _alike_faces(faces: Record) -> str:
     parts: list[str] = []
     for table, networks in faces["leakage"].items():
-        pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in _by(networks)]
+        pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in _by(networks) if of]
+        if not pairs:  # audit.top_pairs=0
+            continue
         told = "" if parts else _MOST_ALIKE
         parts.append(f'<h3 class="apart">Most alike to {e.text(_table_name(table))}</h3>\n{told}{_unfolding(pairs)}')
     return "\n".join(parts)

@@ -189,6 +189,15 @@ def test_where_there_is_no_picture_a_cell_says_so(run: Run) -> None:
     assert section(run, COPIES).count(">no picture</div>") == 6
 
 
+def test_without_top_pairs_no_real_face_is_kept_or_shown(run: Run) -> None:
+    put_audit(run, top_pairs=0)
+    report(run)
+    assert run.get_json(AUDIT_FACES)["leakage"] == {"gallery": {"recognizer": [], "judge": []}}
+    part = section(run, COPIES)
+    assert "<img" not in part
+    assert "Most alike to" not in part
+
+
 def test_what_was_not_measured_is_said_word_for_word(run: Run) -> None:
     notes = ["leakage of <i>x</i>: no & none", "separation by the judge: not measurable (0 impostors)"]
     assert "Not measured" not in visible(run)
@@ -267,6 +276,9 @@ def test_labels_and_attributes_without_a_gallery_are_counted_and_groups_compared
     assert cells(part, "Attributes that the gallery does not have")[:4] == ["age", "6", "41.500", "9.250"]
     assert cells(part, "Labels") == ["hair", "16", "5", "0.75", "b 56.2 %, a 12.5 %, c 12.5 %, d 12.5 %, 1 more"]
     assert cells(part, "Identities within a group") == ["hair", "b", "3", "0.400", "33.3 %"]
+    assert (
+        "over the values seen: 1 when those are equally frequent, whoever is missing, and 0 when there is one" in part
+    )
     assert "by the recogniser" in part
     assert "Groups of one identity, without a pair: 1." in part
     assert "<i>" not in part
