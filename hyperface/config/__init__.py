@@ -34,6 +34,8 @@ from hyperface.config.schema import RunConfig as RunConfig
 from hyperface.config.schema import StorageConfig as StorageConfig
 from hyperface.config.schema import SynthesisConfig as SynthesisConfig
 from hyperface.config.schema import flat as flat
+from hyperface.config.vec2face import TrainGeneratorConfig as TrainGeneratorConfig
+from hyperface.config.vec2face import Vec2FaceConfig as Vec2FaceConfig
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> Config:

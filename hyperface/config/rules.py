@@ -9,6 +9,7 @@ from hyperface.config.control import control_rules
 from hyperface.config.knobs import ConfigError
 from hyperface.config.later_rules import later_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
+from hyperface.config.vec2face import train_generator_rules, vec2face_rules
 
 
 def check(config: Config) -> None:
@@ -69,6 +70,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield from _synthesis_rules(c)
     yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
     yield from later_rules(c)
+    yield from train_generator_rules(c.train_generator)
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():
         if isinstance(value, float):
@@ -164,6 +166,8 @@ def _synthesis_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "synthesis.max_shard_attempts", s.max_shard_attempts >= 1, "must be at least 1"
     if real:
         yield from _arc2face_rules(c.arc2face)
+    if s.generator == "vec2face":
+        yield from vec2face_rules(c.vec2face)
 
 
 def _arc2face_rules(a: Arc2FaceConfig) -> Iterator[tuple[str, bool, str]]:

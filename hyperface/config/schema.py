@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hyperface.config.control import ControlConfig
 from hyperface.config.knobs import knob
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
+from hyperface.config.vec2face import TrainGeneratorConfig, Vec2FaceConfig
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,10 @@ class PackingConfig:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    generator: Literal["toy_render", "toy_diffusion", "arc2face"] = "toy_render"
+    generator: Literal["toy_render", "toy_diffusion", "arc2face", "vec2face"] = "toy_render"
     """`toy_render`: inverse graphics, fast; `toy_diffusion`: a small conditional latent diffusion model; `arc2face`:
-    real-looking faces, weights by the keys of section `arc2face`."""
+    real-looking faces, weights by the keys of section `arc2face`; `vec2face`: one pass of a network that
+    jobs.train_generator trained, or of a published one, by the keys of section `vec2face`."""
     images_per_identity: int = 8
     """Images of each identity (the paper: 64)."""
     images_per_shard: int = 256
@@ -266,6 +268,7 @@ class Config:
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     arc2face: Arc2FaceConfig = field(default_factory=Arc2FaceConfig)
+    vec2face: Vec2FaceConfig = field(default_factory=Vec2FaceConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
@@ -273,15 +276,16 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    train_generator: TrainGeneratorConfig = field(default_factory=TrainGeneratorConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
 
 
-LATER = ("train", "evaluate", "audit", "experiment")
+LATER = ("train", "train_generator", "evaluate", "audit", "experiment")
 """Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
 
-ADDED = ("control",)
+ADDED = ("control", "vec2face")
 """Sections that runs from before they existed lack: those had what their defaults say."""
 
 

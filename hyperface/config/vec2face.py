@@ -40,8 +40,8 @@ class TrainGeneratorConfig:
     """What to train on; empty: the run's own dataset. Else other runs (several, separated by commas, make one dataset),
     or one folder made by others: an ImageFolder, or InsightFace's RecordIO (train.rec and train.idx)."""
     recognizer: Literal["recognizer", "trained"] = "recognizer"
-    """Whose features images are made from: the run's recogniser, or the training `train.name` of the run. The terms
-    `perceptual` and `identity` need its gradient, which an ONNX file has not."""
+    """Whose features images are made from: the run's recogniser, or the training `train.name` of the run. The term
+    `perceptual` compares maps of its network, which an ONNX file does not name."""
     size: Literal["small", "base", "large", "huge"] = "base"
     """Of the network. Images may have any size that is a multiple of 16 pixels."""
     epochs: int = 50
@@ -91,7 +91,7 @@ class TrainGeneratorConfig:
     seed: int = 0
     """Of the initial weights, the order of the images, masks and dropout."""
     checkpoint_every: int = knob(500)
-    """Steps between checkpoints; there is one after each epoch as well."""
+    """Steps between checkpoints; there is one after the last as well."""
     num_workers: int = knob(1)
     """Ray Train workers among which batches are divided."""
     min_workers: int = knob(0)
@@ -121,8 +121,7 @@ def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
     yield from _mask_rules("vec2face", v)
 
 
-def train_generator_rules(t: TrainGeneratorConfig, recognizer: str) -> Iterator[Rule]:
-    """`recognizer`: recognizer.kind."""
+def train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
     section = "train_generator"
     named = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name))
     yield f"{section}.name", named, "must be letters, digits, . _ or -"

@@ -24,8 +24,9 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
 
     The identities and their numbers are in the references' file, and with its hash in here.
     """
-    # Datasets that steer nothing stay what they were before there was such a section.
+    # Datasets that steer nothing, or are not drawn by Vec2Face, stay what they were before there were such sections.
     sections = (*SECTIONS, "control.") if config.control.targets else SECTIONS
+    sections = (*sections, "vec2face.") if config.synthesis.generator == "vec2face" else sections
     keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(sections)}
     return {**keys, REFERENCES: references, "layout": LAYOUT}
 

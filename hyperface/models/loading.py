@@ -126,6 +126,10 @@ def load_generator(config: Config) -> Generator:
             from hyperface.models.arc2face import Arc2FaceGenerator
 
             return Arc2FaceGenerator(config.arc2face, steps, guidance)
+        case "vec2face":
+            from hyperface.models.vec2face import Vec2FaceGenerator
+
+            return Vec2FaceGenerator(config.vec2face, config.storage)
 
 
 def load_attributes(config: Config) -> AttributeReader | None:

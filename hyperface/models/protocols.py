@@ -84,6 +84,16 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class FeatureGenerator(Protocol):
+    """A generator of features: `generate` also takes rows of other norms than 1, as the recogniser gives them.
+
+    A row of norm 1 is a direction, of a feature whose norm nobody knows.
+    """
+
+    takes_norms: Literal[True]
+
+
+@runtime_checkable
 class Decoder(Protocol):
     """A generator through which gradients pass from the picture to the embedding."""
 

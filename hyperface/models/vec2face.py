@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hyperface.config import StorageConfig
-from hyperface.config.vec2face import Vec2FaceConfig
+from hyperface.config import StorageConfig, Vec2FaceConfig
 from hyperface.embeddings import UNIT_TOLERANCE
 from hyperface.models import vec2face_published
 from hyperface.models.protocols import ModelError
@@ -64,10 +63,9 @@ def to_bytes(network: nn.Module, made: Made) -> bytes:
 
 
 class Vec2FaceGenerator:
-    """Features and seeds to faces; a `Generator` and a `Decoder` (hyperface.models.protocols)."""
+    """Features and seeds to faces; a `FeatureGenerator` and a `Decoder` (hyperface.models.protocols)."""
 
-    takes_norms = True
-    """A row longer or shorter than 1 is a feature; one of norm 1 is a direction."""
+    takes_norms: Literal[True] = True
 
     def __init__(
         self, config: Vec2FaceConfig, storage: StorageConfig | None = None, device: str | torch.device | None = None

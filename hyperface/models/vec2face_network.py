@@ -45,6 +45,8 @@ class Architecture:
     """Residual blocks of each level."""
     groups: int = 32
     """Of the group normalisations."""
+    position_spread: float = 0.02
+    """Standard deviation of the positions' first values."""
 
     @property
     def grid(self) -> int:
@@ -64,13 +66,16 @@ class Architecture:
 SIZES: dict[Size, Architecture] = {
     "small": Architecture(
         embedding_dim=128, image_size=64, width=256, depth=3, heads=4, decoder_depth=3, decoder_heads=4,
-        latent=128, channels=(128, 96, 48, 32, 16), residuals=1, groups=8,
+        latent=128, channels=(128, 96, 48, 32, 16), residuals=1, groups=8, position_spread=1.0,
     ),
     "base": Architecture(),
     "large": Architecture(width=1024, depth=24, heads=16),
     "huge": Architecture(width=1280, depth=32, heads=16),
 }  # fmt: skip
-"""As published, and `small` for the 64 x 64 images of the toy world."""
+"""As published, and `small` for the 64 x 64 images of the toy world.
+
+Paper: positions begin near 0, at 0.02. Here: in `small` at 1, because its trainings are short and tokens that are alike
+take long to part (after 100 steps a loss of 1.85 in place of 2.12)."""
 
 
 def sized(size: Size, embedding_dim: int, image_size: int) -> Architecture:
@@ -300,7 +305,7 @@ def _initialise(network: Vec2FaceNetwork) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     for position in (network.position, network.decoder_position):
-        nn.init.normal_(position, std=0.02)
+        nn.init.normal_(position, std=network.architecture.position_spread)
 
 
 def described(architecture: Architecture) -> dict[str, Any]:

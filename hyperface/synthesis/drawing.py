@@ -45,6 +45,9 @@ class Identities:
     references_Nd: NDArray[np.float32]
     anchors_Nd: NDArray[np.float32] | None = None
     """The judge's embedding of an image of each reference, in its own dimension; None without a judge."""
+    norms_N: NDArray[np.float32] | None = None
+    """Of the features that the references are the directions of; None where the generator takes directions, or nobody
+    knows them."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Painter:
     def generate(self, progress: Progress, batch: Batch) -> Pictures:
         """Vary the references, steer and draw."""
         varied = [
-            self.drawing.variation.vary(self._reference(row), seed, self.rows[row].sigma)
+            self.drawing.variation.vary(self._reference(row), seed, self.rows[row].sigma) * self._norm(row)
             for row, seed in zip(batch.rows, batch.seeds, strict=True)
         ]
         progress.draws += len(batch.rows)
@@ -251,6 +254,10 @@ class Painter:
         if anchors_Nd is None:
             return True
         return bool(np.isfinite(anchors_Nd[self.rows[place].identity - self.plan.first_identity]).all())
+
+    def _norm(self, place: int) -> np.float32:
+        norms_N = self.identities.norms_N
+        return np.float32(1) if norms_N is None else norms_N[self.rows[place].identity - self.plan.first_identity]
 
     def _reference(self, place: int) -> NDArray[np.float32]:
         row_d: NDArray[np.float32] = self.identities.references_Nd[self.rows[place].identity - self.plan.first_identity]

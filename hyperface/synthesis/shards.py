@@ -22,7 +22,7 @@ from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import Models
+from hyperface.models.protocols import FeatureGenerator, Models
 from hyperface.run import REFERENCES, Run, RunError
 from hyperface.storage import Store
 from hyperface.synthesis import anchors as anchoring
@@ -40,6 +40,8 @@ class References:
     vectors_Nd: NDArray[np.float32]
     sha256: str
     """Of the file."""
+    norms_N: NDArray[np.float32] | None = None
+    """Of the features that the rows are the directions of; None where nobody recorded them."""
 
 
 def read_references(run: Run) -> References:
@@ -59,7 +61,7 @@ def read_references(run: Run) -> References:
             f"(packing.first_identity={first}, packing.num_identities={count}); it has {len(table.names)} rows, "
             f"{table.names[0]} to {table.names[-1]}; run the pack job again"
         )
-    return References(table.vectors_ND, hashlib.sha256(run.store.read(name)).hexdigest())
+    return References(table.vectors_ND, hashlib.sha256(run.store.read(name)).hexdigest(), table.norms)
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ class ShardMaker:
     models: Models
     drawing: Drawing
     fingerprint: str
+    norms_N: NDArray[np.float32] | None = None
+    """As in `Identities`."""
 
     @cached_property
     def identities(self) -> Identities:
         """References and, for the judge, anchors, which must have been drawn before."""
         anchors = self._anchors(self.models.judge.embedding_dim) if self.models.judge else None
-        return Identities(self.references_Nd, anchors)
+        return Identities(self.references_Nd, anchors, self.norms_N)
 
     def _anchors(self, dim: int) -> NDArray[np.float32]:
         return anchoring.read_anchors(self.store, self.plan, self.fingerprint, dim)
@@ -87,7 +91,8 @@ class ShardMaker:
     def make_anchors(self, block: int) -> int:
         """Draw what the judge compares the images of a block of identities with; how many identities got none."""
         name = anchoring.block_file(self.fingerprint, block)
-        return anchoring.make_block(self.store, name, self.plan, block, self.references_Nd, self.models, self.drawing)
+        rows_Nd = self.references_Nd if self.norms_N is None else self.references_Nd * self.norms_N[:, None]
+        return anchoring.make_block(self.store, name, self.plan, block, rows_Nd, self.models, self.drawing)
 
     def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
         """Render a shard, commit it, and return its statistics; one that somebody finished, or nearly, is only adopted.
@@ -156,6 +161,7 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
         models=models,
         drawing=_drawing(config, agreed[fingerprint.BATCH_SIZE], control),
         fingerprint=fingerprint.digest(agreed),
+        norms_N=references.norms_N if isinstance(models.generator, FeatureGenerator) else None,
     )
 
 
