@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STAGES = {"gallery", "packing", "synthesis", "recognition", "evaluation"}
+STAGES = {"gallery", "packing", "synthesis", "recognition", "generator", "evaluation"}
 HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage/s3.py"},
