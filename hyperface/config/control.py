@@ -65,6 +65,8 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
     rule = "must be none with control.targets: no gradient passes through a crop"
     yield "synthesis.alignment", alignment == "none", rule
     onnx = reader_kind(c, recognizer) == "onnx"
+    rule = "must be toy_diffusion or vec2face: toy_render takes yaw, light and blur from the seed alone"
+    yield "synthesis.generator", generator != "toy_render" or onnx, rule
     yield "control.attribute_path", bool(c.attribute_path) or not onnx, "is required: the model that reads attributes"
     hexadecimal = bool(re.fullmatch(r"[0-9a-fA-F]{64}", c.attribute_sha256))
     rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"

@@ -26,6 +26,7 @@ ON = ["run.dir=somewhere", "synthesis.generator=toy_diffusion", "control.targets
         (["control.attributes=onnx"], "control.attribute_path is required"),
         (["control.attributes=onnx", "control.attribute_path=x"], "control.attribute_sha256 must be the 64 hex digits"),
         (["synthesis.generator=arc2face"], "synthesis.generator must be one of toy_render, toy_diffusion"),
+        (["synthesis.generator=toy_render"], "toy_render takes yaw, light and blur from the seed alone"),
         (["synthesis.alignment=template"], "synthesis.alignment must be none with control.targets"),
     ],
 )

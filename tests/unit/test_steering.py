@@ -149,6 +149,15 @@ def test_each_identity_gets_its_targets_in_exact_shares(tmp_path: Path):
         assert Counter(own) == Counter({-0.2: 3, 0.2: 2})
 
 
+def test_images_that_shares_leave_have_no_target_and_are_not_counted(tmp_path: Path):
+    run = steered_run(tmp_path / "run", "control.shares.red=[0.4,0.2]")
+    told = [found["control"]["attributes"] for found in described(run).values()]
+    assert Counter(len(attributes) for attributes in told) == Counter({1: 18, 0: 12})
+    counted = run.get_json(INDEX)["control"]["red"]
+    assert counted["met"] + counted["not_met"] == 18
+    assert verify(run, deep=True) == []
+
+
 def test_steering_keeps_to_the_reference_and_moves_what_it_must(tmp_path: Path):
     plain = color_run(tmp_path / "plain", "synthesis.min_cosine=0.6")
     make_dataset(plain, Models(SteerableGenerator(), SteerableRecognizer()))
