@@ -43,8 +43,12 @@ class Source:
         plan = self.plan
         return classes(plan.first_identity, plan.num_identities, plan.images_per_identity, absent)
 
-    def read(self, shard: int) -> ShardImages:
+    def read(self, shard: int, *, proven: bool = False) -> ShardImages:
         """The images of a shard without the duplicates, in its order.
+
+        Args:
+            proven: enough that the bytes are those of the marker, for who reads a shard in every epoch; whether a tar
+                is ours to the last byte is not looked at.
 
         Raises:
             RunError: its bytes are not those of its marker, or it holds other images; names the file and the rule.
@@ -54,7 +58,7 @@ class Source:
             data = store.read(file.name)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise ValueError(f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}")
-            images = reading.from_bytes(data, store.uri(file.name), proven=True)
+            images = reading.from_bytes(data, store.uri(file.name), proven=proven)
             if images.keys != [key for key in self.plan.keys(shard) if key not in self.rejected]:
                 raise ValueError(f"{store.uri(file.name)}: must hold its planned keys in their order")
         except FileNotFoundError as error:

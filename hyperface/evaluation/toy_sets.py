@@ -78,7 +78,7 @@ def toy_set(name: str, store: Store | None = None, prefix: str = "", folds: int 
     size = IDENTITIES * VIEWS
     return PairSet(
         name=name,
-        source=f"toy world, held-out set `{name}`, {folds} folds of {IDENTITIES} identities x {VIEWS} views",
+        source=f"toy world, held-out set {name}, {folds} folds of {IDENTITIES} identities x {VIEWS} views",
         images=_images(name, parts, store, prefix),
         first_P=np.concatenate([part.first_P + fold * size for fold, part in enumerate(parts)]),
         second_P=np.concatenate([part.second_P + fold * size for fold, part in enumerate(parts)]),

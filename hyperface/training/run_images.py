@@ -97,7 +97,7 @@ class RunImages:
 
     def _items(self, part: int, number: int) -> list[Item]:
         source = self.parts[part]
-        images = source.read(number)
+        images = source.read(number, proven=True)
         identities = source.classes.identities_C
         given_R = np.array(images.identities, np.int64)
         labels_R = np.minimum(source.classes.labels(given_R), len(identities) - 1)

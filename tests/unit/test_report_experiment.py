@@ -29,13 +29,13 @@ def page(run: Run, found: dict[str, Any]) -> str:
 
 
 def test_every_repeat_of_every_arm_is_a_dot_and_its_mean_in_the_table(run: Run) -> None:
-    found = summary(CONFIG, {"diverse-alpha-1": 0.9}, repeats=3)
+    found = summary(CONFIG, {"diverse-alpha-1-steps-20": 0.9}, repeats=3)
     source = page(run, found)
     arms = len(found["arms"])
     assert source.count("<circle") == 3 * 3 * arms
     assert source.count('class="bar ') == 3 * arms
     assert ">91.00 ± 1.00</td>" in source  # 0.90, 0.91, 0.92
-    assert "diverse HyperFace, alpha 1: 91.00 ± 1.00" in source
+    assert "diverse HyperFace, alpha 1, 20 steps: 91.00 ± 1.00" in source
     assert "A dot is a repeat, a bar the mean of them." in source
     assert source.count('role="img"><title>Accuracy in percent') == 3
 

@@ -17,7 +17,7 @@ from hyperface.report import plots, write_report
 from hyperface.report.verification import PUBLISHED, Measured, benchmark_of, evaluated
 from hyperface.run import DATASET, REFERENCES, REPORT, VERIFICATION, Run, RunError, open_run
 
-TOY = "toy world, held-out set `hard`, 10 folds of 40 identities x 5 views"
+TOY = "toy world, held-out set hard, 10 folds of 40 identities x 5 views"
 QUESTION = "How well do recognisers tell people apart?"
 
 
