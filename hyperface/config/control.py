@@ -25,6 +25,9 @@ class ControlConfig:
     """Of Adam on the embedding, in units of its length / sqrt(dimension) (Vec2Face: 0.1)."""
     identity_cosine: float = 0.7
     """Cosine of an image to its reference, by the recogniser, below which steering costs identity."""
+    redraw: bool = True
+    """Draw an image that misses a target again, from another seed, while `synthesis.max_attempts` lasts; the draw that
+    misses least is kept. False: the first draw that passes the gate is kept."""
     attributes: Literal["auto", "toy", "onnx"] = "auto"
     """What reads the attributes: the toy world's own reader, or `control.attribute_path`. `auto`: toy where
     recognizer.kind=toy, else onnx."""

@@ -80,6 +80,8 @@ class Progress:
     last: dict[int, tuple[Reason, str]] = field(default_factory=dict)
     """Why the last draw was refused, with the message of an error."""
     best_cosine: dict[int, float] = field(default_factory=dict)
+    missed: dict[int, tuple[float, Sample, int]] = field(default_factory=dict)
+    """Of the draws that miss a target and nothing else the one that misses least: by how much, as `passed`."""
     steps: dict[int, int] = field(default_factory=dict)
     """By which the last draw was steered."""
     draws: int = 0
@@ -247,7 +249,19 @@ class Painter:
             row, seed = self.rows[place], batch.seeds[b]
             name = key(row.identity, row.image)
             sample = Sample(name, row.identity, row.image, data, seed, batch.attempt, cosine, embedding_d, outcome)
-            progress.passed[place] = sample, difference_hash(image_HWC)
+            self._keep(progress, place, sample, difference_hash(image_HWC))
+
+    def _keep(self, progress: Progress, place: int, sample: Sample, looks: int) -> None:
+        """A draw that shows its identity: the image, unless it misses a target and is drawn again."""
+        control = self.drawing.control
+        miss = control.miss(sample.control) if control and control.redraw and sample.control else 0.0
+        if miss == 0:
+            progress.passed[place] = sample, looks
+        else:
+            progress.refuse(place, "attribute")
+            before = progress.missed.get(place)
+            if before is None or miss < before[0]:
+                progress.missed[place] = miss, sample, looks
 
     def _anchored(self, place: int) -> bool:
         anchors_Nd = self.identities.anchors_Nd

@@ -10,12 +10,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Reason = Literal["error", "blank", "no_face", "many_faces", "blurred", "no_embedding", "cosine", "no_anchor", "judge"]
+Reason = Literal[
+    "error", "blank", "no_face", "many_faces", "blurred", "no_embedding", "cosine", "no_anchor", "judge", "attribute",
+]  # fmt: skip
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a draw is refused, in the order in which it is looked at: the generator failed; the picture is of one colour (or
 black: its latents were not finite); no face, or more than one, was found; it is not sharp; the recogniser gave no
 finite embedding; the embedding is too far from the reference; no anchor of its identity
-could be drawn; the judge's is too far from the anchor."""
+could be drawn; the judge's is too far from the anchor; an attribute misses its target, which refuses a draw for the
+sake of another one, but no image."""
 
 BLANK = 1.0
 """Standard deviation of the grey levels below which a picture shows nothing."""

@@ -81,6 +81,8 @@ def render_shard(
             _attempt(painter, progress, attempt)
             if attempt == 0 and progress.refused.count("error") == len(rows):
                 raise RenderError(f"shard {shard}: not one image could be drawn; the first: {progress.last[0][1]}")
+    for place, (_, sample, looks) in progress.missed.items():
+        progress.passed.setdefault(place, (sample, looks))
     enough = len(rows) >= TELLING_ROWS
     if enough and len(progress.refused) == progress.draws and set(progress.refused) <= set(SHOWS_NOTHING):
         refused = ", ".join(f"{number} {reason}" for reason, number in count(progress.refused).items())

@@ -35,6 +35,8 @@ class Aim:
 class Control:
     aims: tuple[Aim, ...]
     settings: Settings
+    redraw: bool = True
+    """Whether an image that misses is drawn again."""
 
     def image_targets(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
         """[J, A]: target of each image of an identity, NaN where there is none; each attribute dealt for itself.
@@ -104,6 +106,15 @@ class Control:
         values_BA = reader.values(signal)[:, [aim.column for aim in self.aims]].cpu()
         return [self._outcome(values_BA[b], targets_BA[b], steps) for b, steps in enumerate(steps_B)]
 
+    def miss(self, outcome: Outcome) -> float:
+        """By how much an image misses its targets, in tolerances; 0 where all are met."""
+        known = {aim.name: aim.known for aim in self.aims}
+        return sum(
+            float(missed(torch.tensor(found.value), torch.tensor(found.target), known[name])) / known[name].tolerance
+            for name, found in outcome.attributes.items()
+            if not found.met
+        )
+
     def _outcome(self, values_A: Tensor, targets_A: NDArray[np.float64], steps: int) -> Outcome:
         said = {}
         for a, aim in enumerate(self.aims):
@@ -127,7 +138,8 @@ def chosen(config: ControlConfig, ranges: Mapping[str, AttributeRange] | None) -
         return None
     assert ranges is not None
     aims = [_aim(config, name, ranges) for name in sorted(config.targets)]
-    return Control(tuple(aims), Settings(config.steps, config.learning_rate, config.identity_cosine))
+    settings = Settings(config.steps, config.learning_rate, config.identity_cosine)
+    return Control(tuple(aims), settings, config.redraw)
 
 
 def _aim(config: ControlConfig, name: str, ranges: Mapping[str, AttributeRange]) -> Aim:

@@ -134,6 +134,7 @@ def test_reasons_are_known_and_sharpness_falls_with_blur():
         "judge",
         "error",
         "no_embedding",
+        "attribute",
     } == set(REASONS)
     (image,) = ColorGenerator().generate(references(1), [5])
     blurred = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(r))) for r in (0.5, 1, 2, 4)]

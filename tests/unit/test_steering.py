@@ -188,11 +188,30 @@ def test_an_image_that_cannot_be_decoded_costs_no_other(tmp_path: Path):
 
 
 def test_an_image_that_is_not_met_is_stored_and_counted(tmp_path: Path):
-    run = steered_run(tmp_path / "run", "control.targets.red=[-1,1]", "control.steps=3")
+    run = steered_run(tmp_path / "run", "control.targets.red=[-1,1]", "control.steps=3", "control.redraw=false")
+    assert (run.get_json(INDEX)["redraws"], run.get_json(INDEX)["refused"]) == (0, {})
     counted = run.get_json(INDEX)["control"]["red"]
     assert counted["met"] + counted["not_met"] == 30
     assert counted["not_met"] > 20
     assert all(d["control"]["steps"] <= 3 for d in described(run).values())
+
+
+def test_an_image_that_misses_is_drawn_again_and_the_best_of_all_draws_is_kept(tmp_path: Path):
+    given = ("control.targets.red=[-0.9,0.9]", "control.steps=2", "synthesis.beta=0.2")
+    once = steered_run(tmp_path / "once", *given, "control.redraw=false")
+    again = steered_run(tmp_path / "again", *given)  # three attempts
+    index = again.get_json(INDEX)
+    assert index["images"] == 30
+    assert index["redraws"] > 20
+    assert index["refused"]["attribute"] >= index["redraws"]
+    assert verify(again, deep=True) == []
+    before, after = described(once), described(again)
+    misses = [
+        [abs(_red(found[key])["value"] - _red(found[key])["target"]) for key in after] for found in (before, after)
+    ]
+    assert all(second <= first for first, second in zip(*misses, strict=True))
+    attempts = Counter(found["attempt"] for found in after.values() if not _red(found)["met"])
+    assert set(attempts) == {0, 1, 2}, "the kept draw is the best one, not the last"
 
 
 def test_a_dataset_without_control_has_no_trace_of_it(tmp_path: Path):
@@ -238,6 +257,15 @@ def test_an_image_without_a_target_is_drawn_where_it_was():
     assert steps[1:3] == [0, 0]
     assert (moved[[0, 3]] != rows[[0, 3]]).any(axis=1).all()
     assert moved.dtype == np.float32
+
+
+def _red(described: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = described["control"]["attributes"]["red"]
+    return found
+
+
+def _miss(described: dict[str, Any]) -> float:
+    return float(abs(_red(described)["value"] - _red(described)["target"]))
 
 
 def _parquet(run: Run, shard: int) -> list[dict[str, Any]]:
