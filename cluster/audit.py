@@ -96,6 +96,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
+    del rows, batches  # an error would keep them, and they would keep their actors
     if stop:
         raise RunError(stop)
     return pictures

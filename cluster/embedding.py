@@ -91,5 +91,6 @@ def _embedded(config: Config) -> Iterator[EmbeddedFace]:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"embed: {done}/{len(chunks)} chunks", flush=True)
+    del rows, batches  # an error would keep them, and they would keep their actors
     if stop:
         raise RunError(stop)

@@ -78,15 +78,19 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         gpus=0,
         failures=run.config.experiment.max_failures,
     )
-    began = time.monotonic()
+    began, stop = time.monotonic(), ""
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
     for done, batch in enumerate(batches, start=1):
         said = json.loads(batch["said"][0])
         if "stop" in said:
-            raise RunError(said["stop"])
+            stop = said["stop"]
+            break
         left = (time.monotonic() - began) / done * (len(todo) - done)
         print(f"experiment: {done}/{len(todo)} {said['line']}, ETA {left / 60:.0f} min", flush=True)
+    del rows, batches  # an error would keep them, and they would keep their actors
+    if stop:
+        raise RunError(stop)
 
 
 class _Worker:
