@@ -1,4 +1,4 @@
-"""One Ray for all cluster tests: four CPUs on loopback with a token of its own, stopped with the session."""
+"""A Ray for the tests of a file: four CPUs on loopback, with one token. What a test leaves behind ends with it."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ |= {"RAY_metrics_report_interval_ms": "500"}  # ten seconds otherwise
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster(s3_endpoint: str) -> Iterator[str]:
     """The address of a local Ray whose workers hold the S3 emulator's credentials."""
     import ray
