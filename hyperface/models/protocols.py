@@ -125,6 +125,10 @@ class AttributeRange:
     at_least: bool = False
     """A value above the target is as good: quality, sharpness."""
 
+    def miss(self, value: float, target: float) -> float:
+        """By how much a value misses a target, in the attribute's unit; 0 above it where more is as good."""
+        return max(target - value, 0.0) if self.at_least else abs(value - target)
+
 
 class AttributeReader(Protocol):
     """Attributes of a face, read from its pixels so that gradients pass."""

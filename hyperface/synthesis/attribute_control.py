@@ -136,5 +136,5 @@ def _loss(
 
 
 def missed(value_B: Tensor, target_B: Tensor, known: AttributeRange) -> Tensor:
-    """By how much values miss their targets, at least 0 where more is as good: [B]."""
+    """`AttributeRange.miss` of each row, so that gradients pass: [B]."""
     return (target_B - value_B).clamp(min=0) if known.at_least else (value_B - target_B).abs()

@@ -1,22 +1,25 @@
 """Which image of an identity is steered to what, and a batch of them steered with a run's models.
 
+torch, and what needs it, is imported where something is steered: whoever steers nothing need not load it.
+
 J: images of an identity, B: rows of a batch, A: attributes that have targets, d: embedding dimension.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hyperface.config import Config, ConfigError, ControlConfig, reader_kind
 from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.models.protocols import AttributeRange, AttributeReader, Decoder, DifferentiableRecognizer, Models
 from hyperface.seeds import seed_of
-from hyperface.synthesis.attribute_control import Settings, missed, steer
 from hyperface.synthesis.variation import mixture
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,10 @@ class Aim:
 @dataclass(frozen=True)
 class Control:
     aims: tuple[Aim, ...]
-    settings: Settings
-    redraw: bool = True
+    steps: int
+    learning_rate: float
+    identity_cosine: float
+    redraw: bool
     """Whether an image that misses is drawn again."""
 
     def image_targets(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
@@ -63,6 +68,10 @@ class Control:
         targets_BA: NDArray[np.float64],
     ) -> tuple[NDArray[np.float32], list[int]]:
         """(rows [B, d], steps of each); a row without a target stays as it is. Models are as `check_fit` wants them."""
+        import torch
+
+        from hyperface.synthesis.attribute_control import Settings, steer
+
         aimed_b = np.flatnonzero(np.isfinite(targets_BA).any(1)).tolist()
         steps_B = [0] * len(rows_Bd)
         if not aimed_b:
@@ -73,7 +82,7 @@ class Control:
         assert reader is not None
         columns = [aim.column for aim in self.aims]
 
-        def read(images_BCHW: Tensor) -> Tensor:
+        def read(images_BCHW: "Tensor") -> "Tensor":
             return reader.values(images_BCHW)[:, columns].cpu()
 
         found = steer(
@@ -85,7 +94,7 @@ class Control:
             generator.decode,
             lambda images_BCHW: recognizer.features_of(images_BCHW).cpu(),
             read,
-            self.settings,
+            Settings(self.steps, self.learning_rate, self.identity_cosine),
         )
         moved_Bd = rows_Bd.copy()
         moved_Bd[aimed_b] = found.rows_Bd.numpy()
@@ -93,7 +102,6 @@ class Control:
             steps_B[b] = steps
         return moved_Bd, steps_B
 
-    @torch.no_grad()
     def outcomes(
         self,
         reader: AttributeReader,
@@ -102,26 +110,29 @@ class Control:
         steps_B: Sequence[int],
     ) -> list[Outcome]:
         """What the reader says of images as they are stored, beside what was wanted."""
+        import torch
+
         signal = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        values_BA = reader.values(signal)[:, [aim.column for aim in self.aims]].cpu()
+        with torch.no_grad():
+            values_BA = reader.values(signal)[:, [aim.column for aim in self.aims]].cpu()
         return [self._outcome(values_BA[b], targets_BA[b], steps) for b, steps in enumerate(steps_B)]
 
     def miss(self, outcome: Outcome) -> float:
         """By how much an image misses its targets, in tolerances; 0 where all are met."""
         known = {aim.name: aim.known for aim in self.aims}
         return sum(
-            float(missed(torch.tensor(found.value), torch.tensor(found.target), known[name])) / known[name].tolerance
+            known[name].miss(found.value, found.target) / known[name].tolerance
             for name, found in outcome.attributes.items()
             if not found.met
         )
 
-    def _outcome(self, values_A: Tensor, targets_A: NDArray[np.float64], steps: int) -> Outcome:
+    def _outcome(self, values_A: "Tensor", targets_A: NDArray[np.float64], steps: int) -> Outcome:
         said = {}
         for a, aim in enumerate(self.aims):
             if np.isfinite(targets_A[a]):
-                value, target = values_A[a].double(), torch.tensor(targets_A[a])
-                met = bool(missed(value, target, aim.known) <= aim.known.tolerance)
-                said[aim.name] = Attribute(float(target), round(float(value), 3), met)
+                value, target = float(values_A[a]), float(targets_A[a])
+                met = aim.known.miss(value, target) <= aim.known.tolerance
+                said[aim.name] = Attribute(target, round(value, 3), met)
         return Outcome(steps, said)
 
 
@@ -138,8 +149,7 @@ def chosen(config: ControlConfig, ranges: Mapping[str, AttributeRange] | None) -
         return None
     assert ranges is not None
     aims = [_aim(config, name, ranges) for name in sorted(config.targets)]
-    settings = Settings(config.steps, config.learning_rate, config.identity_cosine)
-    return Control(tuple(aims), settings, config.redraw)
+    return Control(tuple(aims), config.steps, config.learning_rate, config.identity_cosine, config.redraw)
 
 
 def _aim(config: ControlConfig, name: str, ranges: Mapping[str, AttributeRange]) -> Aim:
@@ -168,6 +178,8 @@ def check_targets(config: Config) -> None:
 
 def check_fit(models: Models, image_size: int) -> None:
     """Raise ConfigError unless gradients pass through the models, and the reader takes images of so many pixels."""
+    import torch
+
     if not isinstance(models.generator, Decoder):
         raise ConfigError("control.targets: no gradient passes through synthesis.generator; choose toy_diffusion")
     if not isinstance(models.recognizer, DifferentiableRecognizer):

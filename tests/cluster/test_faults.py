@@ -79,7 +79,7 @@ def test_sigterm_in_mid_shard_ends_the_job_within_the_grace_time_and_leaves_no_h
     seconds = time.monotonic() - sent
     assert job.returncode == 143, output
     assert output[1].endswith("terminated: the same command goes on where this one stopped\n")
-    assert seconds < 6, output  # `ray job stop` kills after 3; a busy machine needs longer to leave
+    assert seconds < 3, output  # after so long `ray job stop` kills
     assert not list(directory.rglob(".*"))
     run = start(directory)
     assert {line.rpartition(": ")[2] for line in verify(run, deep=True)} == {"the shard is not done"}

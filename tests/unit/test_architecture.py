@@ -84,3 +84,9 @@ def test_no_room_is_called_utils_common_helpers_or_misc():
 def test_no_file_of_the_product_is_longer_than_four_hundred_lines():
     long = [str(path) for path in sources("hyperface", "cluster", "jobs") if len(path.read_text().splitlines()) > 400]
     assert not long
+
+
+def test_a_driver_of_the_synthesis_does_not_wait_for_torch():
+    """Two seconds of each start, and one of each end: `ray job stop` waits for three."""
+    look = "import sys, hyperface.synthesis.shards; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0

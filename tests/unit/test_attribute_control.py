@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hyperface.models.protocols import AttributeRange
-from hyperface.synthesis.attribute_control import INNER, Settings, Steered, steer
+from hyperface.synthesis.attribute_control import INNER, Settings, Steered, missed, steer
 
 D = 48
 YAW = AttributeRange(-30.0, 30.0, tolerance=2.0)
@@ -170,3 +170,12 @@ def test_nothing_is_left_behind_that_needs_a_gradient():
     found = steered(begun, [[20.0, NAN]] * 2)
     assert not found.rows_Bd.requires_grad
     assert not begun.requires_grad
+
+
+@pytest.mark.parametrize("at_least", [False, True])
+def test_what_is_descended_is_what_is_reported_as_missed(at_least: bool) -> None:
+    known = AttributeRange(-30.0, 30.0, 5.0, at_least)
+    values, targets = [-9.0, 3.0, 12.0], [4.0, 3.0, -2.0]
+    expected = [known.miss(value, target) for value, target in zip(values, targets, strict=True)]
+    assert missed(torch.tensor(values), torch.tensor(targets), known).tolist() == expected
+    assert expected == ([13.0, 0.0, 0.0] if at_least else [13.0, 0.0, 14.0])
