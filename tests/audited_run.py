@@ -1,8 +1,9 @@
 """A finished run of the small world whose gallery has pictures: what an audit needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from color_world import DIM, ColorGenerator, ColorRecognizer, color_run, make_dataset, references
@@ -67,3 +68,7 @@ def audited_run(
 def auditor(run: Run, recognizer: Recognizer | None = None, judge: Recognizer | None = None) -> Auditor:
     networks = {"recognizer": recognizer or ColorRecognizer(), "judge": judge or ColorJudge()}
     return Auditor(open_source(run), networks)
+
+
+def with_audit(run: Run, **keys: Any) -> Run:
+    return replace(run, config=replace(run.config, audit=replace(run.config.audit, **keys)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperface.models.protocols import AttributeRange
+from hyperface.models.toy.autoencoder import Residual
 from hyperface.models.toy.renderer import IMAGE_SIZE
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
@@ -26,19 +27,6 @@ RANGES = {
 _GREY = (0.299, 0.587, 0.114)
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.second(nn.functional.silu(self.first(nn.functional.silu(x))))
-        return x + branch
-
-
 class AngleNet(nn.Module):
     """[B, 3, 64, 64] in [-1, 1] -> [B, 2]: yaw and light in units of the renderer's nuisances. 8 million multiply-adds.
 
@@ -48,9 +36,9 @@ class AngleNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.PixelUnshuffle(4), nn.Conv2d(48, 32, 3, padding=1), _Residual(32),
-            nn.SiLU(), nn.Conv2d(32, 64, 3, 2, 1), _Residual(64),
-            nn.SiLU(), nn.Conv2d(64, 96, 3, 2, 1), _Residual(96), nn.SiLU(),
+            nn.PixelUnshuffle(4), nn.Conv2d(48, 32, 3, padding=1), Residual(32),
+            nn.SiLU(), nn.Conv2d(32, 64, 3, 2, 1), Residual(64),
+            nn.SiLU(), nn.Conv2d(64, 96, 3, 2, 1), Residual(96), nn.SiLU(),
         )  # fmt: skip
         self.head = nn.Linear(96 * 16, 2)
 

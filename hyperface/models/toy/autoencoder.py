@@ -16,7 +16,9 @@ LATENT_SIZE = 16
 CONDITION_DIM = EMBEDDING_DIM + IDENTITY_DIM
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions beside the identity, which they begin as."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
@@ -55,12 +57,12 @@ class Autoencoder(nn.Module):
     def __init__(self, width: int = 96) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(4), nn.Conv2d(48, width, 3, padding=1), _Residual(width), _Residual(width),
+            nn.PixelUnshuffle(4), nn.Conv2d(48, width, 3, padding=1), Residual(width), Residual(width),
             nn.SiLU(), nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1),
         )  # fmt: skip
         self.decoder = nn.Sequential(
-            nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1), _Residual(width), _Residual(width), _Residual(width),
-            nn.SiLU(), nn.Conv2d(width, 192, 3, padding=1), nn.PixelShuffle(2), _Residual(48),
+            nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1), Residual(width), Residual(width), Residual(width),
+            nn.SiLU(), nn.Conv2d(width, 192, 3, padding=1), nn.PixelShuffle(2), Residual(48),
             nn.SiLU(), nn.Conv2d(48, 64, 3, padding=1), nn.PixelShuffle(2),
             nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 3, 3, padding=1),
         )  # fmt: skip
