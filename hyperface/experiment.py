@@ -1,15 +1,16 @@
 """Which datasets the experiment compares, and what comes out: plain data, without the stages that make it.
 
-An arm is one way to choose identities. Every arm gets as many identities and images as the others, the same student
-from scratch and the same test sets; a repeat changes every seed.
+An arm is one way to choose identities and to draw them, or a mixture of two. Every arm gets as many identities and
+images as the others, the same student from scratch and the same test sets; a repeat changes every seed.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hyperface.config import Config, PackingConfig
+from hyperface.config import Config, GeneratorKind, PackingConfig
+from hyperface.ranks import even_sizes
 from hyperface.seeds import seed_of
 
 ARMS = "experiment/arms"
@@ -17,16 +18,36 @@ COLUMNS = ("easy", "pose", "light", "hard", "mean")
 """Of the table: the toy world's test sets, and the mean over them."""
 
 
+Gallery = Literal["", "diverse", "biased"]
+"""What identities come from; empty: from no gallery."""
+Kind = Literal["bound", "baseline", "hyperface", "vec2face", "mixture"]
+"""How identities are chosen: the renderer's own, not optimised, packed, sampled, or half packed and half sampled."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Identities that are chosen in one way and drawn by one generator."""
+
+    packing: PackingConfig
+    generator: GeneratorKind
+
+
 @dataclass(frozen=True)
 class Arm:
-    """One way to choose the identities of a dataset."""
+    """One kind of dataset."""
 
     name: str
-    gallery: Literal["", "diverse", "biased"]
-    """What the identities come from; empty: from no gallery."""
-    packing: PackingConfig | None
-    """None: the renderer's own identities, which no embedding stands between: the upper bound."""
+    gallery: Gallery
+    kind: Kind
     label: str
+    parts: tuple[Part, ...]
+    """Each has an equal share of the identities. None: the renderer's own identities, which no embedding stands
+    between: the upper bound."""
+
+    @property
+    def generator(self) -> str:
+        """What draws the images; of a mixture both, of the upper bound none."""
+        return " + ".join(part.generator for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -48,23 +69,56 @@ class Piece:
 
 
 def arms(config: Config) -> list[Arm]:
-    """In the order of the table: the bound, the two ways without a gallery's help, then each gallery's."""
-    packing, found = config.packing, []
-    found.append(Arm("rendered", "", None, "rendered identities (upper bound)"))
-    uniform = replace(packing, start="random", alpha=0.0, steps=0)
-    found.append(Arm("uniform", "", uniform, "uniform on the sphere"))
-    for gallery in ("diverse", "biased"):
-        unpacked = replace(packing, start="gallery", steps=0)
-        found.append(Arm(f"{gallery}-unpacked", gallery, unpacked, "gallery, not optimised"))
-        for steps in config.experiment.steps:
-            for alpha in config.experiment.alphas:
-                label = f"HyperFace, alpha {alpha:g}, {steps} steps"
-                packed = replace(packing, alpha=alpha, steps=steps)
-                found.append(Arm(f"{gallery}-alpha-{alpha:g}-steps-{steps}", gallery, packed, label))
-        for objective in config.experiment.objectives:
-            label = f"HyperFace, {objective.replace('_', ' ')}, alpha {packing.alpha:g}, {packing.steps} steps"
-            found.append(Arm(f"{gallery}-{objective}", gallery, replace(packing, separation=objective), label))
+    """In the order of the table: the bound, what needs no gallery, then each gallery's; by generator, then mixtures."""
+    drawn_by = list(dict.fromkeys([config.synthesis.generator, *config.experiment.generators]))
+    found = [Arm("rendered", "", "bound", "rendered identities (upper bound)", ())]
+    galleries: tuple[Gallery, ...] = ("", "diverse", "biased")
+    for gallery in galleries:
+        ways = list(_packed(config, gallery) if gallery else _without_gallery(config))
+        for generator in drawn_by:
+            found += [_arm(gallery, way, Part(packing, generator), drawn_by[0]) for way, packing in ways]
+        if gallery and config.experiment.mixture:
+            halves = Part(config.packing, drawn_by[0]), Part(_sampled(config, "pca"), drawn_by[-1])
+            found.append(Arm(f"{gallery}-mixture", gallery, "mixture", "half HyperFace, half Vec2Face", halves))
     return found
+
+
+def _without_gallery(config: Config) -> Iterator[tuple[tuple[str, str], PackingConfig]]:
+    """((name, label), packing) of each way."""
+    yield ("uniform", "uniform on the sphere"), replace(config.packing, start="random", alpha=0.0, steps=0)
+    if "rejection" in config.experiment.samples:
+        yield ("rejection", "Vec2Face, random directions"), _sampled(config, "rejection")
+
+
+def _packed(config: Config, gallery: Gallery) -> Iterator[tuple[tuple[str, str], PackingConfig]]:
+    """As `_without_gallery`."""
+    packing = config.packing
+    yield (f"{gallery}-unpacked", "gallery, not optimised"), replace(packing, start="gallery", steps=0)
+    for steps in config.experiment.steps:
+        for alpha in config.experiment.alphas:
+            name = f"{gallery}-alpha-{alpha:g}-steps-{steps}"
+            yield (name, f"HyperFace, alpha {alpha:g}, {steps} steps"), replace(packing, alpha=alpha, steps=steps)
+    for objective in config.experiment.objectives:
+        label = f"HyperFace, {objective.replace('_', ' ')}, alpha {packing.alpha:g}, {packing.steps} steps"
+        yield (f"{gallery}-{objective}", label), replace(packing, separation=objective)
+    if "pca" in config.experiment.samples:
+        yield (f"{gallery}-pca", "Vec2Face, features like the gallery's"), _sampled(config, "pca")
+
+
+def _sampled(config: Config, start: Literal["rejection", "pca"]) -> PackingConfig:
+    """Vec2Face's identities: the sample itself."""
+    return replace(config.packing, start=start, alpha=0.0, steps=0)
+
+
+def _arm(gallery: Gallery, way: tuple[str, str], part: Part, usual: GeneratorKind) -> Arm:
+    """Names tell the generator where it is not the configuration's own."""
+    name, label = way
+    kind: Kind = "baseline" if part.packing.start in ("gallery", "random") else "vec2face"
+    if part.packing.steps:
+        kind = "hyperface"
+    if part.generator != usual:
+        name = f"{name}-{part.generator}"
+    return Arm(name, gallery, kind, label, (part,))
 
 
 def pieces(config: Config) -> list[Piece]:
@@ -79,7 +133,7 @@ def piece_config(config: Config, piece: Piece, directory: str) -> Config:
     """
     spread = config.experiment.biased_spread if piece.arm.gallery == "biased" else config.embed.identity_spread
     seed = seed_of("repeat", config.run.seed, piece.repeat)
-    return replace(
+    own = replace(
         config,
         run=replace(config.run, dir=directory, seed=seed),
         embed=replace(config.embed, identity_spread=spread),
@@ -91,9 +145,32 @@ def piece_config(config: Config, piece: Piece, directory: str) -> Config:
             one_face=False,
             min_hash_distance=0,
         ),
-        packing=replace(piece.arm.packing or config.packing, num_workers=1, gpus_per_worker=0.0),
+        packing=replace(config.packing, num_workers=1, gpus_per_worker=0.0),
         train=replace(config.train, seed=seed, num_workers=1, gpus_per_worker=0.0),
     )
+    return _of_part(own, piece.arm.parts[0]) if len(piece.arm.parts) == 1 else own
+
+
+def _of_part(config: Config, part: Part) -> Config:
+    packing = replace(part.packing, num_workers=1, gpus_per_worker=0.0)
+    return replace(config, packing=packing, synthesis=replace(config.synthesis, generator=part.generator))
+
+
+def part_configs(own: Config, arm: Arm) -> list[Config]:
+    """Of the runs that hold the dataset of a piece: the piece's own where there is one part, else one in it for each.
+
+    Args:
+        own: of the piece, by `piece_config`.
+    """
+    if len(arm.parts) == 1:
+        return [own]
+    found, first = [], own.packing.first_identity
+    for number, size in enumerate(even_sizes(own.packing.num_identities, len(arm.parts))):
+        config = _of_part(own, arm.parts[number])
+        packing = replace(config.packing, num_identities=size, first_identity=first)
+        found.append(replace(config, run=replace(config.run, dir=f"{own.run.dir}/part-{number}"), packing=packing))
+        first += size
+    return found
 
 
 def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -114,7 +191,8 @@ def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list
             kind: {key: _spread([repeat[kind][key] for repeat in repeats]) for key in repeats[0][kind]}
             for kind in ("accuracy", "identity")
         }
-        rows.append({"arm": arm.name, "gallery": arm.gallery, "label": arm.label, "repeats": len(repeats), **numbers})
+        told = {key: getattr(arm, key) for key in ("gallery", "kind", "label", "generator")}
+        rows.append({"arm": arm.name, **told, "repeats": len(repeats), **numbers})
     return rows
 
 
@@ -130,9 +208,10 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table as text: accuracies in percent, mean and standard deviation over the repeats."""
     sets = [name for name in COLUMNS if rows and name in rows[0]["accuracy"]]
-    head = f"{'gallery':8} {'identities':38}" + "".join(f"{name:>15}" for name in sets)
+    head = f"{'gallery':8} {'identities':54} {'drawn by':21}" + "".join(f"{name:>15}" for name in sets)
     return [head] + [
-        f"{row['gallery'] or '-':8} {row['label']:38}" + "".join(f"{_percent(row['accuracy'][s]):>15}" for s in sets)
+        f"{row['gallery'] or '-':8} {row['label']:54} {row['generator'] or '-':21}"
+        + "".join(f"{_percent(row['accuracy'][s]):>15}" for s in sets)
         for row in rows
     ]
 

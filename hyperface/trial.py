@@ -17,7 +17,7 @@ from hyperface.evaluation.embedded import rows_of
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import verify_on
 from hyperface.evaluation.toy_sets import toy_sets
-from hyperface.experiment import Piece
+from hyperface.experiment import Arm, Piece
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Recognizer
 from hyperface.models.toy import faces
@@ -57,10 +57,10 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
     """
     own = open_run(experiment.piece_config(run.config, piece, run.store.uri(piece.folder)))
     judge = load_judge()
-    if piece.arm.packing is None:
-        own, identity = _rendered(own, judge)
+    if piece.arm.parts:
+        own, identity = _synthesized(own, piece.arm, judge)
     else:
-        identity = _synthesized(own, judge)
+        own, identity = _rendered(own, judge)
     recognition.begin(own)
     if not recognition.is_done(own):
         recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")), _silent)
@@ -74,23 +74,34 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
     return result
 
 
-def _synthesized(own: Run, judge: Recognizer) -> dict[str, float | None]:
-    """Gallery, references and dataset of a piece; what the judge says of its identities."""
-    recognizer = load_recognizer()
-    if not own.store.exists(GALLERY):
-        chunks = gallery.plan_chunks(own.config.embed, own.config.storage)
-        found = [face for chunk in chunks for face in gallery.embed_chunk(chunk, own.config, recognizer)]
-        made = gallery.assemble(found, own.config.embed.num_faces)
-        own.store.put_new(GALLERY, to_parquet("key", made.embeddings))
-    if not packing.is_done(own):
-        packing.pack_rows(own, one_process(own.config.packing.num_identities), torch.device("cpu"), _silent)
-    make_dataset(own, load_models(own.config))
-    shards = list(read_shards(own))
+def _synthesized(own: Run, arm: Arm, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:
+    """The piece's run, which trains on the dataset of all its parts; what the judge says of its identities."""
+    parts = [open_run(config) for config in experiment.part_configs(own.config, arm)]
+    for part in parts:
+        _make_part(part)
+    shards = [shard for part in parts for shard in read_shards(part)]
     identities = np.concatenate([shard.identities for shard in shards])
     wanted = own.config.packing.num_identities * own.config.synthesis.images_per_identity
     if len(identities) != wanted:
         raise RunError(f"{own}: has {len(identities)} images, and every arm must have {wanted}; see dataset/index.json")
-    return _judged(np.concatenate([rows_of(shard.jpegs, judge, str(own)) for shard in shards]), identities)
+    judged = _judged(np.concatenate([rows_of(shard.jpegs, judge, str(own)) for shard in shards]), identities)
+    if len(parts) == 1:
+        return own, judged
+    data = ",".join(str(part) for part in parts)
+    return replace(own, config=replace(own.config, train=replace(own.config.train, data=data))), judged
+
+
+def _make_part(run: Run) -> None:
+    """Gallery, references and dataset of a part, what is not there of them."""
+    recognizer = load_recognizer()
+    if not run.store.exists(GALLERY):
+        chunks = gallery.plan_chunks(run.config.embed, run.config.storage)
+        found = [face for chunk in chunks for face in gallery.embed_chunk(chunk, run.config, recognizer)]
+        made = gallery.assemble(found, run.config.embed.num_faces)
+        run.store.put_new(GALLERY, to_parquet("key", made.embeddings))
+    if not packing.is_done(run):
+        packing.pack_rows(run, one_process(run.config.packing.num_identities), torch.device("cpu"), _silent)
+    make_dataset(run, load_models(run.config))
 
 
 def _rendered(own: Run, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:

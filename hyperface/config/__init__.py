@@ -16,6 +16,7 @@ from hyperface.config.knobs import ConfigError as ConfigError
 from hyperface.config.later import AuditConfig as AuditConfig
 from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
+from hyperface.config.later import GeneratorKind as GeneratorKind
 from hyperface.config.later import TrainConfig as TrainConfig
 from hyperface.config.recipes import RECIPES as RECIPES
 from hyperface.config.rules import check as check

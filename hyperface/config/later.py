@@ -9,6 +9,8 @@ from typing import Literal
 
 from hyperface.config.knobs import knob
 
+GeneratorKind = Literal["toy_render", "toy_diffusion", "arc2face", "vec2face"]
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -157,6 +159,13 @@ class ExperimentConfig:
     """Numbers of packing steps that are compared."""
     objectives: list[Literal["closest_pair", "nearest", "logsumexp"]] = knob(["closest_pair"])
     """Other values of packing.separation that are compared, at packing.alpha and packing.steps."""
+    samples: list[Literal["rejection", "pca"]] = knob([])
+    """Of Vec2Face's samples, those that are compared, with packing.start_cosine."""
+    generators: list[GeneratorKind] = knob([])
+    """Generators besides synthesis.generator by which each way to choose identities is drawn as well."""
+    mixture: bool = knob(False)
+    """Compare also half the identities by the packing and synthesis.generator with half by Vec2Face's sample `pca` and
+    the last of experiment.generators."""
     biased_spread: float = 0.3
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
     num_actors: int = knob(0)

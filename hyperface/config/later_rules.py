@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
 from hyperface.config.schema import Config
+from hyperface.config.vec2face import vec2face_rules
 
 Rule = tuple[str, bool, str]
 """(key, holds, rule)"""
@@ -16,7 +17,9 @@ def later_rules(c: Config) -> Iterator[Rule]:
     yield from _train_rules(c.train)
     yield from _evaluate_rules(c.evaluate)
     yield from _audit_rules(c.audit, toy=c.recognizer.kind == "toy")
-    yield from _experiment_rules(c.experiment)
+    yield from _experiment_rules(c.experiment, c.synthesis.generator)
+    if "vec2face" in c.experiment.generators and c.synthesis.generator != "vec2face":
+        yield from vec2face_rules(c.vec2face)
 
 
 def _train_rules(t: TrainConfig) -> Iterator[Rule]:
@@ -84,11 +87,15 @@ def _audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
     yield "audit.labels", bool(a.labels) or a.attributes != "labels", "is required when audit.attributes=labels"
 
 
-def _experiment_rules(e: ExperimentConfig) -> Iterator[Rule]:
+def _experiment_rules(e: ExperimentConfig, generator: str) -> Iterator[Rule]:
     yield "experiment.seeds", e.seeds >= 1, "must be at least 1"
     several = all(alpha >= 0 for alpha in e.alphas) and len({f"{alpha:g}" for alpha in e.alphas}) == len(e.alphas)
     yield "experiment.alphas", several, "must be different numbers of at least 0, e.g. [0,0.5,1]"
     rule = "must be different numbers of at least 1, e.g. [20,400]"
     yield "experiment.steps", all(s >= 1 for s in e.steps) and len(set(e.steps)) == len(e.steps), rule
     yield "experiment.objectives", len(set(e.objectives)) == len(e.objectives), "must name each objective once"
+    yield "experiment.samples", len(set(e.samples)) == len(e.samples), "must name each sample once"
+    yield "experiment.generators", len(set(e.generators)) == len(e.generators), "must name each generator once"
+    rule = "needs a generator besides synthesis.generator; set experiment.generators, e.g. [vec2face]"
+    yield "experiment.mixture", not e.mixture or any(g != generator for g in e.generators), rule
     yield "experiment.biased_spread", 0 < e.biased_spread <= 1, "must be above 0 and at most 1"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hyperface.config.control import ControlConfig
 from hyperface.config.knobs import knob
-from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
+from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, GeneratorKind, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig, Vec2FaceConfig
 
 
@@ -178,7 +178,7 @@ class PackingConfig:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    generator: Literal["toy_render", "toy_diffusion", "arc2face", "vec2face"] = "toy_render"
+    generator: GeneratorKind = "toy_render"
     """`toy_render`: inverse graphics, fast; `toy_diffusion`: a small conditional latent diffusion model; `arc2face`:
     real-looking faces, weights by the keys of section `arc2face`; `vec2face`: one pass of a network that
     jobs.train_generator trained, or of a published one, by the keys of section `vec2face`."""

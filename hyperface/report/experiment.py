@@ -10,13 +10,16 @@ from hyperface.report.records import drawn_from, read_json
 from hyperface.report.shell import document
 from hyperface.run import EXPERIMENT, REPORT, Run
 
+WHO = ("Identities", "Gallery", "Drawn by")
 HEADINGS = {"": "No gallery", "diverse": "Diverse gallery", "biased": "Biased gallery"}
-TONES = {"rendered": "tone-c", "uniform": "tone-muted", "unpacked": "tone-muted"}
-"""Of what is compared with; HyperFace's own rows have another."""
-LEGEND = (
-    "Green, with an alpha, the weight of the gallery: HyperFace. Grey: not optimised. Blue: the upper bound, trained "
-    "on the renderer’s own identities."
-)
+TONES = {
+    "bound": ("tone-c", "Blue: the upper bound, trained on the renderer’s own identities."),
+    "baseline": ("tone-muted", "Grey: not optimised."),
+    "hyperface": ("tone-a", "Green, with an alpha, the weight of the gallery: HyperFace."),
+    "vec2face": ("tone-b", "Orange: Vec2Face’s samples, and mixtures with them."),
+    "mixture": ("tone-b", ""),
+}
+"""Of the kinds of arms: (tone, what the legend says)."""
 SETS = {
     "mean": ("All four test sets", "mean of the four"),
     "hard": ("Hard", "all of the nuisance, and impostors that look alike"),
@@ -55,11 +58,8 @@ and {e.count(s["images"])} images; every student begins from scratch; nobody in 
 def _accuracy(summary: Mapping[str, Any]) -> str:
     arms: Arms = summary["arms"]
     sets = [name for name in COLUMNS if name in arms[0]["accuracy"]]
-    head = ["Identities", "Gallery", *(name.capitalize() for name in sets)]
-    rows = [
-        [e.text(arm["label"]), e.text(arm["gallery"] or e.NONE), *(_percent(arm["accuracy"][name]) for name in sets)]
-        for arm in arms
-    ]
+    rows = [[*_who(arm), *(_percent(arm["accuracy"][name]) for name in sets)] for arm in arms]
+    head = [*WHO, *(name.capitalize() for name in sets)]
     note = f"Percent, mean ± standard deviation of the repeats. Record: {e.record(EXPERIMENT)}"
     return f"""<section>
 <h2>What the students learned</h2>
@@ -70,22 +70,34 @@ photographs.</p>
 <div class="plots">
 {"".join(_plot(arms, name) for name in SETS if name in sets)}
 </div>
-{e.table("Verification accuracy", note, head, rows, range(2, len(head)))}
+{e.table("Verification accuracy", note, head, rows, range(len(WHO), len(head)))}
 </section>"""
 
 
 def _plot(arms: Arms, name: str) -> str:
     title, meaning = SETS[name]
     groups = []
-    for gallery, heading in HEADINGS.items():
-        own = [arm for arm in arms if arm["gallery"] == gallery]
-        rows = [Row(_short(arm), _tone(arm["arm"]), [100 * v for v in _values(arm, name)]) for arm in own]
-        groups += [Group(heading, rows)] if rows else []
-    means = "; ".join(f"{arm['gallery']} {arm['label']}: {_percent(arm['accuracy'][name])}".strip() for arm in arms)
+    for (gallery, generator), arms_of_it in _grouped(arms).items():
+        rows = [Row(_short(arm), TONES[arm["kind"]][0], [100 * v for v in _values(arm, name)]) for arm in arms_of_it]
+        groups.append(Group(f"{HEADINGS[gallery]}{generator and f', {generator}'}", rows))
+    means = "; ".join(f"{' '.join(_who(arm))}: {_percent(arm['accuracy'][name])}" for arm in arms)
     svg = dots(f"Accuracy in percent on {title.lower()}. {means}", groups, "accuracy, percent")
-    legend = f"A dot is a repeat, a bar the mean of them. {LEGEND} " if name == "mean" else ""
+    legend = f"A dot is a repeat, a bar the mean of them. {_legend(arms)} " if name == "mean" else ""
     caption = f"{meaning[0].upper()}{meaning[1:]}. {legend}Record: {e.record(EXPERIMENT)}."
     return e.figure(title, svg, caption, wide=name == "mean")
+
+
+def _who(arm: Mapping[str, Any]) -> list[str]:
+    return [e.text(arm[key] or e.NONE) for key in ("label", "gallery", "generator")]
+
+
+def _grouped(arms: Arms) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """By gallery and generator, which a heading names where there are several."""
+    several = len({arm["generator"] for arm in arms if arm["kind"] not in ("bound", "mixture")}) > 1
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for arm in arms:
+        found.setdefault((arm["gallery"], arm["generator"] if several else ""), []).append(arm)
+    return found
 
 
 def _values(arm: Mapping[str, Any], name: str) -> list[float]:
@@ -94,11 +106,12 @@ def _values(arm: Mapping[str, Any], name: str) -> list[float]:
 
 def _short(arm: Mapping[str, Any]) -> str:
     """The arm's label where there is little room; the legend says the rest."""
-    return "upper bound" if arm["arm"] == "rendered" else str(arm["label"]).removeprefix("HyperFace, ")
+    return "upper bound" if arm["kind"] == "bound" else str(arm["label"]).removeprefix("HyperFace, ")
 
 
-def _tone(arm: str) -> str:
-    return next((tone for kind, tone in TONES.items() if arm.endswith(kind)), "tone-a")
+def _legend(arms: Arms) -> str:
+    there = {arm["kind"] for arm in arms}
+    return " ".join(said for kind, (_, said) in TONES.items() if said and kind in there)
 
 
 def _identities(summary: Mapping[str, Any]) -> str:
@@ -108,16 +121,13 @@ def _identities(summary: Mapping[str, Any]) -> str:
         "nearest_other_cosine": "Nearest other identity",
         "equal_error_rate": "Equal error rate",
     }
-    rows = [
-        [e.text(arm["label"]), e.text(arm["gallery"] or e.NONE), *(e.cosine(arm["identity"][n]["mean"]) for n in names)]
-        for arm in summary["arms"]
-    ]
+    rows = [[*_who(arm), *(e.cosine(arm["identity"][n]["mean"]) for n in names)] for arm in summary["arms"]]
     note = f"Mean over the repeats of mean cosines; equal error rate as a share. Record: {e.record(EXPERIMENT)}"
     return f"""<section>
 <h2>What the datasets look like to the judge</h2>
 <p>The same images, embedded by an independent network. Identities that the judge confuses are wrong labels to a
 student.</p>
-{e.table("Cosines between images, by the judge", note, ["Identities", "Gallery", *names.values()], rows, range(2, 6))}
+{e.table("Cosines between images, by the judge", note, [*WHO, *names.values()], rows, range(len(WHO), len(WHO) + 4))}
 </section>"""
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hyperface import config as configuration
 from hyperface import experiment
-from hyperface.config import Config, flat
+from hyperface.config import Config, ConfigError, flat
 
 
 def config(*overrides: str) -> Config:
@@ -33,6 +33,52 @@ def test_arms_differ_in_how_identities_are_chosen_and_in_nothing_else():
     assert differing <= {f"packing.{key}" for key in ("start", "alpha", "steps", "separation")} | {
         "embed.identity_spread"
     }
+
+
+SIDE_BY_SIDE = ("experiment.samples=[rejection,pca]", "experiment.generators=[vec2face]", "experiment.mixture=true")
+SIDE_BY_SIDE += ("experiment.steps=[20]", "experiment.alphas=[0.5]", "experiment.objectives=[]")
+SIDE_BY_SIDE += ("vec2face.path=there", f"vec2face.sha256={'5e' * 32}", "vec2face.size=small")
+
+
+def test_each_way_to_choose_identities_is_drawn_by_each_generator_and_half_of_two_is_mixed():
+    arms = {arm.name: arm for arm in experiment.arms(config(*SIDE_BY_SIDE))}
+    without = ["uniform", "rejection"]
+    with_one = ["unpacked", "alpha-0.5-steps-20", "pca"]
+    expected = ["rendered", *without, *(f"{way}-vec2face" for way in without)]
+    for gallery in ("diverse", "biased"):
+        own = [f"{gallery}-{way}" for way in with_one]
+        expected += [*own, *(f"{name}-vec2face" for name in own), f"{gallery}-mixture"]
+    assert list(arms) == expected
+    sampled = arms["biased-pca-vec2face"].parts[0]
+    assert (sampled.packing.start, sampled.packing.steps, sampled.packing.alpha) == ("pca", 0, 0.0)
+    assert (sampled.generator, arms["biased-pca-vec2face"].generator) == ("vec2face", "vec2face")
+    assert arms["diverse-mixture"].generator == "toy_render + vec2face"
+    kinds = {arms[name].kind for name in ("uniform", "diverse-unpacked-vec2face")}
+    assert (kinds, arms["diverse-pca"].kind, arms["rejection"].kind) == ({"baseline"}, "vec2face", "vec2face")
+    assert arms["diverse-alpha-0.5-steps-20"].kind == "hyperface"
+
+
+def test_the_parts_of_a_mixture_have_all_its_identities_and_none_twice():
+    base = config(*SIDE_BY_SIDE, "packing.num_identities=7", "packing.first_identity=100", "packing.steps=20")
+    piece = next(p for p in experiment.pieces(base) if p.arm.name == "biased-mixture")
+    own = experiment.piece_config(base, piece, "there")
+    parts = experiment.part_configs(own, piece.arm)
+    numbers = [range(p.packing.first_identity, p.packing.first_identity + p.packing.num_identities) for p in parts]
+    assert sorted(number for part in numbers for number in part) == list(range(100, 107))
+    assert [p.run.dir for p in parts] == ["there/part-0", "there/part-1"]
+    assert [(p.packing.start, p.packing.steps, p.synthesis.generator) for p in parts] == [
+        ("gallery", 20, "toy_render"),
+        ("pca", 0, "vec2face"),
+    ]
+    assert {p.embed.identity_spread for p in parts} == {base.experiment.biased_spread}
+    assert {p.run.seed for p in parts} == {own.run.seed}
+
+
+def test_what_a_comparison_of_generators_needs_is_asked_for_at_once():
+    with pytest.raises(ConfigError, match=r"vec2face.path is required"):
+        config("experiment.generators=[vec2face]")
+    with pytest.raises(ConfigError, match=r"experiment.mixture needs a generator besides .*\[vec2face\]"):
+        config("experiment.mixture=true", "experiment.generators=[toy_render]")
 
 
 def test_repeats_have_seeds_of_their_own_for_dataset_and_student():
@@ -73,7 +119,7 @@ def test_a_number_that_is_missing_in_a_repeat_has_no_mean():
 def test_the_lines_show_percent_and_deviation():
     arms = experiment.arms(config())
     lines = experiment.lines(experiment.table(arms, [result("uniform", r, 0.8 + 0.02 * r) for r in range(2)]))
-    assert lines[1].split() == ["-", "uniform", "on", "the", "sphere", "81.00", "±", "1.41"]
+    assert lines[1].split() == ["-", "uniform", "on", "the", "sphere", "toy_render", "81.00", "±", "1.41"]
 
 
 def test_a_piece_runs_in_one_process_whatever_the_configuration_asks_for():

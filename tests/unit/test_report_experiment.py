@@ -35,7 +35,7 @@ def test_every_repeat_of_every_arm_is_a_dot_and_its_mean_in_the_table(run: Run) 
     assert source.count("<circle") == 3 * 3 * arms
     assert source.count('class="bar ') == 3 * arms
     assert ">91.00 ± 1.00</td>" in source  # 0.90, 0.91, 0.92
-    assert "diverse HyperFace, alpha 1, 20 steps: 91.00 ± 1.00" in source
+    assert "HyperFace, alpha 1, 20 steps diverse toy_render: 91.00 ± 1.00" in source
     assert "A dot is a repeat, a bar the mean of them." in source
     assert source.count('role="img"><title>Accuracy in percent') == 3
 
