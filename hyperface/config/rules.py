@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from hyperface.config.capacity import plan_rules
 from hyperface.config.control import control_rules
 from hyperface.config.knobs import ConfigError
 from hyperface.config.later_rules import later_rules
@@ -70,6 +71,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield from _synthesis_rules(c)
     yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
     yield from later_rules(c)
+    yield from plan_rules(c.plan)
     yield from train_generator_rules(c.train_generator)
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():

@@ -1,0 +1,142 @@
+"""The table of measured rates: how fast one actor of each stage is on one kind of machine, and where that is from."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperface.config import Config, ConfigError, StorageConfig, flat
+from hyperface.run import to_json
+from hyperface.storage import open_file
+
+RATES = "plan/rates.json"
+"""Inside the run."""
+
+UNITS = {
+    "embedding_dim": "numbers of an embedding of the recogniser",
+    "image_size": "height and width of a stored image, in pixels",
+    "driver_seconds": "from the start of a job until it is connected to Ray",
+    "embed_start_seconds": "from the wish for an actor of the gallery until it has its model",
+    "embed_images_per_second": "faces that one actor of the gallery reads and embeds in a second",
+    "draw_start_seconds": "from the wish for an actor of the synthesis until it has its models",
+    "images_per_second": "planned images that one actor draws, crops, encodes, embeds and gates in a second, with redraws",
+    "jpeg_bytes": "bytes of a stored image",
+    "webdataset_bytes": "bytes of an image in a tar shard, with its labels; where dataset.format asks for it",
+    "parquet_bytes": "bytes of an image in a Parquet shard, with its labels; where dataset.format asks for it",
+    "encode_seconds": "to make the files of a shard and their hashes, per image",
+    "request_seconds": "of one small write to the run's storage",
+    "upload_bytes_per_second": "written to the run's storage by one writer",
+    "read_bytes_per_second": "of shards that are read back and checked by one reader",
+    "pair_flops_float32": "FLOP/s of one worker in a step of the packing, with float32 products",
+    "pair_flops_bfloat16": "the same with bfloat16 products; where packing.precision asks for it",
+    "search_flops": "FLOP/s of one worker in a search of nearest rows",
+    "report_start_seconds": "to load what the report measures with",
+    "report_images_per_second": "images that the report decodes and embeds by recogniser and judge in a second",
+    "compare_flops": "FLOP/s of the report's comparison of all pairs of references",
+    "draw_gpu_bytes": "peak of a synthesis actor's memory on the GPU; where it has one",
+}
+"""{rate: what it is}. All are numbers above 0, but for seconds, which may be 0."""
+
+SETTINGS = (
+    "recognizer.kind",
+    "recognizer.sha256",
+    "judge.kind",
+    "embed.source",
+    "embed.gpus_per_actor",
+    "packing.separation",
+    "packing.gpus_per_worker",
+    "synthesis.generator",
+    "synthesis.batch_size",
+    "synthesis.diffusion_steps",
+    "synthesis.guidance",
+    "synthesis.alignment",
+    "synthesis.max_attempts",
+    "synthesis.min_cosine",
+    "synthesis.min_judge_cosine",
+    "synthesis.gpus_per_actor",
+    "dataset.jpeg_quality",
+    "arc2face.fast",
+    "arc2face.precision",
+    "arc2face.compile",
+    "vec2face.size",
+)
+"""Keys on which rates depend: a plan with others than were measured is told with a warning."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Numbers by name, as in `UNITS`."""
+
+    source: str
+    """Where they were read, for messages."""
+    numbers: Mapping[str, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """{"section.key": value} of `SETTINGS` they were measured with; empty where nobody knows."""
+    device: str = ""
+    """They were measured on."""
+
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[name]
+
+    def require(self, names: list[str]) -> None:
+        """Raise ConfigError naming every one that is missing."""
+        missing = [name for name in names if name not in self.numbers]
+        if missing:
+            listed = "".join(f"\n  {name}: {UNITS[name]}" for name in missing)
+            raise ConfigError(
+                f"plan.rates: {self.source} lacks rates that this configuration needs; measure them on the machines that "
+                f"you plan for with `python -m jobs.plan CONFIG.yaml run.dir=DIR --calibrate`, or write them:{listed}"
+            )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    values = flat(config)
+    return {key: values[key] for key in SETTINGS}
+
+
+def to_bytes(numbers: Mapping[str, float], config: Config, measured_on: Mapping[str, Any]) -> bytes:
+    """The table as JSON. Args: measured_on: device, machine, packages, commit."""
+    return to_json({"rates": dict(numbers), "settings": settings_of(config), "measured_on": dict(measured_on)})
+
+
+def read(config: Config) -> Rates:
+    """The table of `plan.rates`, or the run's own.
+
+    Raises:
+        ConfigError: there is none, or it is no such table; names plan.rates and --calibrate.
+        StorageError: it cannot be read.
+    """
+    path = config.plan.rates or f"{config.run.dir.rstrip('/')}/{RATES}"
+    return read_file(path, config.storage)
+
+
+def read_file(path: str, storage: StorageConfig) -> Rates:
+    """As `read`."""
+    store, name = open_file(path, storage)
+    uri = store.uri(name)
+    if not store.exists(name):
+        raise ConfigError(
+            f"plan.rates: there are no measured rates at {uri}; measure them on the machines that you plan for, with "
+            "--calibrate at the end of this command, or name a table with plan.rates=FILE"
+        )
+    try:
+        given = json.loads(store.read(name))
+        numbers = {str(key): float(value) for key, value in given["rates"].items()}
+        settings, device = dict(given.get("settings", {})), str(given.get("measured_on", {}).get("device", ""))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"plan.rates: {uri} must be JSON with the numbers under `rates` ({type(error).__name__}: {error}); "
+            "measure them again with --calibrate"
+        ) from error
+    _check(numbers, uri)
+    return Rates(uri, numbers, settings, device)
+
+
+def _check(numbers: Mapping[str, float], uri: str) -> None:
+    unknown = sorted(numbers.keys() - UNITS.keys())
+    if unknown:
+        raise ConfigError(f"plan.rates: {uri} has unknown rates {', '.join(unknown)}; known are {', '.join(UNITS)}")
+    for name, value in numbers.items():
+        if not math.isfinite(value) or value < 0 or (value == 0 and "seconds" not in name.split("_per_")[0]):
+            raise ConfigError(f"plan.rates: {name} of {uri} must be a number above 0 ({UNITS[name]}); it is {value}")
