@@ -10,6 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hyperface.config.capacity import PlanConfig as PlanConfig
 from hyperface.config.control import ControlConfig as ControlConfig
 from hyperface.config.control import reader_kind as reader_kind
 from hyperface.config.knobs import ConfigError as ConfigError

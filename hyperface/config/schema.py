@@ -7,6 +7,7 @@ field is part of the run's identity: a run directory refuses to be resumed when 
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from hyperface.config.capacity import PlanConfig
 from hyperface.config.control import ControlConfig
 from hyperface.config.knobs import knob
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, GeneratorKind, TrainConfig
@@ -280,9 +281,10 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
 
-LATER = ("train", "train_generator", "evaluate", "audit", "experiment")
+LATER = ("train", "train_generator", "evaluate", "audit", "experiment", "plan")
 """Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
 
 ADDED = ("control", "vec2face")
