@@ -16,7 +16,8 @@ def render(r: Records) -> str:
     name = r.directory.rstrip("/").rsplit("/", 1)[-1]
     later = [part for part in (verification.section(r.directory, r.verification), audit.sections(r)) if part]
     with drawn_from(r.directory, INDEX, PACKING_SUMMARY, SEPARATION, FACES):
-        body = "\n".join((_faces(r), _images(r), *later, _packing(r), _counts(r), _provenance(r)))
+        steered = [_control(r)] if "control" in r.index else []
+        body = "\n".join((_faces(r), *steered, _images(r), *later, _packing(r), _counts(r), _provenance(r)))
         return document(f"{name}: HyperFace run report", _header(r, name), body)
 
 
@@ -123,6 +124,26 @@ def _alike(pair: dict[str, Any]) -> str:
         f"<figcaption><b>cosine {e.cosine(pair['cosine'], 2)}</b><br>identities {first} and {second}</figcaption>"
         "</figure>"
     )
+
+
+def _control(r: Records) -> str:
+    """What came of steering the images to attributes."""
+    control, rows = r.config.control, []
+    for name, found in r.index["control"].items():
+        wanted = found["met"] + found["not_met"]
+        shares = control.shares.get(name, [])
+        targets = ", ".join(f"{value:g}" for value in control.targets[name])
+        dealt = ", ".join(f"{100 * share:g} %" for share in shares) or "equal"
+        counts = [e.count(wanted), e.count(found["met"]), e.percent(found["met"] / wanted if wanted else None, 1)]
+        rows.append([e.text(name), e.text(targets), e.text(dealt), *counts])
+    head = ["Attribute", "Targets", "Shares", "Images with a target", "Met", "Percent"]
+    return f"""<section>
+<h2>Were the attributes met?</h2>
+<p>Embeddings were moved, in at most {e.count(control.steps)} steps each, until a reader of attributes sees the target
+in the image. It is that reader’s own word on the images as they are stored: a network that guided the generator
+overrates what it guided. Steps and the reading of each image are in its row of the shards.</p>
+{e.table("Attribute control", f"Record: {e.record(INDEX)}", head, rows, range(3, 6))}
+</section>"""
 
 
 def _images(r: Records) -> str:

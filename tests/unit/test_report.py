@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from finished_run import ColorJudge, finished_run, write_color_report
 from numpy.typing import NDArray
 from PIL import Image
 
+from hyperface.config import ControlConfig
 from hyperface.dataset import ShardImages, jpeg, read_shards
 from hyperface.report import measure, page, plots, records, write_report
 from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION, Run, RunError
@@ -251,3 +253,14 @@ def test_labels_at_the_ends_of_curves_keep_their_distance_inside_the_plot(end: f
     assert min(np.diff(heights)) >= 19.8
     assert heights[0] >= 14
     assert heights[-1] <= plots.HEIGHT
+
+
+def test_a_steered_dataset_says_how_many_images_met_their_targets(reported: Run) -> None:
+    found = records.load(reported)
+    assert "Were the attributes met?" not in page.render(found)
+    control = ControlConfig(targets={"yaw": [-10.0, 10.0], "light": [0.0]}, shares={"yaw": [0.25, 0.5]})
+    counted = {"light": {"met": 0, "not_met": 0}, "yaw": {"met": 18, "not_met": 6}}
+    steered = replace(found, config=replace(found.config, control=control), index={**found.index, "control": counted})
+    text = " ".join(re.sub(r"<[^>]*>", " ", page.render(steered)).split())
+    assert "yaw -10, 10 25 %, 50 % 24 18 75.0" in text
+    assert "light 0 equal 0 0 –" in text
