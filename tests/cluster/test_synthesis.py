@@ -5,15 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
+import steerable_world
 from color_world import ColorGenerator, color_run, hashes, make_dataset, put_references, references
 from faults import LedgerStore, NotingGenerator, PatientStore
 from small_stage import FILES, OPTIONS, PLAN, start, synthesize
+from steerable_world import STEERED
 
+from cluster.synthesis import synthesize_stage
 from hyperface.config import ConfigError
 from hyperface.dataset import read_shards, verify
 from hyperface.embeddings import EmbeddingError
-from hyperface.run import REFERENCES, RunError
+from hyperface.run import INDEX, REFERENCES, RunError
+from hyperface.synthesis import single
 
+ray.cloudpickle.register_pickle_by_value(steerable_world)
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
 
 
@@ -40,6 +46,19 @@ def test_ray_makes_a_part_that_begins_at_a_later_identity_like_one_process(tmp_p
     assert hashes(other) == hashes(one)
     assert verify(other, deep=True) == []
     assert {identity for shard in read_shards(other) for identity in shard.identities} == set(range(6, 12))
+
+
+def test_ray_steers_images_and_draws_misses_again_like_one_process(tmp_path: Path):
+    reader = ("control.attributes=onnx", "control.attribute_path=elsewhere", f"control.attribute_sha256={'a7' * 32}")
+    steered = (*STEERED, *reader, "control.steps=2", "synthesis.beta=0.2")
+    one, other = (start(tmp_path / name, *steered) for name in ("one", "other"))
+    single.make_dataset(one, steerable_world.models())
+    synthesize_stage(other, lambda _: steerable_world.models())
+    assert hashes(other) == hashes(one)
+    assert verify(other, deep=True) == []
+    index = other.get_json(INDEX)
+    assert index["redraws"] > 0
+    assert index["control"]["red"]["met"] + index["control"]["red"]["not_met"] == index["images"] == 30
 
 
 def test_two_drivers_at_once_end_with_one_dataset(tmp_path: Path, undisturbed: dict[str, str]):

@@ -4,8 +4,6 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,55 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from color_world import BLOCK, SIZE, ColorGenerator, ColorRecognizer, color_run, hashes, references
-from torch import Tensor
+from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, references
+from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, SteerableRecognizer, models
 
 from hyperface.config import ConfigError, ControlConfig
 from hyperface.dataset import marker, read_shards, verify
 from hyperface.dataset.layout import marker_file, shard_file
-from hyperface.models.protocols import AttributeRange, Models
+from hyperface.models.protocols import Models
 from hyperface.run import DATA_CARD, INDEX, Run
 from hyperface.synthesis import steering
 from hyperface.synthesis.shards import read_references, shard_maker
 from hyperface.synthesis.single import make_dataset
 from hyperface.synthesis.variation import mixture
-
-RANGES = {"red": AttributeRange(-1.0, 1.0, tolerance=0.1), "blue": AttributeRange(-1.0, 1.0, 0.1, at_least=True)}
-STEERED = ("synthesis.generator=toy_diffusion", "control.targets.red=[-0.2,0.2]", "synthesis.min_cosine=0.6")
-
-
-@dataclass(frozen=True)
-class SteerableGenerator(ColorGenerator):
-    """Colours spell the embedding; gradients pass."""
-
-    def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
-        if self.fail_every and any(seed % self.fail_every == 0 for seed in seeds_B):
-            raise ValueError("latents are not finite")
-        colours = (embeddings_BD * (120 / 127.5)).reshape(-1, 2, 2, 3).permute(0, 3, 1, 2)
-        return colours.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
-
-
-@dataclass(frozen=True)
-class SteerableRecognizer(ColorRecognizer):
-    def features_of(self, images_BCHW: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(images_BCHW, BLOCK).permute(0, 2, 3, 1).flatten(1)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Red and blue of the first block."""
-
-    image_size: int = SIZE
-    fingerprint: str = "a7" * 32
-    ranges: dict[str, AttributeRange] = field(default_factory=lambda: dict(RANGES))
-
-    def values(self, images_BCHW: Tensor) -> Tensor:
-        return images_BCHW[:, [0, 2], :BLOCK, :BLOCK].mean((2, 3))
-
-
-def models(**given: Any) -> Models:
-    return replace(Models(SteerableGenerator(), SteerableRecognizer(), attributes=Reader()), **given)
 
 
 def steered_run(folder: Path, *overrides: str, used: Models | None = None) -> Run:
