@@ -12,7 +12,8 @@ demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
 
 test: install browser object-store ## the whole suite, fast tests first
-	pytest tests/unit tests/cluster tests/e2e
+	pytest -n logical --maxprocesses 4 --dist loadfile tests/unit
+	pytest tests/cluster tests/e2e # one at a time: each has a Ray, and several wait for a deadline
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
