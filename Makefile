@@ -37,6 +37,10 @@ bench: install ## the records of tests/benchmarks/results/: about an hour on a m
 	python -m tests.benchmarks.bench_generator
 	python -m tests.benchmarks.bench_training
 	python -m tests.benchmarks.bench_audit
+	python -m tests.benchmarks.bench_vec2face sampling
+	python -m tests.benchmarks.bench_vec2face generator
+	python -m tests.benchmarks.bench_vec2face generator small=1
+	python -m tests.benchmarks.bench_vec2face control
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_audit
 
