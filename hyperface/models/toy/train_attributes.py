@@ -69,6 +69,7 @@ def train_angles(
     noise: a reader that minds noise is a reader that noise can fool, and its gradient is followed.
     """
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    batch = min(batch, len(images_BHWC))
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.02)
     began = time.monotonic()

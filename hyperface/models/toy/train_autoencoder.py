@@ -35,6 +35,7 @@ def train_autoencoder(faces: FaceSet, steps: int, seed: int, batch: int = 48, ra
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
+    batch = min(batch, len(faces.images_BHWC))
     network = Autoencoder()
     average = copy.deepcopy(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98))

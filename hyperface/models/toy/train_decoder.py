@@ -54,6 +54,7 @@ def sharpen_decoder(
     """
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
+    batch = min(batch, len(faces.images_BHWC))
     network = copy.deepcopy(network).train()
     network.encoder.requires_grad_(False)
     average = copy.deepcopy(network)

@@ -148,6 +148,7 @@ def train_diffusion(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
+    batch = min(batch, len(task.latents))
     unet = build_unet()
     average = copy.deepcopy(unet)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)

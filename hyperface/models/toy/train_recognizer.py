@@ -75,10 +75,11 @@ def train_recognizer(
     network.train()
     optimizer = torch.optim.AdamW([*network.parameters(), *centres.parameters()], lr=rate, weight_decay=0.02)
     labels_all = faces.labels_B
+    batch = min(batch, len(labels_all))
     began = time.monotonic()
     for step in range(steps):
         _set_rate(optimizer, rate, step, steps)
-        rows = np.sort(rng.choice(len(labels_all), batch, replace=len(labels_all) < batch))
+        rows = np.sort(rng.choice(len(labels_all), batch, replace=False))
         labels_B = torch.from_numpy(labels_all[rows])
         signal = soften(to_signal(faces.images_BHWC[rows]), generator)
         with torch.autocast("cpu", torch.bfloat16):

@@ -35,7 +35,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Training sets (identities, renders of each) and numbers of steps. The defaults made the shipped weights."""
+    """Training sets (identities, renders of each) and numbers of steps; a batch is no larger than its set.
+
+    The defaults made the shipped weights.
+    """
 
     recognizer_faces: tuple[int, int] = (6000, 12)
     judge_faces: tuple[int, int] = (4000, 12)
@@ -51,7 +54,7 @@ class Plan:
 
 
 FAST_PLAN = Plan(
-    recognizer_faces=(16, 4), judge_faces=(16, 4), generator_faces=(16, 4), recognizer_steps=2, judge_steps=2,
+    recognizer_faces=(4, 4), judge_faces=(4, 4), generator_faces=(4, 4), recognizer_steps=2, judge_steps=2,
     autoencoder_steps=2, sharpen_steps=2, inverter_steps=2, diffusion_steps=2, attribute_faces=16, attribute_steps=2,
 )  # fmt: skip
 
