@@ -20,7 +20,7 @@ UNITS = {
     "embed_start_seconds": "from the wish for an actor of the gallery until it has its model",
     "embed_images_per_second": "faces that one actor of the gallery reads and embeds in a second",
     "draw_start_seconds": "from the wish for an actor of the synthesis until it has its models",
-    "images_per_second": "planned images that one actor draws, crops, encodes, embeds and gates in a second, with redraws",
+    "images_per_second": "planned images that one actor draws, encodes, embeds and gates in a second, redraws included",
     "jpeg_bytes": "bytes of a stored image",
     "webdataset_bytes": "bytes of an image in a tar shard, with its labels; where dataset.format asks for it",
     "parquet_bytes": "bytes of an image in a Parquet shard, with its labels; where dataset.format asks for it",
@@ -85,8 +85,8 @@ class Rates:
         if missing:
             listed = "".join(f"\n  {name}: {UNITS[name]}" for name in missing)
             raise ConfigError(
-                f"plan.rates: {self.source} lacks rates that this configuration needs; measure them on the machines that "
-                f"you plan for with `python -m jobs.plan CONFIG.yaml run.dir=DIR --calibrate`, or write them:{listed}"
+                f"plan.rates: {self.source} lacks rates that this configuration needs; measure them on the machines "
+                f"that you plan for, with --calibrate at the end of this command, or write them:{listed}"
             )
 
 

@@ -13,7 +13,7 @@ class PlanConfig:
     cpus: int = knob(1)
     """CPU cores of that cluster. Stages whose actors reserve no GPU share them, one core each."""
     gpu_hour_price: float = knob(0.0)
-    """Price of an hour of one GPU, in any currency; 0: no cost is told. All of `plan.gpus` are paid for all the time."""
+    """Price of an hour of one GPU, in any currency, paid for all of `plan.gpus` all the time; 0: no cost is told."""
     gpu_memory_gb: float = knob(0.0)
     """Memory of one GPU in GB (1e9 bytes), which a worker of the packing should fit in; 0: not compared."""
     network_gb_per_s: float = knob(0.0)
@@ -22,7 +22,7 @@ class PlanConfig:
     num_faces: int = knob(0)
     """Faces that embed.source holds; needed where embed.num_faces=0 (all of them)."""
     rates: str = knob("")
-    """Table of measured rates (JSON, local or s3://); empty: `plan/rates.json` of the run, where --calibrate puts it."""
+    """Table of measured rates (JSON, local or s3://); empty: the run's `plan/rates.json`, which --calibrate writes."""
 
 
 def plan_rules(p: PlanConfig) -> Iterator[tuple[str, bool, str]]:

@@ -1,0 +1,32 @@
+"""How many rows the tables of a configuration hold, without reading the rows."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hyperface import embeddings
+from hyperface.config import Config, StorageConfig
+from hyperface.packing import others
+from hyperface.storage import open_file
+
+
+def row_counts(config: Config) -> tuple[int, int]:
+    """(frozen, protected) rows.
+
+    Raises:
+        ConfigError: a file is missing; names the key.
+        EmbeddingError: it is no table.
+    """
+    others.refuse_missing(config.packing, config.storage)
+    frozen = sum(_rows(path, config.storage) for path in others.frozen_files(config.packing))
+    return frozen, _rows(config.packing.protected, config.storage) if config.packing.protected else 0
+
+
+def _rows(path: str, storage: StorageConfig) -> int:
+    store, name = open_file(path, storage)
+    if not name.endswith(".parquet"):
+        return len(embeddings.read_file(path, storage).vectors_ND)
+    try:
+        with store.open(name) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except pa.ArrowException as error:
+        raise embeddings.EmbeddingError(f"{store.uri(name)}: is not a readable embedding table ({error})") from error
