@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hyperface.config import StorageConfig
-from hyperface.storage import Store, open_file
+from hyperface.storage import StorageError, Store, open_file
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
@@ -75,7 +75,9 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
             wanted = [*([column] if column else []), "embedding", *(["norm"] if "norm" in there else [])]
             table = pq.read_table(file, columns=wanted)
             kind = table.schema.field("embedding").type
-        except (pa.ArrowException, KeyError, ValueError) as error:
+        except StorageError:
+            raise
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # a damaged page is an OSError
             raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         raise EmbeddingError(f"{uri}: column `embedding` must be fixed_size_list<float32>; it is {kind}")
@@ -129,7 +131,7 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
         raise EmbeddingError(f"{uri}: does not exist; correct the path")
     try:
         rows_ND = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:  # the last two: a shape that it only claims
         raise EmbeddingError(f"{uri}: is not a readable .npy file ({error}); write it again") from error
     if rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating) or not len(rows_ND):
         rule = "must hold rows of floating point numbers"

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import math
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -21,9 +22,9 @@ from hyperface import pictures
 from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.models.protocols import Recognizer
-from hyperface.pictures import SUFFIXES
+from hyperface.pictures import LARGEST_FILE, SUFFIXES
 from hyperface.run import RunError
-from hyperface.storage import Store, open_store
+from hyperface.storage import StorageError, Store, open_store
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
@@ -187,7 +188,9 @@ def _tar_members(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in SUFFIXES:
                     content = archive.extractfile(member)
                     assert content is not None
-                    yield f"{name}/{member.name}", content.read()
+                    # A member without a byte may claim any size, and would be read as so many zeros.
+                    small = member.size <= LARGEST_FILE
+                    yield f"{name}/{member.name}", content.read() if small else None
     except tarfile.TarError as error:
         raise RunError(f"{store.uri(name)}: is not a complete tar archive ({error}); {_REPLACE}") from error
 
@@ -205,17 +208,26 @@ def _parquet_rows(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]
                     data = image.get("bytes") if isinstance(image, dict) else image
                     yield f"{name}/{row:07d}" if key is None else f"{name}/{key}", data
                     row += 1
-    except (pa.ArrowException, KeyError) as error:
+    except StorageError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as error:  # a damaged page is an OSError
         raise RunError(f"{store.uri(name)}: is not a Parquet file with a column `image`; {_REPLACE}") from error
 
 
 def _decode(key: str, encoded: bytes | None) -> Face:
+    if printable(key) != key:  # it will be shown, and written to a table of texts
+        return Face(printable(key), None, problem="a name with control characters, or that is no UTF-8")
     if not isinstance(encoded, bytes):
         return Face(key, None, problem="unreadable")
     try:
         return _face(key, pictures.decode(encoded))
     except ValueError:
         return Face(key, None, problem="unreadable")
+
+
+def printable(key: str) -> str:
+    """A name that others gave, with escapes for what a terminal would obey and a table of texts cannot hold."""
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in key)
 
 
 def _face(key: str, image_HWC: NDArray[np.uint8]) -> Face:

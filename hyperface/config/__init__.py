@@ -78,7 +78,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
         given = OmegaConf.create(text)
         if not OmegaConf.is_dict(given):
             raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
-        wanted = OmegaConf.merge(given, _from_words(overrides))
+        wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
@@ -87,6 +87,14 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _literal(given: Any, source: str) -> Any:
+    """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
+    found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
+    if found is not None:
+        raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
+    return given
 
 
 def _recipe(given: Any) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
-        given = OmegaConf.create(text)
+        given = _literal(OmegaConf.create(text), "it")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hyperface import pictures
+
+FORMAT = ("JPEG",)
 # Faces are shown at 96 CSS pixels: twice that for dense screens.
 _FACE_PIXELS = 192
 END_OF_IMAGE = b"\xff\xd9"
@@ -23,12 +26,11 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """JPEG -> uint8 RGB [H, W, 3].
 
     Raises:
-        ValueError: not a whole JPEG, or bytes after its end.
+        ValueError: not a whole JPEG, larger than a picture may be, or bytes after its end.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            pixels_HWC = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # what Pillow raises for foreign, truncated and broken files
+        pixels_HWC = pictures.decode(data, FORMAT)
+    except ValueError as error:
         raise ValueError(f"is not a whole JPEG image ({error})") from error
     if not data.endswith(END_OF_IMAGE):
         raise ValueError("has bytes after the end of its JPEG image")
@@ -37,7 +39,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 def thumbnail(data: bytes) -> str:
     """Base64 JPEG of at most 192 pixels a side; smaller images are kept as they are stored."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+    with Image.open(io.BytesIO(data), formats=FORMAT) as image:
         if max(image.size) > _FACE_PIXELS:
             image.thumbnail((_FACE_PIXELS, _FACE_PIXELS))
             sink = io.BytesIO()

@@ -66,9 +66,11 @@ def _untar(data: bytes, name: str) -> list[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for info in archive:
+                if info.size > len(data):  # a sparse member needs no bytes to claim any number of them
+                    raise ValueError(f"{name}: member {info.name!a} claims more bytes than the archive has")
                 file = archive.extractfile(info)
                 if file is None:
-                    raise ValueError(f"{name}: member {info.name} must be a file")
+                    raise ValueError(f"{name}: member {info.name!a} must be a file")
                 members.append((info.name, file.read()))
     except tarfile.TarError as error:
         raise ValueError(f"{name}: is not a whole tar file ({error})") from error

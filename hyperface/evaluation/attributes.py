@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def read_labels(path: str, storage: StorageConfig, classes: Classes) -> Attribut
     by = "identity" if "identity" in header else "key"
     columns: dict[str, list[str]] = {name: [] for name in header if name != by}
     of_rows, foreign, seen = list[int](), 0, set[str]()
-    for row in reader:
+    for row in _rows(reader, path):
         where = f"audit.labels: {path} line {reader.line_num}"
         if None in row or None in row.values():
             raise ConfigError(f"{where}: must have {len(header)} values, as the header has")
@@ -160,12 +160,26 @@ def _reader(path: str, storage: StorageConfig) -> "csv.DictReader[str]":
     except UnicodeDecodeError as error:
         raise ConfigError(f"audit.labels: {path}: must be a CSV file in UTF-8 ({error})") from error
     reader = csv.DictReader(io.StringIO(text))
-    header = list(reader.fieldnames or ())
+    try:
+        header = list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise _no_csv(path, error) from error
     naming = [column for column in ("identity", "key") if column in header]
     if len(naming) != 1 or len(header) < 2 or len(set(header)) < len(header):
         rule = "must begin with a header: `identity` or `key`, and a different name for each attribute"
         raise ConfigError(f"audit.labels: {path}: {rule}; it has {', '.join(header) or 'none'}")
     return reader
+
+
+def _rows(reader: "csv.DictReader[str]", path: str) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise _no_csv(path, error) from error
+
+
+def _no_csv(path: str, error: csv.Error) -> ConfigError:
+    return ConfigError(f"audit.labels: {path}: is no CSV file ({error}); write it again")
 
 
 def _typed(values: list[str]) -> Numbers | list[str]:

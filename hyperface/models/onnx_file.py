@@ -1,6 +1,7 @@
 """An ONNX file, named by path and SHA-256, as a session that runs it. Only home of onnxruntime."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
             thread is used: workers scale by processes.
 
     Raises:
-        ModelError: the file cannot be read, has another SHA-256, or is no whole ONNX model.
+        ModelError: the file cannot be read, has another SHA-256, or is no whole ONNX model: one that keeps weights in
+            other files is none.
     """
     import onnxruntime  # only a run with a real recogniser or detector needs it
 
@@ -26,6 +28,8 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    # Weights beside the file would have no hash: they are looked for where nothing can be.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     if providers is None:
         offered = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]

@@ -84,7 +84,11 @@ class RecordImages:
         count, _, rest = self._record(0)
         if count == 0:
             return self._index[:, 0]
-        return np.arange(1, int(np.frombuffer(rest[:4], "<f4")[0]))
+        (end,) = struct.unpack("<f", rest[:4].ljust(4, b"\0"))
+        if not 1 < end <= len(self._index):
+            rule = f"must tell how many of the {len(self._index)} records are images; it says {end}"
+            raise RunError(f"{self.store.uri(RECORDS)}: record 0 {rule}; export the data set again")
+        return np.arange(1, int(end))
 
     @cached_property
     def _labels_N(self) -> NDArray[np.int64]:
