@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 
 from cluster.session import connect
 from hyperface.capacity import measure
-from hyperface.capacity.measure import Numbers
+from hyperface.capacity.measure import SECONDS, Numbers
 from hyperface.capacity.rates import RATES, to_bytes
 from hyperface.config import Config
 from hyperface.run import PACKAGES, git_sha, package_version
@@ -28,16 +28,16 @@ class _Measurer:
 
         torch.set_num_threads(THREADS)
 
-    def embed(self, config: Config) -> tuple[float, Numbers, NDArray[np.float32]]:
+    def embed(self, config: Config, budget: float) -> tuple[float, Numbers, NDArray[np.float32]]:
         """Seconds that the measurement took, the rates, embeddings."""
         began = time.monotonic()
-        numbers, faces_ND = measure.embedding(config)
+        numbers, faces_ND = measure.embedding(config, budget)
         return time.monotonic() - began, numbers, faces_ND
 
-    def pack(self, config: Config, dim: int) -> Numbers:
-        return measure.pairs(config, dim, "cuda" if config.packing.gpus_per_worker else "cpu")
+    def pack(self, config: Config, budget: float, dim: int) -> Numbers:
+        return measure.pairs(config, dim, "cuda" if config.packing.gpus_per_worker else "cpu", budget)
 
-    def draw(self, config: Config, faces_ND: NDArray[np.float32]) -> tuple[float, Numbers]:
+    def draw(self, config: Config, budget: float, faces_ND: NDArray[np.float32]) -> tuple[float, Numbers]:
         """Seconds that it took once the models were there, the rates."""
         ready = time.monotonic()
 
@@ -45,18 +45,19 @@ class _Measurer:
             nonlocal ready
             ready = time.monotonic()
 
-        numbers = measure.drawing(config, faces_ND, loaded)
+        numbers = measure.drawing(config, faces_ND, budget, loaded)
         return time.monotonic() - ready, numbers
 
     def machine(self) -> dict[str, Any]:
         return machine()
 
 
-def calibrate(config: Config, began: float) -> bytes:
+def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
     """Measure for about a minute, write the table to the run's `plan/rates.json`, and return it.
 
     Args:
         began: when the job started, by `time.monotonic()`.
+        budget: seconds for which each stage is measured.
 
     Raises:
         ConfigError, EmbeddingError, ModelError, RunError, StorageError: what a stage would say.
@@ -68,14 +69,14 @@ def calibrate(config: Config, began: float) -> bytes:
     try:
         _say("embeds faces")
         asked = time.monotonic()
-        taken, rates, faces_ND = _of(config.embed.gpus_per_actor, "embed", config)
+        taken, rates, faces_ND = _of(config.embed.gpus_per_actor, "embed", config, budget)
         numbers |= rates | {"embed_start_seconds": max(0.0, time.monotonic() - asked - taken)}
         dim = int(numbers["embedding_dim"])
         _say("packs")
-        numbers |= _of(config.packing.gpus_per_worker, "pack", config, dim)
+        numbers |= _of(config.packing.gpus_per_worker, "pack", config, budget, dim)
         _say("draws and commits a shard")
         asked = time.monotonic()
-        taken, rates = _of(config.synthesis.gpus_per_actor, "draw", config, faces_ND)
+        taken, rates = _of(config.synthesis.gpus_per_actor, "draw", config, budget, faces_ND)
         numbers |= rates | {"draw_start_seconds": max(0.0, time.monotonic() - asked - taken)}
         _say("measures it as the report does")
         numbers |= measure.reporting(config, dim)

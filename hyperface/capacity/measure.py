@@ -48,7 +48,7 @@ def scratch_of(config: Config) -> Store:
     return open_store(f"{config.run.dir.rstrip('/')}/{SCRATCH}", config.storage)
 
 
-def embedding(config: Config) -> tuple[Numbers, NDArray[np.float32]]:
+def embedding(config: Config, budget: float = SECONDS) -> tuple[Numbers, NDArray[np.float32]]:
     """The gallery's rate, and embeddings to go on with. One archive is the least that can be measured of archives.
 
     Raises:
@@ -64,7 +64,7 @@ def embedding(config: Config) -> tuple[Numbers, NDArray[np.float32]]:
     for chunk in chunks[1:] or chunks:
         more = gallery.embed_chunk(chunk, config, recognizer)
         faces, timed = faces + more, timed + len(more)
-        if time.perf_counter() - began > SECONDS:
+        if time.perf_counter() - began > budget:
             break
     rate = timed / (time.perf_counter() - began)
     sound = gallery.assemble(faces, REFERENCES).embeddings
@@ -72,7 +72,7 @@ def embedding(config: Config) -> tuple[Numbers, NDArray[np.float32]]:
     return {"embed_images_per_second": rate, "embedding_dim": dim, "image_size": size}, sound.vectors_ND
 
 
-def pairs(config: Config, dim: int, device: str) -> Numbers:
+def pairs(config: Config, dim: int, device: str, budget: float = SECONDS) -> Numbers:
     """FLOP/s of a step of the packing and of a search, on random rows: as many as take a second, or are planned."""
     import torch
 
@@ -92,7 +92,7 @@ def pairs(config: Config, dim: int, device: str) -> Numbers:
             float(solver.local_step(state, chosen, one_process(len(rows))).loss)  # waits for the device
 
         taken = {kind: seconds_of(lambda kind=kind: step(kind)) for kind in kinds}  # type: ignore[misc]
-        if max(taken.values()) > SECONDS / 10 or n == largest:
+        if max(taken.values()) > budget / 10 or n == largest:
             break
         n = min(2 * n, largest)
     sized = replace(wanted, num_identities=n)
@@ -127,7 +127,12 @@ class Watch:
         self.left = time.perf_counter()
 
 
-def drawing(config: Config, faces_ND: NDArray[np.float32], loaded: Callable[[], None] = lambda: None) -> Numbers:
+def drawing(
+    config: Config,
+    faces_ND: NDArray[np.float32],
+    budget: float = SECONDS,
+    loaded: Callable[[], None] = lambda: None,
+) -> Numbers:
     """A shard of a small packing, drawn, gated and committed to the scratch place, where it stays.
 
     Args:
@@ -148,7 +153,7 @@ def drawing(config: Config, faces_ND: NDArray[np.float32], loaded: Callable[[], 
     size, n = maker.drawing.batch_size, len(references.vectors_Nd)
     batch_Bd = references.vectors_Nd[np.arange(size) % n]
     seconds = seconds_of(lambda: models.generator.generate(batch_Bd, list(range(size))), 1)
-    rows = min(planned(config).rows(0), size * max(1, int(1.5 * SECONDS / seconds)))
+    rows = min(planned(config).rows(0), size * max(1, int(1.5 * budget / seconds)))
     maker = replace(maker, plan=Plan(config.run.seed, n, -(-rows // n), rows))
     if models.judge:
         maker.make_anchors(0)

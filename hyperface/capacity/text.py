@@ -20,7 +20,7 @@ def table(found: Estimate, rates: Rates) -> str:
             stage = part
             lines.append(f"\n{stage}")
         head = f"  {what.replace('_', ' '):<18}{shown(figure):>16}   "
-        lines += textwrap.wrap(head + figure.rule, WIDTH, subsequent_indent=" " * len(head)) if figure.rule else [head]
+        lines += textwrap.wrap(head + figure.rule, WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False)
     lines += ["", *(f"warning: {warning}" for warning in found.warnings)] if found.warnings else []
     return "\n".join(lines)
 
