@@ -13,7 +13,7 @@ demo: install ## make a dataset and its report under runs/demo; again: resume
 
 test: install browser object-store ## the whole suite, fast tests first
 	pytest -n logical --maxprocesses 4 --dist loadfile tests/unit
-	pytest tests/cluster tests/e2e # one at a time: each has a Ray, and several wait for a deadline
+	pytest tests/cluster tests/e2e # one at a time: most have a Ray of their own, some a deadline
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
