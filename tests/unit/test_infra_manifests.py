@@ -3,7 +3,9 @@
 FIELDS is ray.io/v1 as KubeRay 1.7.0 describes it: docs/reference/api.md of ray-project/kuberay, made from its Go types.
 """
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,3 +232,14 @@ def test_the_network_policy_covers_every_pod_and_opens_only_dashboard_and_metric
     inside, *outside = policy["egress"]
     assert inside == {"to": [{"podSelector": {"matchLabels": OURS}}]}
     assert [[port["port"] for port in rule["ports"]] for rule in outside] == [[53, 53], [443, 6443]]
+
+
+def test_the_command_of_the_readme_leaves_no_placeholder():
+    readme = (ROOT / "infra/README.md").read_text()
+    (define,) = re.findall(r"^values\(\) \{.*\}$", readme, re.MULTILINE)
+    values = {"REGISTRY": "r.example", "TAG": "1", "BUCKET": "b", "ACCOUNT": "12", "RUN": "runs/a", "COMMIT": "abc"}
+    for file in FOLDER.glob("*.yaml"):
+        command = ["bash", "-c", f"{define}\nvalues {file}"]
+        text = subprocess.run(command, env=os.environ | values, capture_output=True, text=True, check=True).stdout
+        words = "\n".join(line.split("#")[0] for line in text.splitlines())
+        assert not re.search(r"REGISTRY|TAG|BUCKET|ACCOUNT|COMMIT|RUNS|NAME\b", words), file
