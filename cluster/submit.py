@@ -1,0 +1,226 @@
+"""Jobs of a cluster: submit one, follow its log over lost connections, stop it. Only home of JobSubmissionClient.
+
+An attempt is one submission of a job for a run. Its id, RUN-a2, is known before it is sent, so that an answer which got
+lost does not start a second one.
+"""
+
+import logging
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from hyperface.config import ConfigError
+from hyperface.run import RunError, git_sha
+
+ADDRESS = "RAY_API_SERVER_ADDRESS"
+TAKEN = "already exists"
+START_PATIENCE_S = 60.0
+"""For a cluster that may be starting."""
+PATIENCE_S = 600.0
+"""For a connection that was lost."""
+ANSWER_S = 60.0
+"""Longest silence within an answer."""
+STOP_S = 30
+"""From SIGTERM to SIGKILL; Ray's own 3 s may be less than an upload takes."""
+
+CHATTY = (
+    "ray._private.runtime_env.packaging",
+    "ray._private.runtime_env.working_dir",
+    "ray.dashboard.modules.dashboard_sdk",
+)
+"""They log each file that does not travel."""
+
+Answer = TypeVar("Answer")
+
+
+class Client(JobSubmissionClient):  # type: ignore[misc]
+    """Ray's own waits without end where a connection falls silent."""
+
+    def _do_request(self, *what: Any, **given: Any) -> Any:
+        return super()._do_request(*what, timeout=ANSWER_S, **given)
+
+
+def connected() -> Client:
+    """The job server of RAY_API_SERVER_ADDRESS, as soon as it answers.
+
+    Raises:
+        ConfigError: no address is given, or the cluster refuses the token.
+        RunError: nothing answers there for START_PATIENCE_S.
+    """
+    address = os.environ.get(ADDRESS, "")
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"{ADDRESS}: must be where the cluster's dashboard is, http://HEAD:8265; it is {address!r}")
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        return patiently(lambda: Client(address), START_PATIENCE_S)
+    except RunError as error:
+        raise RunError(f"{ADDRESS}={address}: {error}; is a Ray dashboard there?") from error
+
+
+def run_name(run: str) -> str:
+    """What a run is called in ids: the last part of its URI, in letters, digits, - and _."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", run.rstrip("/").rpartition("/")[2])[-60:].strip("-") or "run"
+
+
+def next_attempt(run: str, ids: Iterable[str | None]) -> int:
+    """One more than the highest number that an id of this name has; runs of one name share the count, from 1."""
+    numbered = re.compile(re.escape(run_name(run)) + r"-a(\d+)")
+    return 1 + max((int(found[1]) for each in ids if (found := numbered.fullmatch(each or ""))), default=0)
+
+
+def attempts(client: Client, run: str) -> list[JobDetails]:
+    """The attempts of a run that the cluster remembers, oldest first."""
+    return _of(run, patiently(client.list_jobs))
+
+
+def _of(run: str, jobs: Iterable[JobDetails]) -> list[JobDetails]:
+    mine = [job for job in jobs if job.submission_id and (job.metadata or {}).get("run") == run]
+    return sorted(mine, key=lambda job: int(job.metadata["attempt"]))
+
+
+def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Path) -> str:
+    """Submit `python -m jobs.JOB WORDS`, in a copy of a folder, as the next attempt of a run; its id.
+
+    Raises:
+        RunError: another attempt of this run has not ended, or the cluster cannot take the job.
+    """
+    jobs = patiently(client.list_jobs)
+    for other in _of(run, jobs):
+        if not other.status.is_terminal():
+            raise RunError(_is_under_way(run, other.submission_id))
+    attempt = next_attempt(run, (other.submission_id for other in jobs))
+    name, sha = f"{run_name(run)}-a{attempt}", git_sha()
+    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *words])
+    # The job runs in a copy of this folder without .git: the commit, and where relative paths begin, go beside it.
+    carried = {"HYPERFACE_GIT_SHA": sha, "HYPERFACE_BASE_DIR": os.environ.get("HYPERFACE_BASE_DIR", "")}
+    environment = {key: value for key, value in carried.items() if value} | {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+
+    def send() -> None:
+        client.submit_job(
+            entrypoint=entrypoint,
+            submission_id=name,
+            runtime_env={"working_dir": str(folder), "env_vars": environment},
+            metadata={"run": run, "job": job, "attempt": str(attempt), "git_sha": sha},
+        )
+
+    try:
+        patiently(send, START_PATIENCE_S)
+    except RunError as refusal:
+        # Either the answer to an earlier request of ours was lost, or somebody was faster.
+        if TAKEN not in str(refusal):
+            raise
+        if patiently(lambda: client.get_job_info(name)).entrypoint != entrypoint:
+            raise RunError(_is_under_way(run, name)) from refusal
+    return name
+
+
+def command(attempt: JobDetails) -> tuple[str, list[str]]:
+    """The job that an attempt was, and its words."""
+    _, _, module, *words = shlex.split(attempt.entrypoint)
+    return module.removeprefix("jobs."), words
+
+
+def follow(
+    client: Client,
+    name: str,
+    show: Callable[[str], None],
+    *,
+    patience_s: float = PATIENCE_S,
+    pause: Callable[[float], None] = time.sleep,
+) -> JobDetails:
+    """Show a job's log, each character once, until the job has ended; what it ended as.
+
+    Ray answers with the whole log, so a longer one is asked for less often.
+
+    Raises:
+        RunError: nothing has answered for so long.
+    """
+    seen = 0
+    while True:
+        # Asked in this order, the log of a job that has ended is whole.
+        job = patiently(lambda: client.get_job_info(name), patience_s, pause)
+        log = patiently(lambda: client.get_job_logs(name), patience_s, pause)
+        show(log[seen:])
+        seen = len(log)
+        if job.status.is_terminal():
+            return job
+        pause(max(1.0, len(log) / 500_000))
+
+
+def stop(client: Client, name: str) -> JobDetails:
+    """Send SIGTERM, after STOP_S SIGKILL, and wait until the job has ended; what it ended as."""
+    patiently(lambda: client.stop_job(name))
+    return follow(client, name, lambda text: None)
+
+
+def last_line(client: Client, name: str) -> str:
+    """What the job said last; empty before it has said anything."""
+    return "".join(patiently(lambda: client.get_job_logs(name)).strip().splitlines()[-1:])
+
+
+def exit_code_of(job: JobDetails) -> int:
+    """The driver's own exit code, 128 + N where signal N ended it; 143 where the job was stopped."""
+    if job.status == JobStatus.STOPPED:
+        return 143
+    if job.driver_exit_code is None:
+        return 0 if job.status == JobStatus.SUCCEEDED else 1
+    return int(job.driver_exit_code) if job.driver_exit_code >= 0 else 128 - int(job.driver_exit_code)
+
+
+def described(job: JobDetails) -> str:
+    """One line: id, job, how it is, when it began, how long it took, and the commit of its code."""
+    code = f" (exit code {exit_code_of(job)})" if job.status.is_terminal() else ""
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start_time / 1000))
+    seconds = (job.end_time or time.time() * 1000) / 1000 - job.start_time / 1000
+    commit = job.metadata["git_sha"] or "unknown"
+    return f"{job.submission_id}  {job.metadata['job']}  {job.status}{code}  {began}, {seconds:.0f} s  commit {commit}"
+
+
+def patiently(
+    ask: Callable[[], Answer], patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
+) -> Answer:
+    """The cluster's answer, asked for again while connections fail or a server between here and there has an error.
+
+    Raises:
+        ConfigError: the cluster refuses the token.
+        RunError: nothing has answered for so long, or the cluster refuses what is asked.
+    """
+    began, failed = time.monotonic(), False
+    while True:
+        try:
+            answer = ask()
+        except AuthenticationError as error:
+            rule = "is missing or not the cluster's; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as they are there"
+            raise ConfigError(f"RAY_AUTH_TOKEN: {rule}") from error
+        except (OSError, RuntimeError) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+            if isinstance(error, RuntimeError) and not _may_pass(str(error)):
+                raise RunError(f"the cluster says: {why}") from error
+            if time.monotonic() - began >= patience_s:
+                raise RunError(f"nothing has answered for {patience_s:.0f} s ({why})") from error
+            if not failed:
+                print(f"submit: no answer, asking again for {patience_s:.0f} s ({why})", file=sys.stderr, flush=True)
+            failed = True
+            pause(2)
+        else:
+            if failed:
+                print("submit: there is an answer again", file=sys.stderr, flush=True)
+            return answer
+
+
+def _may_pass(refusal: str) -> bool:
+    """Whether it is a server's error, which may go; that an id is taken comes as one, and stays."""
+    return refusal.startswith("Request failed with status code 5") and TAKEN not in refusal
+
+
+def _is_under_way(run: str, name: str) -> str:
+    return f"{run}: {name} has not ended; follow it with `python -m jobs.submit --follow {run}`, or end it with --stop"

@@ -1,0 +1,251 @@
+"""Jobs are submitted once, followed over lost connections, left by Ctrl-C, stopped, and taken up again."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+from color_world import color_run, make_dataset
+from fault_proxy import fault_proxy
+from ray.job_submission import JobDetails, JobStatus, JobType
+from stopped_job import connected as answering
+from stopped_job import head
+from waiting import wait_for
+
+from cluster.submit import (
+    Client,
+    attempts,
+    command,
+    exit_code_of,
+    follow,
+    next_attempt,
+    patiently,
+    run_name,
+    submit,
+)
+from hyperface.config import ConfigError
+from hyperface.run import RunError
+from jobs.submit import JOBS, as_it_travels, checked
+
+ROOT = Path(__file__).parents[2]
+TOY = "jobs/configs/toy.yaml"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def details(status: str, code: int | None = None, **more: object) -> JobDetails:
+    return JobDetails(type=JobType.SUBMISSION, status=status, entrypoint="true", driver_exit_code=code, **more)
+
+
+def test_an_attempts_id_is_the_last_part_of_the_run_and_a_number():
+    assert run_name("s3://bucket/faces/run.7 b/") == "run-7-b"
+    assert run_name("s3://bucket") == "bucket"
+    assert run_name("/") == "run"
+    assert next_attempt("s3://bucket/run", []) == 1
+
+
+def test_the_next_attempt_is_one_more_than_the_highest_of_that_name_whosever_it_is():
+    ids = ["run-a2", "run-a10", None, "run-a11b", "other-run-a99", "raysubmit_x"]
+    assert next_attempt("s3://bucket/run", ids) == 11
+    assert next_attempt("s3://another/run", ids) == 11
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (details("SUCCEEDED", 0), 0),
+        (details("FAILED", 2), 2),
+        (details("FAILED", -9), 137),
+        (details("FAILED"), 1),
+        (details("STOPPED"), 143),
+    ],
+)
+def test_the_exit_code_is_the_drivers_own(job: JobDetails, code: int):
+    assert exit_code_of(job) == code
+
+
+@dataclass
+class Failing:
+    """A cluster whose job writes a line for each question; those of `lost` get an error in place of an answer."""
+
+    lost: dict[int, Exception] = field(default_factory=dict)
+    asked: int = 0
+
+    def answer(self) -> None:
+        self.asked += 1
+        if self.asked in self.lost:
+            raise self.lost[self.asked]
+
+    def get_job_info(self, name: str) -> JobDetails:
+        self.answer()
+        return details("SUCCEEDED" if self.asked > 8 else "RUNNING", 0)
+
+    def get_job_logs(self, name: str) -> str:
+        self.answer()
+        return "".join(f"line {number}\n" for number in range(self.asked))
+
+
+def no_time(seconds: float) -> None:
+    pass
+
+
+def test_each_line_is_shown_once_though_connections_break_and_the_server_has_errors(capsys: pytest.CaptureFixture[str]):
+    broken: dict[int, Exception] = {
+        2: ConnectionResetError("reset"),
+        5: RuntimeError("Request failed with status code 502: Bad Gateway."),
+        6: TimeoutError("timed out"),
+    }
+    cluster, shown = Failing(broken), list[str]()
+    job = follow(cluster, "run-a1", shown.append, pause=no_time)
+    assert job.status == JobStatus.SUCCEEDED
+    assert "".join(shown) == "".join(f"line {number}\n" for number in range(cluster.asked))
+    assert capsys.readouterr().err.count("there is an answer again") == 2
+
+
+def test_patience_ends_and_a_refusal_is_not_asked_again():
+    away = Failing({number: ConnectionResetError("reset") for number in range(1, 9)})
+    with pytest.raises(RunError, match=r"nothing has answered for 0 s \(reset\)"):
+        follow(away, "run-a1", print, patience_s=0, pause=no_time)
+    gone = Failing({1: RuntimeError("Request failed with status code 404: Job run-a1 does not exist.")})
+    with pytest.raises(RunError, match=r"the cluster says: .*run-a1 does not exist"):
+        patiently(lambda: gone.get_job_info("run-a1"))
+    assert gone.asked == 1
+
+
+def test_what_is_wrong_is_said_before_anything_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HYPERFACE_BASE_DIR", raising=False)
+    with pytest.raises(ConfigError, match="bta"):
+        checked([TOY, "run.dir=s3://bucket/run", "synthesis.bta=1"])
+    with pytest.raises(ConfigError, match=r"must not be a relative path.*'runs/demo'"):
+        checked([TOY, "run.dir=runs/demo"])
+    with pytest.raises(ConfigError, match="must not be a relative path"):
+        checked(["runs/demo"])
+    with pytest.raises(ConfigError, match="holds no run"):
+        checked([str(tmp_path)])
+    assert checked([TOY, "run.dir=s3://bucket/run/", "--deep"]) == "s3://bucket/run"
+    assert checked(["/nodes/only/run", "train.recipe=toy"]) == "/nodes/only/run"
+    monkeypatch.setenv("HYPERFACE_BASE_DIR", "/somewhere")
+    assert checked([TOY, "run.dir=runs/demo"]) == "/somewhere/runs/demo"
+
+
+def test_a_configuration_is_named_from_the_folder_that_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT / "jobs")
+    assert as_it_travels(["configs/toy.yaml", "run.seed=1"]) == [TOY, "run.seed=1"]
+    assert as_it_travels(["s3://bucket/run", "--deep"]) == ["s3://bucket/run", "--deep"]
+    with pytest.raises(ConfigError, match=r"mine.yaml: does not travel with the job; copy it"):
+        as_it_travels([str(tmp_path / "mine.yaml")])
+
+
+def test_every_job_can_be_submitted_but_those_that_are_none():
+    assert {"pipeline", "embed", "pack", "synthesize", "train", "audit", "report", "verify"} <= set(JOBS)
+    assert not {"start", "submit", "train_toy"} & set(JOBS)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The dashboard of a Ray of this file's own."""
+    with head() as found:
+        answering(found)
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Client:
+    return Client(address)
+
+
+def started(address: str, *words: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "jobs.submit", *map(str, words)]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "HYPERFACE_BASE_DIR")
+    }
+    environment |= {"RAY_API_SERVER_ADDRESS": address}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def ended(address: str, *words: object) -> tuple[int, str, str]:
+    job = started(address, *words)
+    output, errors = job.communicate(timeout=200)
+    return job.returncode, output, errors
+
+
+def test_a_job_is_submitted_followed_retried_interrupted_and_stopped(address: str, client: Client, tmp_path: Path):
+    run = tmp_path / "run"
+    code, log, said = ended(address, "verify", run)
+    assert code == 2, said
+    assert "holds no run" in log
+    assert "submit: run-a1  verify  FAILED (exit code 2)" in said
+
+    make_dataset(color_run(run))
+    with fault_proxy(address) as proxy:
+        proxy.cut(when=lambda request: (request.method, request.path) == ("POST", "/api/jobs/"))
+        code, log, said = ended(proxy.url, "--retry", run, "--deep")
+    assert code == 0, said
+    assert "every byte is as recorded" in log
+    first, second = attempts(client, str(run))
+    assert command(second) == ("verify", [str(run), "--deep"])
+    assert second.metadata == first.metadata | {"attempt": "2"}
+    assert second.runtime_env["env_vars"]["HYPERFACE_GIT_SHA"] == first.metadata["git_sha"] != ""
+
+    (run / "config.yaml").unlink()
+    os.mkfifo(run / "config.yaml")  # whoever reads it waits, for ever
+    assert submit(client, str(run), "verify", [str(run)], ROOT) == "run-a3"
+    with pytest.raises(RunError, match="run-a3 has not ended; follow it with"):
+        submit(client, str(run), "verify", [str(run)], ROOT)
+    left_and_stopped(address, run)
+
+
+def left_and_stopped(address: str, run: Path) -> None:
+    """The third attempt, which waits."""
+    with fault_proxy(address) as proxy:
+        follower = started(proxy.url, "--follow", run)
+        assert follower.stdout is not None
+        assert follower.stderr is not None
+        heard = until(follower.stdout, "Running entrypoint")
+        with proxy.outage():
+            until(follower.stderr, "no answer, asking again")
+        until(follower.stderr, "there is an answer again")
+        asked = proxy.count("GET", "/logs", 200)
+        wait_for(lambda: proxy.count("GET", "/logs", 200) > asked)
+        follower.send_signal(signal.SIGINT)
+        rest, said = follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert (heard + rest).count("Running entrypoint") == 1
+    assert f"run-a3 goes on; `python -m jobs.submit --follow {run}` shows it again" in said
+
+    code, lines, said = ended(address, "--status", run)
+    assert code == 0, said
+    assert [" ".join(line.split()[:3]) for line in lines.splitlines()[:3]] == [
+        "run-a1 verify FAILED",
+        "run-a2 verify SUCCEEDED",
+        "run-a3 verify RUNNING",
+    ]
+    code, lines, said = ended(address, "--stop", run)
+    assert code == 0, said
+    assert lines.startswith("run-a3  verify  STOPPED")
+    code, log, _ = ended(address, "--follow", run)
+    assert code == 143
+    assert log.endswith("terminated: the same command goes on where this one stopped\n")
+
+
+def until(lines: TextIO, words: str) -> str:
+    """What is said up to the line with these words."""
+    said = ""
+    while words not in said:
+        line = lines.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def test_a_token_that_is_not_the_clusters_is_named(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    code, _, said = ended(address, "--status", "s3://bucket/run")
+    assert code == 2
+    assert said.startswith("error: RAY_AUTH_TOKEN: is missing or not the cluster's")
