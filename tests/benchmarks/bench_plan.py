@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_plan [--repeats 3] [key=value ...]
 
-Each repeat measures the rates anew, plans from them, and then times jobs.pipeline from an empty directory. Both share the
-machine with whatever else runs on it, so the load during each is recorded: a ratio is worth what these are alike.
+Each repeat measures the rates anew, plans from them, and then times jobs.pipeline from an empty directory. Both share
+the machine with whatever else runs on it, so the load during each is recorded: a ratio is worth what these are alike.
 """
 
 import argparse
