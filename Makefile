@@ -6,7 +6,7 @@ CONSTRAINTS := infra/constraints/cpu.txt
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo experiment test soak lint type format install browser object-store bench clean
+.PHONY: demo experiment test soak lint type format install browser object-store bench clean audit-dependencies licences
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
@@ -44,11 +44,21 @@ bench: install ## the records of tests/benchmarks/results/: about an hour on a m
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_packing
 	env -u OMP_NUM_THREADS python -m tests.benchmarks.bench_audit
 
+audit-dependencies: $(VENV)/.audit ## known vulnerabilities of the frozen dependencies; asks PyPI, and fails where it cannot
+	pip-audit --strict --no-deps --disable-pip --requirement $(CONSTRAINTS)
+
+licences: $(VENV)/.audit ## of everything that is installed
+	pip-licenses --from=mixed --order=license --with-urls
+
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --constraint $(CONSTRAINTS) torch # first and alone: a plain torch would pull CUDA
 	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.installed
+	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[audit]'
 	@touch $@
 
 browser: ## the report is tested in a real one

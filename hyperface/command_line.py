@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal, NoReturn, get_args, get_origin
 
@@ -79,6 +79,21 @@ def storage_of(source: str, overrides: Sequence[str]) -> StorageConfig:
     if any(not override.startswith("storage.") for override in overrides):
         raise ConfigError(f"{' '.join(overrides)}: only storage.* keys apply to a run that exists")
     return load(None, ["run.dir=.", *overrides]).storage
+
+
+def to_publish(source: str, overrides: Sequence[str]) -> Run:
+    """As `run_of`; of the sections of its configuration, `publish` is what it is now, not when the run began.
+
+    Raises:
+        ConfigError: as `run_of`; there are other keys than storage.* and publish.*.
+    """
+    if is_config(source):
+        run, now = run_of(source, overrides), load(source, overrides)
+    else:
+        told = [override for override in overrides if override.startswith("publish.")]
+        run = run_of(source, [override for override in overrides if override not in told])
+        now = changed(run.config, str(run), told) if told else run.config
+    return replace(run, config=replace(run.config, publish=now.publish))
 
 
 def is_override(word: str) -> bool:

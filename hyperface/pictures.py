@@ -1,7 +1,6 @@
 """Pictures made by others: any common format, decoded with care."""
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ LARGEST_FILE = 4 * LARGEST_SIDE**2
 """Bytes: above what the largest picture takes in any format."""
 
 
-def decode(data: bytes | bytearray, formats: Sequence[str] = FORMATS) -> NDArray[np.uint8]:
+def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:
     """An encoded picture as uint8 RGB [H, W, 3].
 
     Raises:

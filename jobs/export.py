@@ -1,12 +1,13 @@
 """Export a finished run in a form that trainers read; the same command again goes on, or finds everything done.
 
-usage: python -m jobs.export RUN FORMAT DESTINATION [storage.key=value ...]
+usage: python -m jobs.export RUN FORMAT DESTINATION [storage.key=value ...] [publish.key=value ...]
 
 RUN          the run.dir, or the CONFIG.yaml it came from; local or s3://
 FORMAT       imagefolder   0000012/0000012-0003.jpg, a folder per identity
              recordio      train.rec, train.idx and property, as InsightFace and CVLface read them (local disk only)
              lmdb          data.mdb: key -> JPEG, with labels.csv (local disk only)
-             huggingface   Parquet files and a card for datasets.load_dataset
+             huggingface   the folder to publish: Parquet files for datasets.load_dataset, a card, Croissant metadata
+                           and checksums; the same command brings the last three up to date (keys publish.*)
 DESTINATION  a directory or s3:// prefix that is empty, does not exist, or holds this export unfinished
 
 Every format comes with classes.csv: class label (0 to classes - 1), identity in the run, images.
@@ -14,7 +15,7 @@ Every format comes with classes.csv: class label (0 to classes - 1), identity in
 
 import sys
 
-from hyperface.command_line import run_of, storage_of
+from hyperface.command_line import storage_of, to_publish
 from hyperface.config import ConfigError
 from jobs.start import exit_code
 
@@ -30,8 +31,9 @@ def main() -> None:
     source, kind, destination, *overrides = arguments
     if kind not in FORMATS:
         raise ConfigError(f"{kind}: is not a format; use one of {', '.join(FORMATS)}")
-    store = open_store(destination, storage_of(source, overrides))
-    export_run(run_of(source, overrides), kind, store)
+    run = to_publish(source, overrides)
+    others = [override for override in overrides if not override.startswith("publish.")]
+    export_run(run, kind, open_store(destination, storage_of(source, others)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
 from hyperface.config.later import GeneratorKind as GeneratorKind
 from hyperface.config.later import TrainConfig as TrainConfig
+from hyperface.config.publish import PublishConfig as PublishConfig
 from hyperface.config.recipes import RECIPES as RECIPES
 from hyperface.config.rules import check as check
 from hyperface.config.rules import check_packing as check_packing

@@ -9,6 +9,7 @@ from hyperface.config.capacity import plan_rules
 from hyperface.config.control import control_rules
 from hyperface.config.knobs import ConfigError
 from hyperface.config.later_rules import later_rules
+from hyperface.config.publish import publish_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
 from hyperface.config.vec2face import train_generator_rules, vec2face_rules
 
@@ -73,6 +74,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield from later_rules(c)
     yield from plan_rules(c.plan)
     yield from train_generator_rules(c.train_generator)
+    yield from publish_rules(c.publish)
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():
         if isinstance(value, float):

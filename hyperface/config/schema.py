@@ -11,6 +11,7 @@ from hyperface.config.capacity import PlanConfig
 from hyperface.config.control import ControlConfig
 from hyperface.config.knobs import knob
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, GeneratorKind, TrainConfig
+from hyperface.config.publish import PublishConfig
 from hyperface.config.vec2face import TrainGeneratorConfig, Vec2FaceConfig
 
 
@@ -282,9 +283,10 @@ class Config:
     audit: AuditConfig = field(default_factory=AuditConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
 
 
-LATER = ("train", "train_generator", "evaluate", "audit", "experiment", "plan")
+LATER = ("train", "train_generator", "evaluate", "audit", "experiment", "plan", "publish")
 """Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
 
 ADDED = ("control", "vec2face")

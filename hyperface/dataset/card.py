@@ -1,35 +1,34 @@
 """The data card: `dataset/README.md`, in the form that the Hugging Face hub reads."""
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from hyperface.config import Config
 from hyperface.dataset.layout import SUFFIX
+from hyperface.dataset.licences import licence
 
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-
-LICENCES = {
-    "toy": "Images and models are of this product's own toy world: Apache-2.0. The faces are drawings.",
-    "onnx": "The recogniser is yours. InsightFace's published models are for non-commercial research only, and so is\n"
-    "what is made with them.",
-}
-
-ARC2FACE = (
-    "Drawn by Arc2Face (Papantoniou et al., ECCV 2024), whose weights are for non-commercial research only, on Stable\n"
-    "Diffusion 1.5 (CreativeML Open RAIL-M): images made with them are under those terms."
+SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
 )
+"""As the hub writes them; a plan has fewer images than the last."""
 
-
-def licences(config: Config) -> str:
-    """Whose terms a dataset is under, by what drew and measured it."""
-    real = config.synthesis.generator == "arc2face"
-    return "\n\n".join([LICENCES[config.recognizer.kind], *([ARC2FACE] if real else [])])
+LIMITS = """No image is of a real person by construction; nothing here proves that none resembles one. Fairness across
+groups was not measured. Labels are right by construction only as far as the cosines say."""
 
 
 def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
     """The card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
-    rows = "\n".join(f"| `{key}` | `{value}` |" for key, value in sorted(fingerprint.items()))
-    return f"""{_front_matter(index)}
+    kind, own = index["formats"][0], licence(config)  # the hub reads one format per folder: of two, the first
+    head = front_matter("Synthetic faces", own.id, own.name, index["images"], f"{kind}/*.{SUFFIX[kind]}")
+    return f"""{head}
 # Synthetic faces: {index["identities"]} identities, {index["images"]} images
 
 Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
@@ -64,15 +63,57 @@ SHA-256.
 
 | what decides the bytes | |
 |---|---|
-{rows}
+{rows(fingerprint)}
 
 ## Licences and limits
 
-{licences(config)}
+{own.models}
 
-No image is of a real person by construction; nothing here proves that none resembles one. Fairness across groups was
-not measured. Labels are right by construction only as far as the cosines say.
+{LIMITS}
+
+`python -m jobs.export RUN huggingface FOLDER` makes the folder to publish: its card has what was measured.
 """
+
+
+def rows(parts: Mapping[str, Any]) -> str:
+    """Rows of a table of names and values, none of which is taken for markup."""
+    return "\n".join(f"| `{key}` | {code(value)} |" for key, value in sorted(parts.items()))
+
+
+def code(value: Any) -> str:
+    """A value as code in one cell of a table."""
+    return f"`{' '.join(str(value).replace('`', chr(39)).replace('|', '/').split())}`"
+
+
+def plain(text: str) -> str:
+    """A text of which Markdown and HTML take nothing for markup."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def front_matter(title: str, licence_id: str, licence_name: str, images: int, path: str) -> str:
+    """What the hub reads of a card. Texts are in the form of JSON, which YAML reads as texts.
+
+    Args:
+        path: of the data files, relative to the card.
+    """
+    size = next((name for limit, name in SIZES if images < limit), "1B<n<10B")
+    name = f"\nlicense_name: {json.dumps(licence_name)}" if licence_name else ""
+    return f"""---
+pretty_name: {json.dumps(title)}
+license: {json.dumps(licence_id)}{name}
+task_categories:
+- image-classification
+tags:
+- face-recognition
+- synthetic
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {path}
+---"""
 
 
 def _varied(config: Config) -> str:
@@ -105,27 +146,6 @@ def _near_duplicates(config: Config, index: Mapping[str, Any]) -> str:
 
 def _refused(index: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(index["refused"].items())) or "none"
-
-
-def _front_matter(index: Mapping[str, Any]) -> str:
-    """The hub reads one format per folder: of two, the first."""
-    size = next((name for limit, name in SIZES if index["images"] < limit), "n>1M")
-    kind = index["formats"][0]
-    return f"""---
-pretty_name: Synthetic faces
-task_categories:
-- image-classification
-tags:
-- face-recognition
-- synthetic
-size_categories:
-- {size}
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: {kind}/*.{SUFFIX[kind]}
----"""
 
 
 def _grown(index: Mapping[str, Any]) -> str:

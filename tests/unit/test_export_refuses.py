@@ -221,7 +221,7 @@ def test_a_second_export_to_the_same_place_is_refused(run: Run, tmp_path: Path):
             export(run, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("kind", "name"), [("recordio", "train.rec"), ("huggingface", "README.md")])
+@pytest.mark.parametrize(("kind", "name"), [("recordio", "train.rec"), ("huggingface", "classes.csv")])
 def test_a_whole_export_that_lost_a_file_or_its_end_is_not_called_done(run: Run, tmp_path: Path, kind: Kind, name: str):
     export(run, tmp_path / "out", kind)
     path = tmp_path / "out" / name

@@ -39,6 +39,7 @@ class Destination:
         self.folder = Path(store.url) if isinstance(store, LocalStore) else None
         self._sync_bytes = sync_bytes
         self._unsynced: list[str] = []
+        self._notes: dict[str, str] = {}
         self._unsynced_bytes = 0
 
     @property
@@ -163,11 +164,18 @@ class Destination:
         """The parts that are done."""
         return {name.removeprefix(f"{MARKS}/") for name in self.store.list(MARKS)}
 
-    def mark(self, part: str) -> None:
-        """Remember that a part is done, once its bytes are on the disk."""
+    def mark(self, part: str, note: str = "") -> None:
+        """Remember that a part is done, once its bytes are on the disk, and a note of it."""
+        self._notes[part] = note
         self._unsynced.append(part)
         if self.folder is None or self._unsynced_bytes >= self._sync_bytes:
             self._sync()
+
+    def note(self, part: str) -> str:
+        """What was noted of a part that is done, perhaps by an earlier attempt."""
+        if part not in self._notes:
+            self._notes[part] = self.store.read(f"{MARKS}/{part}").decode()
+        return self._notes[part]
 
     def _sync(self) -> None:
         """Bring every byte to the disk, then record the marks that waited for it."""
@@ -175,7 +183,7 @@ class Destination:
             os.sync()
         parts, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
         for part in parts:
-            self.put(f"{MARKS}/{part}", b"")
+            self.put(f"{MARKS}/{part}", self._notes[part].encode())
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Say that the export is whole, and remove what was needed until then."""

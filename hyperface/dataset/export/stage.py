@@ -1,9 +1,11 @@
 """The export of a run: which format goes through which steps, what is held in memory, and what is said at the end."""
 
+import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,9 +13,8 @@ from PIL import Image
 
 from hyperface.config import ConfigError
 from hyperface.dataset import recordio
-from hyperface.dataset.card import licences
 from hyperface.dataset.classes import Classes
-from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb
+from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, publish
 from hyperface.dataset.export.destination import STATE, Destination
 from hyperface.dataset.export.progress import Progress
 from hyperface.dataset.schema import ShardImages
@@ -25,7 +26,7 @@ Kind = Literal["imagefolder", "recordio", "lmdb", "huggingface"]
 FORMATS: tuple[Kind, ...] = get_args(Kind)
 ON_DISK: tuple[Kind, ...] = ("recordio", "lmdb")
 """Formats that are written at several places of one file."""
-LAYOUT = 1
+LAYOUT: dict[Kind, int] = {"imagefolder": 1, "recordio": 1, "lmdb": 1, "huggingface": 2}
 """Raised when the same run begins to give other bytes."""
 BUDGET = 128 * 2**20
 """Bytes of images that the sorting of RecordIO holds at a time, and that a kill can cost any format."""
@@ -62,7 +63,7 @@ def export_run(
         raise RunError(f"{run}: holds no image to export")
     if kind == "recordio":
         recordio.refuse_too_many(classes.num_images, len(classes.identities_C))
-    described = {"format": kind, "layout": LAYOUT, "source": {"index.json": source.index_sha256}}
+    described = {"format": kind, "layout": LAYOUT[kind], "source": {"index.json": source.index_sha256}}
     destination = Destination(store, described, budget)
     done = destination.finished()
     if done is None:
@@ -70,11 +71,29 @@ def export_run(
             export = Export(source, classes, destination, say, budget)
             STEPS[kind](export)
             destination.put("classes.csv", classes.table())
-            done = destination.finish(_summary(export, kind))
+            summary = _summary(export, kind)
+            if kind == "huggingface":
+                for name, data in publish.files(source, summary).items():
+                    destination.put(name, data)
+            done = destination.finish(summary)
     else:
+        if kind == "huggingface":
+            _describe_again(source, done, destination)
         destination.clean()
-    say(f"{store}: {_in_words(done)}")
+    notes = publish.notes(source) if kind == "huggingface" else ()
+    say("\n".join([f"{store}: {_in_words(done)}", *notes]))
     return done
+
+
+def _describe_again(source: Source, done: Mapping[str, Any], destination: Destination) -> None:
+    """Write what describes a whole export where it says something else than what is known now."""
+    made = publish.files(source, done)
+    changed = {name: data for name, data in made.items() if not destination.store.holds(name, data)}
+    if not changed:
+        return
+    with destination.begun():
+        for name, data in changed.items():
+            destination.put(name, data)
 
 
 def _refuse_place(run: Run, kind: Kind, store: Store) -> None:
@@ -93,8 +112,10 @@ def _summary(export: Export, kind: Kind) -> dict[str, Any]:
     if kind == "imagefolder":  # millions of files: not listed
         files = {"classes.csv": store.size("classes.csv")}
     else:
-        files = {name: size for name, size in store.list().items() if not name.startswith(f"{STATE}/")}
+        made_anew = publish.NAMES if kind == "huggingface" else ()
+        files = {n: size for n, size in store.list().items() if n not in made_anew and not n.startswith(f"{STATE}/")}
     return {
+        **(_published(export) if kind == "huggingface" else {}),
         "images": classes.num_images,
         "classes": len(classes.identities_C),
         "identities_without_images": classes.without_images,
@@ -102,6 +123,13 @@ def _summary(export: Export, kind: Kind) -> dict[str, Any]:
         "fingerprint": export.source.fingerprint,
         "files": files,
     }
+
+
+def _published(export: Export) -> dict[str, Any]:
+    shards = export.source.plan.num_shards
+    data = {huggingface.file_name(n, shards): export.destination.note(_part(n)) for n in range(shards)}
+    table = hashlib.sha256(export.classes.table()).hexdigest()
+    return {"sha256": {**data, "classes.csv": table}, "date": datetime.now(UTC).date().isoformat()}
 
 
 def _in_words(done: dict[str, Any]) -> str:
@@ -113,34 +141,40 @@ def _in_words(done: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _parts(export: Export, what: str) -> Iterator[tuple[int, ShardImages]]:
-    """(shard, images) of every shard that has no mark; marks it when the caller asks for the next."""
+def _part(shard: int) -> str:
+    return f"shard-{shard:06d}"
+
+
+def _each(export: Export, what: str, write: Callable[[int, ShardImages], str]) -> None:
+    """Write every shard that has no mark, and mark it with what `write` says of it."""
     shards = export.source.plan.num_shards
     marked = export.destination.marked()
-    todo = [shard for shard in range(shards) if f"shard-{shard:06d}" not in marked]
+    todo = [shard for shard in range(shards) if _part(shard) not in marked]
     progress = Progress(what, shards, export.say)
     progress.passed(shards - len(todo))
     for shard in todo:
         images = export.source.read(shard)
-        yield shard, images
-        export.destination.mark(f"shard-{shard:06d}")
+        export.destination.mark(_part(shard), write(shard, images))
         progress.add(len(images.keys))
 
 
 def _imagefolder(export: Export) -> None:
-    for _, images in _parts(export, "imagefolder"):
+    def write(shard: int, images: ShardImages) -> str:
         for name, data in imagefolder.files(images):
             export.destination.put(name, data)
+        return ""
+
+    _each(export, "imagefolder", write)
 
 
 def _huggingface(export: Export) -> None:
-    shards = export.source.plan.num_shards
-    for shard, images in _parts(export, "huggingface"):
+    def write(shard: int, images: ShardImages) -> str:
         labels = export.classes.labels(np.array(images.identities, np.int64)).tolist()
-        export.destination.put(huggingface.file_name(shard, shards), huggingface.to_bytes(images, labels))
-    config, classes = export.source.run.config, export.classes
-    counts = (classes.num_images, len(classes.identities_C), len(export.source.duplicates))
-    export.destination.put("README.md", huggingface.card(*counts, licences(config), export.source.parts))
+        data = huggingface.to_bytes(images, labels)
+        export.destination.put(huggingface.file_name(shard, export.source.plan.num_shards), data)
+        return hashlib.sha256(data).hexdigest()
+
+    _each(export, "huggingface", write)
 
 
 def _lmdb(export: Export) -> None:
@@ -151,9 +185,13 @@ def _lmdb(export: Export) -> None:
         stored = sum(file.bytes for file in source.files)
         making.mkdir(exist_ok=True)
         with lmdb.opened(making, stored, export.classes.num_images) as environment:
-            for _, images in _parts(export, "lmdb"):
+
+            def write(shard: int, images: ShardImages) -> str:
                 lmdb.write(environment, images)
                 destination.wrote(sum(len(jpeg) for jpeg in images.jpegs))
+                return ""
+
+            _each(export, "lmdb", write)
             if (there := lmdb.count(environment)) != export.classes.num_images:
                 advice = f"empty {destination.store} and export again"
                 raise RunError(f"{making}: must hold {export.classes.num_images} images; it holds {there}; {advice}")

@@ -1,0 +1,30 @@
+"""The section `publish`: what a dataset says of itself to others, in its card and in its Croissant metadata."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hyperface.config.knobs import knob
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    name: str = knob("Synthetic faces")
+    """Title of the dataset."""
+    license: str = knob("")
+    """Identifier of a licence as the Hugging Face hub writes it, e.g. cc-by-nc-4.0; empty: by the licences of the
+    models that drew and measured the images, which bind whoever chooses another."""
+    creator: str = knob("")
+    """Who publishes it: a person or an organisation."""
+    url: str = knob("")
+    """Where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
+
+
+def publish_rules(p: PublishConfig) -> Iterator[tuple[str, bool, str]]:
+    for key in ("name", "creator"):
+        yield f"publish.{key}", getattr(p, key).isprintable(), "must be one line of text"
+    yield "publish.name", bool(p.name.strip()), "must not be empty"
+    rule = "must be an identifier such as apache-2.0 or cc-by-nc-4.0, or empty (by the models' licences)"
+    yield "publish.license", bool(re.fullmatch(r"([a-z0-9][a-z0-9.-]*)?", p.license)), rule
+    address = not p.url or bool(re.fullmatch(r"https?://[^\s@]+", p.url))
+    yield "publish.url", address, "must be an address http:// or https:// without user or password, or empty"

@@ -1,0 +1,102 @@
+"""What an audit found of a dataset, in Markdown, for its card. Paths of real faces are not told."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from hyperface.dataset.card import code
+
+NETWORKS = {"judge": "independent judge", "recognizer": "recogniser"}
+"""Who looked, the one whose word counts for more first."""
+ALONE = "\nNobody independent looked: the recogniser guided the generator, and its own cosines prove little.\n"
+
+
+def sections(audit: Mapping[str, Any] | None) -> str:
+    """Separation and leakage, or that neither was measured."""
+    if audit is None:
+        return """## Measured separation and leakage
+
+Neither was measured on the dataset as it is: whether other networks tell the identities apart, and whether faces copy
+real ones, is not known."""
+    alone = "" if "judge" in audit["networks"] else ALONE
+    return f"""## Measured separation
+
+Every image was embedded again and compared with every other one.
+{alone}
+{_table(SEPARATION, [_separation(name, of) for name, of in _by(audit["networks"])])}
+
+Effective identities: those that a network can tell apart at the threshold of the leakage audit, or where both errors
+are equal.
+
+## Leakage audit
+
+{_leakage(audit["leakage"])}"""
+
+
+SEPARATION = ("by", "images", "equal error rate", "to identity, mean", "most alike identities", "effective identities")
+LEAKAGE = (
+    "real faces",
+    "by",
+    "faces",
+    "images over threshold",
+    "strangers over it",
+    "nearest",
+    "planted copies found",
+)
+
+
+def _by(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from ((name, networks[name]) for name in NETWORKS if name in networks)
+
+
+def _separation(name: str, of: Mapping[str, Any]) -> list[str]:
+    at, rate = of["at_calibrated"] or of["at_equal_error"], of["equal_error"]["rate"]
+    return [
+        NETWORKS[name],
+        str(of["images"]),
+        _percent(rate),
+        _cosine(of["to_centre"], "mean"),
+        _cosine(of["nearest_centre"], "most"),
+        f"{at['effective_identities']} of {at['identities']}" if at else "not measurable",
+    ]
+
+
+def _leakage(tables: Mapping[str, Any]) -> str:
+    if not tables:
+        return "Not measured: no real faces were compared with."
+    found = [_leaks(table, name, of) for table, networks in tables.items() for name, of in _by(networks)]
+    return f"""{_table(LEAKAGE, found)}
+
+An image over the threshold is not yet a copy: beside its share stands that of real faces that are as near to a face of
+somebody else. Copies that were planted on purpose show what share of such leaks this audit finds. It can show a leak,
+never prove that there is none."""
+
+
+def _leaks(table: str, name: str, of: Mapping[str, Any]) -> list[str]:
+    images, limit = of["images"], of["threshold"]["cosine"]
+    over = "not measurable"
+    if limit is not None:
+        over = f"{images['images_over']} ({_percent(images['share_over'])}) over cosine {limit:.3f}"
+    control = of["control"]
+    return [
+        code(PurePosixPath(table).name),
+        NETWORKS[name],
+        str(of["faces"]),
+        over,
+        _percent(of["real"]["share_over"]),
+        _cosine(images["nearest"], "most"),
+        f"{_percent(control['found'])} of {control['copies']}" if control["faces"] else "none planted",
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _percent(share: float | None) -> str:
+    return "not measurable" if share is None else f"{share:.2%}"
+
+
+def _cosine(found: Mapping[str, Any] | None, which: str) -> str:
+    return "not measurable" if found is None else f"{found[which]:.3f}"

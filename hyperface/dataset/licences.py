@@ -1,0 +1,59 @@
+"""Whose terms a dataset is under, by what drew and measured it: what is known of the models, and no legal advice."""
+
+from dataclasses import dataclass
+
+from hyperface.config import Config
+
+
+@dataclass(frozen=True)
+class Licence:
+    id: str
+    """As the Hugging Face hub writes it; `other` where only the models' own terms are known."""
+    name: str
+    """Of a licence `other`; else empty."""
+    models: str
+    """What is known of the models' licences, in words."""
+
+
+OTHER = "other"
+TOY = "Images and models are of this product's own toy world: Apache-2.0. The faces are drawings."
+ONNX = (
+    "The recogniser was brought by whoever made this dataset. InsightFace's published models are for non-commercial\n"
+    "research only, and so is what is made with them."
+)
+GENERATORS = {
+    "arc2face": "Drawn by Arc2Face (Papantoniou et al., ECCV 2024), whose weights are for non-commercial research\n"
+    "only, on Stable Diffusion 1.5 (CreativeML Open RAIL-M): images made with them are under those terms.",
+    "vec2face": "Drawn by Vec2Face (Wu et al., ICLR 2025). Its published weights are for non-commercial research\n"
+    "only; weights that were trained anew are under the terms of what they were trained on.",
+}
+"""What is known of the generators that are not the toy world's."""
+
+
+def licence(config: Config) -> Licence:
+    """What the images may be used for, as far as the models decide it."""
+    generator, real = config.synthesis.generator, config.recognizer.kind == "onnx"
+    told = [ONNX if real else TOY, *([GENERATORS[generator]] if generator in GENERATORS else [])]
+    if generator == "vec2face" and not real:
+        told[0] = "The recogniser is of this product's own toy world: Apache-2.0."
+    if generator in GENERATORS or real:
+        name = "non-commercial-research" if generator == "arc2face" else "terms-of-the-models"
+        return Licence(OTHER, name, "\n\n".join(told))
+    return Licence("apache-2.0", "", told[0])
+
+
+def chosen(config: Config) -> Licence:
+    """The licence that `publish.license` names, else that of the models."""
+    own, wanted = licence(config), config.publish.license
+    if wanted in ("", own.id):
+        return own
+    return Licence(wanted, "of-the-publisher" if wanted == OTHER else "", own.models)
+
+
+def warning(config: Config) -> str:
+    """One line where a licence allows what the models' licences may not; empty where it does not."""
+    own, wanted = licence(config), config.publish.license
+    if own.id != OTHER or not wanted or wanted == OTHER or "nc" in wanted.split("-"):
+        return ""
+    first = " ".join(own.models.split())
+    return f"publish.license={wanted} may allow more than the licences of the models do: {first}"
