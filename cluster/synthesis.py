@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Generator as Results
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -22,10 +23,10 @@ from cluster.session import connect
 from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import sweep
-from hyperface.dataset.layout import marker_file, quarantine_file
+from hyperface.dataset.layout import Format, marker_file, quarantine_file
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.quarantine import RETRY
-from hyperface.dataset.survey import Survey, planned, planned_formats, survey
+from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.models.loading import load_models
 from hyperface.run import DATASET, DONE, INDEX, Run, RunError
@@ -52,18 +53,18 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     check_targets(run.config)
     began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
     references = read_references(run)
-    found = survey(run.store, plan, kinds, _agreed(run, references))
-    left = {} if run.config.synthesis.retry_quarantined else found.quarantined
-    todo = [shard for shard in _missing_or_damaged(run, found) if shard not in left]
+    seen, agreed = glance(run.store, plan, kinds), _agreed(run, references)
+    left = {} if run.config.synthesis.retry_quarantined else seen.quarantined
+    todo = [shard for shard in _missing_or_damaged(run, plan, kinds, seen, agreed) if shard not in left]
     drawn = 0
     if todo:
         run.store.delete(INDEX)
         draw_anchors(run, make_models)
-        drawn = _render(run, plan, todo, left, make_models)
-        found = survey(run.store, plan, kinds, _agreed(run, references))
-        _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
+        drawn, agreed = _render(run, plan, todo, left, make_models), _agreed(run, references)
     elif left:
         raise RunError(_unfinished(run, {}, left))
+    found = survey(run.store, plan, kinds, agreed)
+    _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
     for shard in found.settled:
         run.store.delete(quarantine_file(shard))
     sweep(run.store, found.listing)
@@ -94,15 +95,20 @@ def _agreed(run: Run, references: References) -> str | None:
     return fingerprint.digest(before)
 
 
-def _missing_or_damaged(run: Run, found: Survey) -> list[int]:
+def _missing_or_damaged(run: Run, plan: Plan, kinds: Sequence[Format], seen: Glance, agreed: str | None) -> list[int]:
     """The shards to make: those without a marker and, with synthesis.repair, the damaged ones.
 
-    Damage that a listing shows is always found; synthesis.repair also reads every file and compares its hash.
+    Damage that names tell is refused here. What only a marker tells is found when all are read, before the index:
+    ten thousand of them take a minute, and a job that goes on is to go on at once. synthesis.repair reads them first,
+    and every file too, and compares its hash.
     """
+    repair = run.config.synthesis.repair
+    if not repair and not seen.damaged:
+        return seen.missing
+    found = survey(run.store, plan, kinds, agreed)
     damaged = dict(found.damaged)
-    if not run.config.synthesis.repair:
+    if not repair:
         _refuse(run, list(damaged.values()))
-        return found.missing
     for shard, marker in found.markers.items():
         for file in marker.files:
             for problem in hash_problems(run.store, file, run.store.read(file.name)):

@@ -3,14 +3,15 @@
 The images of an identity lie in many shards, so each shard's marker carries a hash of every image, and what is too near
 is found when all shards are done.
 
-H, W: pixels, R: images, I: identities, J: images of an identity, padded to the largest number of a group.
+H, W: pixels, I: identities, J: images planned for each identity.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_PAIRS_AT_A_TIME = 2**23
+_HASHES_AT_A_TIME = 2**20
+"""Few enough that what is compared at a time takes a few megabytes."""
 
 
 def difference_hash(image_HWC: NDArray[np.uint8]) -> int:
@@ -33,28 +34,24 @@ def from_text(text: str) -> NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex(text), dtype=">u8").astype(np.uint64)
 
 
-def near_duplicates(
-    identities_R: NDArray[np.int64], images_R: NDArray[np.int64], hashes_R: NDArray[np.uint64], min_distance: int
-) -> NDArray[np.bool_]:
+def near_duplicates(hashes_IJ: NDArray[np.uint64], there_IJ: NDArray[np.bool_], min_distance: int) -> NDArray[np.bool_]:
     """Which images nearly repeat another one of their identity that is kept.
 
     The images of an identity are taken in the order of their numbers; one is kept unless its hash differs in fewer than
     `min_distance` bits from one kept before.
 
+    Args:
+        there_IJ: whether there is such an image; the hashes of others are not looked at.
+
     Returns:
-        bool [R], in the order of the rows.
+        bool [I, J]; False where there is no image.
     """
-    order_R = np.lexsort((images_R, identities_R))
-    _, begins_I, counts_I = np.unique(identities_R[order_R], return_index=True, return_counts=True)
-    repeats_R = np.zeros(len(order_R), dtype=np.bool_)
-    group = max(1, _PAIRS_AT_A_TIME // max(1, int(counts_I.max(initial=0))))
-    for first in range(0, len(begins_I), group):
-        begins, counts = begins_I[first : first + group], counts_I[first : first + group]
-        places_IJ = begins[:, None] + np.minimum(np.arange(counts.max()), counts[:, None] - 1)
-        rows_IJ = order_R[places_IJ]
-        there_IJ = np.arange(counts.max()) < counts[:, None]
-        repeats_R[rows_IJ[there_IJ]] = _repeats(hashes_R[rows_IJ], there_IJ, min_distance)[there_IJ]
-    return repeats_R
+    repeats_IJ = np.zeros(hashes_IJ.shape, dtype=np.bool_)
+    group = max(1, _HASHES_AT_A_TIME // max(1, hashes_IJ.shape[1]))
+    for first in range(0, len(hashes_IJ), group):
+        part = slice(first, first + group)
+        repeats_IJ[part] = _repeats(hashes_IJ[part], there_IJ[part], min_distance)
+    return repeats_IJ & there_IJ
 
 
 def _repeats(hashes_IJ: NDArray[np.uint64], there_IJ: NDArray[np.bool_], min_distance: int) -> NDArray[np.bool_]:

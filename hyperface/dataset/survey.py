@@ -1,4 +1,4 @@
-"""What of a planned dataset is there: one listing, and the markers it names."""
+"""What of a planned dataset is there: one listing, and where it is asked for the markers it names."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,22 +17,33 @@ from hyperface.storage import Store
 
 READERS = 16
 """Small objects read at a time; a marker is a few kilobytes."""
+LOST = "is missing although its marker is there"
 
 
 @dataclass(frozen=True)
-class Survey:
+class Glance:
+    """What the names in one listing tell: enough to go on, in seconds where reading all markers takes minutes."""
+
     listing: dict[str, int]
     """{name: bytes} of everything under `dataset/`."""
-    markers: dict[int, Marker]
-    """The markers that fit the plan and the sizes of their files, by shard."""
+    done: list[int]
+    """Shards with a marker."""
     damaged: dict[int, str]
-    """What is wrong with the other markers or their files, by shard: one line that names the file."""
+    """What is wrong with those of them that are known to be damaged: one line that names the file."""
     missing: list[int]
     """Shards without a marker."""
     quarantined: dict[int, str]
     """Why some of the missing shards are left alone, by shard: one line."""
     settled: list[int]
     """Shards that have a marker, and a note about a quarantine from before."""
+
+
+@dataclass(frozen=True)
+class Survey(Glance):
+    """A glance, and what the markers say: `damaged` is all that is found without reading the files themselves."""
+
+    markers: dict[int, Marker]
+    """The markers that fit the plan and the sizes of their files, by shard."""
 
     def unexpected(self, plan: Plan, kinds: Sequence[Format]) -> list[str]:
         """Names under `dataset/` that no shard of the plan has."""
@@ -54,14 +65,29 @@ def planned(config: Config) -> Plan:
     )
 
 
+def glance(store: Store, plan: Plan, kinds: Sequence[Format]) -> Glance:
+    """List the dataset and compare the names with the plan. Only notes about quarantines are read."""
+    listing, shards = store.list(DATASET), range(plan.num_shards)
+    done = [shard for shard in shards if marker_file(shard) in listing]
+    missing = [shard for shard in shards if marker_file(shard) not in listing]
+    damaged = {}
+    for shard in done:
+        for name in (shard_file(kind, shard) for kind in kinds):
+            if name not in listing:
+                damaged[shard] = f"{store.uri(name)}: {LOST}"
+    noted = [shard for shard in shards if quarantine_file(shard) in listing]
+    there = set(done)
+    quarantined = {shard: _quarantine(store, shard) for shard in noted if shard not in there}
+    return Glance(listing, done, damaged, missing, quarantined, [shard for shard in noted if shard in there])
+
+
 def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str | None) -> Survey:
     """List the dataset, read its markers and compare them with the plan and the sizes in the listing.
 
     Args:
         fingerprint: what every marker must carry; None: not known, not compared.
     """
-    listing = store.list(DATASET)
-    there = [shard for shard in range(plan.num_shards) if marker_file(shard) in listing]
+    seen = glance(store, plan, kinds)
     found: dict[int, Marker] = {}
     damaged: dict[int, str] = {}
 
@@ -71,20 +97,17 @@ def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str |
             marker = markers.from_bytes(store.read(name), store.uri(name))
         except ValueError as error:
             return str(error)
-        for file, problem in _problems(marker, shard, plan, kinds, fingerprint, listing):
+        for file, problem in _problems(marker, shard, plan, kinds, fingerprint, seen.listing):
             return f"{store.uri(file)}: {problem}"
         return marker
 
     with ThreadPoolExecutor(READERS) as readers:
-        for shard, result in zip(there, readers.map(read, there), strict=True):
+        for shard, result in zip(seen.done, readers.map(read, seen.done), strict=True):
             if isinstance(result, str):
                 damaged[shard] = result
             else:
                 found[shard] = result
-    missing = [shard for shard in range(plan.num_shards) if shard not in found and shard not in damaged]
-    noted = [shard for shard in range(plan.num_shards) if quarantine_file(shard) in listing]
-    quarantined = {shard: _quarantine(store, shard) for shard in sorted(set(noted) & set(missing))}
-    return Survey(listing, found, damaged, missing, quarantined, [shard for shard in noted if shard in found])
+    return Survey(**{**vars(seen), "damaged": damaged}, markers=found)
 
 
 def _quarantine(store: Store, shard: int) -> str:
@@ -115,7 +138,7 @@ def _problems(
         yield name, f"must name the files {', '.join(shard_file(kind, shard) for kind in kinds)}"
     for file in marker.files:
         if file.name not in listing:
-            yield file.name, "is missing although its marker is there"
+            yield file.name, LOST
         elif listing[file.name] != file.bytes:
             yield file.name, f"must have the {file.bytes} bytes of its marker; it has {listing[file.name]}"
 

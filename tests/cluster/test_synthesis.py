@@ -116,6 +116,18 @@ def test_damaged_shards_are_found_by_resume_and_remade_only_by_repair(tmp_path: 
     assert not [name for name in mended.noted("new") + mended.noted("adopted") if "shard-000002" in name]
 
 
+def test_a_truncated_shard_keeps_the_index_back_but_not_the_shards_that_are_missing(tmp_path: Path):
+    run = start(tmp_path / "run")
+    make_dataset(run)
+    cut, missing = "dataset/parquet/shard-000000.parquet", "dataset/_done/shard-000003.json"
+    run.store.put(cut, run.store.read(cut)[:-9])
+    run.store.delete(missing)
+    with pytest.raises(RunError, match=r"synthesis.repair=true(.|\n)*00.parquet: must have the"):
+        synthesize(run)
+    assert run.store.exists(missing)
+    assert not run.store.exists("dataset/index.json")
+
+
 def test_references_that_cannot_be_used_are_named_before_anything_is_drawn(tmp_path: Path):
     run = start(tmp_path / "run")
     whole = run.store.read(REFERENCES)
