@@ -15,10 +15,12 @@ FLAGS = ("--calibrate", "--json")
 
 def main(config: Config, flags: set[str], began: float) -> None:
     from hyperface.capacity import text
-    from hyperface.capacity.estimate import estimate
+    from hyperface.capacity.estimate import estimate, refuse_unknown
     from hyperface.capacity.rates import read
     from hyperface.capacity.tables import row_counts
 
+    refuse_unknown(config)  # better said before a minute of measuring
+    counts = row_counts(config)
     if "--calibrate" in flags:
         from cluster.calibration import calibrate
         from cluster.session import session
@@ -26,7 +28,7 @@ def main(config: Config, flags: set[str], began: float) -> None:
         with session():
             print(calibrate(config, began).decode())
     rates = read(config)
-    found = estimate(config, rates, *row_counts(config))
+    found = estimate(config, rates, *counts)
     print(text.to_json(found, rates) if "--json" in flags else text.table(found, rates))
 
 

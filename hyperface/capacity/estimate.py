@@ -91,15 +91,9 @@ def estimate(config: Config, rates: Rates, frozen: int = 0, protected: int = 0) 
     Raises:
         ConfigError: a rate or a key that is needed is missing; names it.
     """
+    refuse_unknown(config)
     rates.require(needed(config))
-    plan, faces = config.plan, config.embed.num_faces or config.plan.num_faces
-    if not faces:
-        raise ConfigError(
-            "plan.num_faces is needed with embed.num_faces=0 (all of embed.source): say how many there are; it is 0"
-        )
-    for key, gpus in reserved(config).items():
-        if gpus > plan.gpus:
-            raise ConfigError(f"plan.gpus must be at least {gpus:g}, which {key} asks for; it is {plan.gpus}")
+    faces = config.embed.num_faces or config.plan.num_faces
     p = Planned(config, rates, Rows(int(rates["embedding_dim"]), faces, frozen, protected))
     figures = [*_embed(p), *_packing(p), *_synthesis(p), *_report(p), *_storage(p)]
     figures += _total(p, Estimate(tuple(figures), ()))
@@ -107,14 +101,21 @@ def estimate(config: Config, rates: Rates, frozen: int = 0, protected: int = 0) 
     return Estimate(found.figures, tuple(_warnings(p, found)))
 
 
-def reserved(config: Config) -> dict[str, float]:
-    """GPUs that stages cannot do with fewer of."""
-    return {
+def refuse_unknown(config: Config) -> None:
+    """Raise ConfigError, naming the key, where it is not said what is planned for."""
+    if not (config.embed.num_faces or config.plan.num_faces):
+        raise ConfigError(
+            "plan.num_faces is needed with embed.num_faces=0 (all of embed.source): say how many there are; it is 0"
+        )
+    workers = config.packing.num_workers * config.packing.gpus_per_worker
+    reserved = {
         "embed.gpus_per_actor": config.embed.gpus_per_actor,
-        "packing.num_workers times packing.gpus_per_worker": config.packing.num_workers
-        * config.packing.gpus_per_worker,
+        "packing.num_workers times packing.gpus_per_worker": workers,
         "synthesis.gpus_per_actor": config.synthesis.gpus_per_actor,
     }
+    for key, gpus in reserved.items():
+        if gpus > config.plan.gpus:
+            raise ConfigError(f"plan.gpus must be at least {gpus:g}, which {key} asks for; it is {config.plan.gpus}")
 
 
 def _embed(p: Planned) -> Iterator[Figure]:
