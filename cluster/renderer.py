@@ -4,6 +4,7 @@ Every step is told to the ledger (`ledger.py`), so that a shard that kills its a
 """
 
 import json
+import logging
 import os
 import threading
 import traceback
@@ -23,6 +24,7 @@ from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import quarantine_file
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.embeddings import EmbeddingError
+from hyperface.logs import note
 from hyperface.models.protocols import ModelError, Models
 from hyperface.run import Run, RunError
 from hyperface.storage import StorageError
@@ -70,6 +72,8 @@ class Renderer:
             return str(admission.row)
         if admission.given_up:
             return self._quarantined(shard, admission.standing)
+        attempt = admission.standing.attempts + 1
+        self._note("begun", shard, attempt)
         try:
             with self.loading:
                 self.maker = self.maker or self._start()
@@ -77,19 +81,23 @@ class Renderer:
             if not isinstance(error, OWN_ERRORS) and self._tell("ends", _one_line(error)):
                 os._exit(1)  # ... unless it has loaded before: the device is lost, or held by the process before
             return _stop(error)
-        return self._made(self.maker, shard, Turn(self.lane, shard, alone=admission.standing.alone))
+        return self._made(self.maker, shard, attempt, Turn(self.lane, shard, alone=admission.standing.alone))
 
-    def _made(self, maker: ShardMaker, shard: int, turn: Turn) -> dict[str, Any] | str:
+    def _made(self, maker: ShardMaker, shard: int, attempt: int, turn: Turn) -> dict[str, Any] | str:
         row = ""
         try:
-            row = json.dumps(maker.make(shard, turn))
+            made = maker.make(shard, turn)
+            row = json.dumps(made)
+            self._note("done", shard, attempt, rows=made["rows"], rejects=made["rejects"])
             return row
         except (StorageError, Stopped) as error:
             return _stop(error)
         except OWN_ERRORS as error:  # one shard's failure is the job's at its end, not the other shards'
+            self._note("failed", shard, attempt, logging.ERROR, error=_one_line(error))
             return {"shard": shard, "failed": _one_line(error)}
         except Exception as error:  # a fresh process may do better
             traceback.print_exc()
+            self._note("failed, and begun again", shard, attempt, logging.WARNING, error=_one_line(error))
             self._tell("failed", shard, _one_line(error))
             turn.close(UPLOAD_SECONDS)
             os._exit(1)
@@ -98,12 +106,17 @@ class Renderer:
 
     def _quarantined(self, shard: int, standing: Standing) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        note = Quarantine(shard, standing.attempts, standing.error, now)
+        left = Quarantine(shard, standing.attempts, standing.error, now)
         try:
-            self.run.store.put(quarantine_file(shard), quarantine.to_bytes(note))
+            self.run.store.put(quarantine_file(shard), quarantine.to_bytes(left))
         except StorageError as error:
             return _stop(error)
-        return {"shard": shard, "quarantined": str(note)}
+        self._note("quarantined", shard, standing.attempts, logging.ERROR, error=standing.error)
+        return {"shard": shard, "quarantined": str(left)}
+
+    def _note(self, event: str, shard: int, attempt: int, level: int = logging.INFO, **more: Any) -> None:
+        about = {"run": self.run.store.url, "stage": "synthesize", "shard": shard, "attempt": attempt, **more}
+        note(event, level, **about)
 
     def _start(self) -> ShardMaker:
         return shard_maker(self.run, read_references(self.run), self.make_models(self.run.config))

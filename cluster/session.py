@@ -37,9 +37,9 @@ def connect(config: ClusterConfig) -> None:
     address = config.address or os.environ.get("RAY_ADDRESS")
     with _sigterm_kept():
         if address:
-            ray.init(address=address, logging_level=logging.ERROR)
+            ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
         else:
-            _start_local(config.num_cpus)
+            _start_local(config)
     _quieten()
 
 
@@ -52,14 +52,20 @@ def _sigterm_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _start_local(num_cpus: int) -> None:
+def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
+    """Makes workers say JSON, with the ids of their job, node and actor; `hyperface/logs.py` makes the driver."""
+    return ray.LoggingConfig(encoding="JSON", log_level="INFO") if config.log_format == "json" else None
+
+
+def _start_local(config: ClusterConfig) -> None:
     # Ray's sockets live in this directory, and a socket's path may have 107 characters at most.
     scratch = tempfile.mkdtemp(prefix="hyperface-", dir="/tmp")
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     ray.init(
-        num_cpus=num_cpus or None,
+        num_cpus=config.num_cpus or None,
         include_dashboard=False,
         logging_level=logging.ERROR,
+        logging_config=_records(config),
         _node_ip_address="127.0.0.1",
         _temp_dir=scratch,
     )

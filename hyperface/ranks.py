@@ -3,11 +3,12 @@
 N: all rows, L: own rows of this rank.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
+
+from hyperface.logs import say as say_it
 
 
 class Group(Protocol):
@@ -45,9 +46,4 @@ def speaker(rank: int, say: Callable[[str], None] | None = None) -> Callable[[st
     """Where a stage's lines go: those of rank 0 to `say`, standard output where it is None; those of others nowhere."""
     if rank:
         return lambda line: None
-    return say or _print
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
-    sys.stdout.flush()
+    return say or say_it

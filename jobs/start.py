@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from hyperface import command_line
-from hyperface.config import Config, ConfigError
+from hyperface import command_line, logs
+from hyperface.config import Config, ConfigError, local_path
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import ModelError
-from hyperface.run import RunError
+from hyperface.run import RunError, submission_id
 from hyperface.storage import StorageError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -30,7 +30,14 @@ def start(job: Callable[[Config], None], module: str, more: str = "") -> NoRetur
         more: words that the job itself has taken from the command line, for the help.
     """
     purpose = (sys.modules["__main__"].__doc__ or "").strip()
-    raise SystemExit(exit_code(lambda: job(command_line.from_command_line(purpose, module, more))))
+    raise SystemExit(exit_code(lambda: job(_begun(command_line.from_command_line(purpose, module, more)))))
+
+
+def _begun(config: Config) -> Config:
+    """From here on the job says what it says in the form that is wanted."""
+    if config.cluster.log_format == "json":
+        logs.begin(local_path(config.run.dir), submission_id())
+    return config
 
 
 def exit_code(call: Callable[[], None]) -> int:
@@ -39,20 +46,20 @@ def exit_code(call: Callable[[], None]) -> int:
     try:
         call()
     except KeyboardInterrupt:
-        print(f"interrupted: {GOES_ON}", file=sys.stderr)
+        logs.complain(f"interrupted: {GOES_ON}")
         return INTERRUPTED
     except Terminated:
-        print(f"terminated: {GOES_ON}", file=sys.stderr)
+        logs.complain(f"terminated: {GOES_ON}")
         return TERMINATED
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, ConfigError):
-                print(f"error: {cause}", file=sys.stderr)
+                logs.complain(f"error: {cause}")
                 return 2
             if isinstance(cause, RunError | StorageError | EmbeddingError | ModelError):
-                print(f"error: {cause}", file=sys.stderr)
+                logs.complain(f"error: {cause}")
                 return 1
-        traceback.print_exc()
+        logs.complain(traceback.format_exc().rstrip())
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -42,6 +42,9 @@ class ClusterConfig:
     """Address of a running Ray cluster; empty: the job's own cluster, else a Ray started in this process."""
     num_cpus: int = knob(0)
     """CPUs of a Ray started in this process; 0: all of the machine."""
+    log_format: Literal["text", "json"] = knob("text")
+    """Of what a job says: lines for people, or a JSON object a line, with the run, the stage, the shard and the attempt
+    that it is about."""
 
 
 @dataclass(frozen=True)

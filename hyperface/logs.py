@@ -1,0 +1,96 @@
+"""What a job says as records instead of lines: cluster.log_format=json.
+
+The driver's standard output becomes one JSON object a line. Workers say theirs by Ray's own `LoggingConfig`, which
+`cluster/session.py` gives them: there a record also names its job, node, worker and actor. In text nothing changes.
+"""
+
+import io
+import json
+import logging
+import re
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+LOG = logging.getLogger("hyperface")
+STAGE = re.compile(r"([a-z_]+): ")
+"""What every line of a stage begins with."""
+_PLAIN = frozenset(vars(logging.makeLogRecord({})))
+"""What every record has; the rest of one is what it is about."""
+
+
+def structured() -> bool:
+    """Whether this process says records: not, unless somebody has asked for them."""
+    return LOG.isEnabledFor(logging.INFO)
+
+
+def begin(run: str, job: str = "") -> None:
+    """From now on this process says records, and what it prints becomes records too.
+
+    Args:
+        run: the run directory.
+        job: the Ray job's submission id; empty outside one.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Json({"run": run, **({"submission_id": job} if job else {})}))
+    LOG.handlers, LOG.propagate = [handler], False
+    LOG.setLevel(logging.INFO)
+    sys.stdout = _Lines()
+
+
+def note(message: str, level: int = logging.INFO, **about: Any) -> None:
+    """Something that happened and that no line for people tells.
+
+    Args:
+        about: run, stage, shard, attempt and whatever else, by name.
+    """
+    if structured():
+        LOG.log(level, message, extra=about)
+
+
+def say(line: str) -> None:
+    """A line for people, on standard output; as a record it has its stage apart."""
+    if structured():
+        stage = STAGE.match(line)
+        LOG.info(line[stage.end() :] if stage else line, extra={"stage": stage[1]} if stage else {})
+    else:
+        sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
+        sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """Why a job ends: on standard error; as a record on standard output, like everything else."""
+    if structured():
+        LOG.error(line)
+    else:
+        print(line, file=sys.stderr)
+
+
+class _Json(logging.Formatter):
+    """With the names that Ray's JSON has."""
+
+    def __init__(self, always: dict[str, str]) -> None:
+        super().__init__()
+        self.always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told = {"asctime": when, "levelname": record.levelname, "message": record.getMessage(), **self.always}
+        if record.exc_info:
+            told["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(told | {key: value for key, value in vars(record).items() if key not in _PLAIN}, default=str)
+
+
+class _Lines(io.TextIOBase):
+    """Standard output whose lines become records."""
+
+    def __init__(self) -> None:
+        self.begun = threading.local()
+
+    def write(self, text: str) -> int:
+        *lines, self.begun.text = (getattr(self.begun, "text", "") + text).split("\n")
+        for line in lines:
+            if line.strip():
+                say(line)
+        return len(text)
