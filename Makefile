@@ -6,7 +6,7 @@ CONSTRAINTS := infra/constraints/cpu.txt
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo experiment test soak lint type format install browser object-store bench clean audit-dependencies licences
+.PHONY: demo experiment test soak rehearse lint type format install browser object-store bench clean audit-dependencies licences
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
@@ -17,6 +17,9 @@ test: install browser object-store ## the whole suite, fast tests first
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
+
+rehearse: install object-store ## 6.4 million images planned, a thousand shards drawn at no cost, all indexed: memory and times
+	python -m tests.benchmarks.bench_rehearsal
 
 experiment: install ## which identities train the better student? In the toy world, under an hour on two cores; resumes
 	python -m jobs.experiment jobs/configs/toy_experiment.yaml run.dir=runs/experiment

@@ -1,0 +1,225 @@
+"""Is a run of 6.4 million images bounded in memory, and quick to go on? Everything but the pictures is real.
+
+    python -m tests.benchmarks.bench_rehearsal [shards that are rendered] [identities]
+
+On a real S3 server (the Ceph gateway of the tests, in memory, on loopback), with a generator that costs nothing:
+
+- pack: 100,000 identities in 64 dimensions, a few steps of the default objective on two Ray Train workers (gloo);
+- begin: the job begins all 10,000 shards of the plan, and is told to end when 1,000 of them are done;
+- stand-ins: all but a few of the others get a marker by the product's own code, with hashes and rejects as a rendered
+  shard's, and a file of a few bytes instead of images: 4 GB of pictures would tell nothing more, and take half an hour;
+- resume: the same job goes on, renders the few that are missing, reads all markers and writes the index;
+- again: the same job finds everything done.
+
+Memory is what the driver holds, looked at each second. A shard's time is that between markers, by the server's clock.
+Exits with 1, after writing the record, where one of LIMITS is missed.
+"""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import numpy as np
+
+from hyperface.dataset import fingerprint
+from hyperface.dataset.survey import glance, planned, survey
+from hyperface.dataset.verify import shard_problems
+from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.run import DONE, GALLERY, INDEX, PACKING_SUMMARY, Run, open_run
+from tests.benchmarks import record
+from tests.benchmarks.rehearsal import watch, world
+from tests.benchmarks.rehearsal.job import BEGINS
+from tests.object_store import CREDENTIALS, start_object_store
+
+BUCKET, PREFIX = "rehearsal", "run"
+LEFT, LOOKED_AT, WRITERS = 16, 20, 8
+PARQUET = ("parquet",)
+LIMITS = {
+    "driver, MiB at most": 1024,
+    "resume: seconds from the stage's begin to its first line": 5,
+    "time per shard, last tenth over first": 1.5,
+}
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    run: Run
+    client: Any
+    options: tuple[str, ...]
+
+    def job(self, stage: str) -> watch.Watched:
+        print(f"{stage}:", flush=True)
+        return watch.started(stage, self.run.store.url, *self.options)
+
+    def marker_times(self) -> list[float]:
+        """When each marker was written, by the server's clock."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{PREFIX}/{DONE}/")
+        return sorted(entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ()))
+
+    def digest(self) -> str:
+        parts = fingerprint.recorded(self.run.store)
+        assert parts
+        return fingerprint.digest(parts)
+
+
+def packed(rehearsal: Rehearsal) -> dict[str, Any]:
+    run = rehearsal.run
+    rows_GD = world.gallery(run.config.packing.num_identities)
+    run.store.put(GALLERY, to_parquet("key", Embeddings([f"{i:06d}" for i in range(len(rows_GD))], rows_GD)))
+    job = rehearsal.job("pack")
+    assert job.end() == 0
+    found = run.get_json(PACKING_SUMMARY)
+    kept = ("steps", "max_cosine_before", "max_cosine", "bound_cosine")
+    return {
+        **{name: found[name] for name in kept},
+        "seconds per step": found["seconds"] / found["steps"],
+        "seconds in all": time.monotonic() - job.began,
+        "a worker, MiB at most": max(sample.largest_child for sample in job.samples),
+        "driver, MiB at most": max(sample.driver for sample in job.samples),
+    }
+
+
+def planned_all(run: Run) -> dict[str, Any]:
+    """Every shard's identities and images, computed as workers do."""
+    plan, began = planned(run.config), time.perf_counter()
+    for shard in range(plan.num_shards):
+        plan.shard(shard)
+    seconds = time.perf_counter() - began
+    return {"shards": plan.num_shards, "images": plan.num_images, "seconds": seconds}
+
+
+def begun(rehearsal: Rehearsal, shards: int) -> dict[str, Any]:
+    """From nothing to so many shards, and a SIGTERM."""
+    job = rehearsal.job("synthesize")
+    while len(times := rehearsal.marker_times()) < shards:
+        assert job.process.poll() is None, f"the job ended with {job.process.returncode}"
+        time.sleep(5)
+    told = time.monotonic()
+    job.process.terminate()
+    assert job.end() == 143
+    ended, tenth = time.monotonic() - told, shards // 10
+    per_shard = [(times[(n + 1) * tenth - 1] - times[n * tenth]) / (tenth - 1) for n in range(10)]
+    drawing = job.between(job.said("0 of them done"), told)
+    return {
+        "shards begun": planned(rehearsal.run.config).num_shards,
+        "shards rendered": len(times),
+        "images/s": (len(times) - 1) * rehearsal.run.config.synthesis.images_per_shard / (times[-1] - times[0]),
+        "seconds from the stage's begin to its first line": job.said("0 of them done") - job.said(BEGINS),
+        "seconds per shard, by tenths": per_shard,
+        "time per shard, last tenth over first": per_shard[-1] / per_shard[0],
+        "seconds from SIGTERM to the end": ended,
+        **memory(drawing, len(times)),
+    }
+
+
+def memory(samples: list[watch.Sample], shards: int) -> dict[str, Any]:
+    """Of the driver and its largest actor while shards are drawn; the slope is of the last nine tenths."""
+    settled = samples[len(samples) // 10 :]
+    progress = np.linspace(0, 0.9 * shards / 1000, len(settled))
+    return {
+        "driver, MiB at the begin": samples[0].driver,
+        "driver, MiB at most": max(sample.driver for sample in samples),
+        "driver, MiB per 1,000 shards": float(np.polyfit(progress, [sample.driver for sample in settled], 1)[0]),
+        "an actor, MiB at most": max(sample.largest_child for sample in samples),
+        "an actor, MiB per 1,000 shards": float(
+            np.polyfit(progress, [sample.largest_child for sample in settled], 1)[0]
+        ),
+    }
+
+
+def stood_in(rehearsal: Rehearsal) -> dict[str, Any]:
+    """Markers for all but the last few of the missing shards."""
+    store, plan, began = rehearsal.run.store, planned(rehearsal.run.config), time.monotonic()
+    shards, digest = glance(store, plan, PARQUET).missing[:-LEFT], rehearsal.digest()
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for _ in writers.map(lambda shard: world.put_stand_in(store, plan, shard, digest), shards):
+            pass
+    return {"shards": len(shards), "seconds": time.monotonic() - began}
+
+
+def resumed(rehearsal: Rehearsal) -> dict[str, Any]:
+    """The few shards that are left, all markers, the index."""
+    run, plan = rehearsal.run, planned(rehearsal.run.config)
+    job = rehearsal.job("synthesize")
+    assert job.end() == 0
+    first, drawn = job.said(f"{plan.num_shards - LEFT} of them done"), job.said("shards, ", last=True)
+    ended = job.said(" rejects", last=True)
+    made = run.get_json(INDEX)
+    assert made["images"] + len(made["rejects"]) == plan.num_images
+    assert len(made["shards"]) == plan.num_shards
+    before, after = job.between(first, drawn), job.between(drawn, ended)
+    return {
+        "markers": plan.num_shards - LEFT,
+        "shards rendered": LEFT,
+        "seconds from the stage's begin to its first line": first - job.said(BEGINS),
+        "seconds to read all markers and write the index": ended - drawn,
+        "images in the index": made["images"],
+        "rejects in the index": len(made["rejects"]),
+        "near-duplicates in the index": len(made["duplicates"]),
+        "index, bytes": run.store.size(INDEX),
+        "driver, MiB before the index": before[-1].driver,
+        "driver, MiB at most": max(sample.driver for sample in [*before, *after]),
+    }
+
+
+def found_done(rehearsal: Rehearsal) -> dict[str, Any]:
+    job = rehearsal.job("synthesize")
+    assert job.end() == 0
+    done = job.said("synthesize: done")
+    return {
+        "seconds from the stage's begin to its end": done - job.said(BEGINS),
+        "driver, MiB at most": max(sample.driver for sample in job.samples),
+    }
+
+
+def looked_at(rehearsal: Rehearsal) -> dict[str, Any]:
+    """Some of the rendered shards, byte for byte and image for image."""
+    run, plan = rehearsal.run, planned(rehearsal.run.config)
+    found = survey(run.store, plan, PARQUET, rehearsal.digest())
+    assert (found.missing, found.damaged) == ([], {})
+    rendered = [shard for shard, marker in found.markers.items() if marker.files[0].bytes > 1000]
+    chosen = rendered[:: max(1, len(rendered) // LOOKED_AT)]
+    problems = [p for shard in chosen for p in shard_problems(run.store, plan, found.markers[shard], run.config)]
+    assert problems == []
+    return {"rendered": len(rendered), "verified to every byte": len(chosen)}
+
+
+def missed(measured: dict[str, Any]) -> list[str]:
+    """Which of LIMITS are not held, and by what."""
+    drivers = [part["driver, MiB at most"] for part in measured.values() if "driver, MiB at most" in part]
+    first_line = measured["resume"]["seconds from the stage's begin to its first line"]
+    reached = (max(drivers), first_line, measured["begin"]["time per shard, last tenth over first"])
+    pairs = zip(LIMITS.items(), reached, strict=True)
+    return [f"{name}: {value:.2f}, not {limit}" for (name, limit), value in pairs if value > limit]
+
+
+def main(shards: int = 1000, identities: int = 100_000) -> int:
+    os.environ.update(CREDENTIALS)
+    server, measured = start_object_store(), dict[str, Any]()
+    try:
+        client = boto3.client("s3", endpoint_url=server.endpoint)
+        client.create_bucket(Bucket=BUCKET)
+        options = (f"storage.endpoint_url={server.endpoint}", f"packing.num_identities={identities}")
+        run = open_run(world.world(f"s3://{BUCKET}/{PREFIX}", *options))
+        rehearsal = Rehearsal(run, client, options)
+        measured["pack"] = packed(rehearsal)
+        measured["plan"] = planned_all(run)
+        measured["begin"] = begun(rehearsal, shards)
+        measured["stand-ins"] = stood_in(rehearsal)
+        measured["resume"] = resumed(rehearsal)
+        measured["again"] = found_done(rehearsal)
+        measured["shards"] = looked_at(rehearsal)
+    finally:
+        server.stop()
+    misses = missed(measured)
+    settings = {"identities": identities, "world": list(world.WORLD), "limits": LIMITS}
+    record.write("rehearsal", settings, {**measured, "limits that are missed": misses})
+    return 1 if misses else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*(int(argument) for argument in sys.argv[1:3])))
