@@ -9,6 +9,7 @@ import ray
 from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
+from cluster.metrics import watching
 from cluster.session import connect
 from hyperface.auditing import Auditor, Piece, auditor_of
 from hyperface.config import ConfigError
@@ -19,6 +20,7 @@ from hyperface.evaluation.audit import Record
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.models.protocols import ModelError
+from hyperface.progress import Point
 from hyperface.real_faces import Faces
 from hyperface.run import AUDIT, Run, RunError
 from hyperface.storage import StorageError
@@ -85,6 +87,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         gpus=config.audit.gpus_per_actor,
         failures=config.audit.max_failures,
     )
+    watch = watching(auditor.source.run, "audit")
     said, pictures, stop = time.monotonic(), 0, ""
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
@@ -93,6 +96,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
             stop = str(batch["stop"][0])
             break
         pictures += int(batch["pictures"].sum())
+        watch(Point(done, len(pieces), {"pictures": pictures}))
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)

@@ -7,12 +7,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
+from cluster.metrics import watching
 from hyperface import gallery
 from hyperface.config import Config, ConfigError
 from hyperface.embeddings import to_parquet
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import ModelError, Recognizer
+from hyperface.progress import Point
 from hyperface.run import GALLERY, Run, RunError
 from hyperface.storage import StorageError
 
@@ -56,7 +58,7 @@ def embed_stage(run: Run) -> None:
         print(f"embed: done, {run.store.uri(GALLERY)}")
         return
     started, config = time.monotonic(), run.config.embed
-    made = gallery.assemble(_embedded(run.config), config.num_faces)
+    made = gallery.assemble(_embedded(run), config.num_faces)
     run.record("embed", [{"event": "problem", "key": key, "problem": problem} for key, problem in made.problems])
     gallery.refuse_bad(made, config.max_bad_fraction)
     run.store.put_new(GALLERY, to_parquet("key", made.embeddings))
@@ -66,8 +68,9 @@ def embed_stage(run: Run) -> None:
     print(f"embed: {faces} faces, {len(made.problems)} left out, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
 
 
-def _embedded(config: Config) -> Iterator[EmbeddedFace]:
+def _embedded(run: Run) -> Iterator[EmbeddedFace]:
     """Every face of the source, in no particular order, with progress on standard output."""
+    config = run.config
     chunks = gallery.plan_chunks(config.embed, config.storage)
     rows = fan_out(
         range(len(chunks)),
@@ -78,6 +81,7 @@ def _embedded(config: Config) -> Iterator[EmbeddedFace]:
         gpus=config.embed.gpus_per_actor,
         failures=config.embed.max_failures,
     )
+    watch, faces, left_out = watching(run, "embed"), 0, 0
     said, stop = time.monotonic(), ""
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
@@ -88,6 +92,9 @@ def _embedded(config: Config) -> Iterator[EmbeddedFace]:
         columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
         for values in zip(*columns, strict=True):
             yield EmbeddedFace(*values)
+        bad = sum(map(bool, batch["problem"]))
+        faces, left_out = faces + len(batch["problem"]) - bad, left_out + bad
+        watch(Point(done, len(chunks), {"faces": faces, "faces_left_out": left_out}))
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"embed: {done}/{len(chunks)} chunks", flush=True)

@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
+from cluster.metrics import watching
 from hyperface import experiment
 from hyperface.config import Config, ConfigError, without_knobs
 from hyperface.embeddings import EmbeddingError
 from hyperface.experiment import Piece
 from hyperface.models.protocols import ModelError
+from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
 from hyperface.run import EXPERIMENT, Run, RunError, provenance
 from hyperface.storage import StorageError
@@ -78,6 +80,7 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         gpus=0,
         failures=run.config.experiment.max_failures,
     )
+    watch, before = watching(run, "experiment"), len(every) - len(todo)
     began, stop = time.monotonic(), ""
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
@@ -86,6 +89,7 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         if "stop" in said:
             stop = said["stop"]
             break
+        watch(Point(before + done, len(every), {"accuracy": said["accuracy"]}))
         left = (time.monotonic() - began) / done * (len(todo) - done)
         print(f"experiment: {done}/{len(todo)} {said['line']}, ETA {left / 60:.0f} min", flush=True)
     del rows, batches  # an error would keep them, and they would keep their actors
@@ -109,4 +113,4 @@ class _Worker:
             return {"said": [json.dumps({"stop": f"{piece.folder}: {error}"})]}
         seconds = time.monotonic() - began
         line = f"{piece.arm.name}, repeat {piece.repeat}: accuracy {result['accuracy']['mean']:.4f}, {seconds:.0f} s"
-        return {"said": [json.dumps({"line": line})]}
+        return {"said": [json.dumps({"line": line, "accuracy": result["accuracy"]["mean"]})]}

@@ -4,6 +4,7 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
+from cluster.metrics import watching
 from cluster.session import connect
 from cluster.workers import Workers, averaged, fit
 from hyperface.generator import checkpoint, stage
@@ -31,7 +32,7 @@ def train_generator_stage(run: Run) -> None:
         print(f"train_generator: done, {run.store.uri(stage.summary_file(config.name))}")
         return
     if config.num_workers == 1 and not config.gpus_per_worker:
-        stage.train_rank(run, here)
+        stage.train_rank(run, here, watch=watching(run, "train_generator", config.name))
         return
     connect(run.config.cluster)
     fit("train_generator", _work, run, config)
@@ -42,4 +43,5 @@ def _work(run: Run) -> None:
     torch.set_num_threads(1)
     context, device = ray.train.get_context(), get_device()
     place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, averaged(device))
-    stage.train_rank(run, place)
+    name = run.config.train_generator.name
+    stage.train_rank(run, place, watch=watching(run, "train_generator", name, place.rank))

@@ -4,6 +4,7 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
+from cluster.metrics import watching
 from cluster.session import connect
 from cluster.workers import Workers, fit
 from hyperface.packing import checkpoint, stage
@@ -27,7 +28,7 @@ def pack_stage(run: Run) -> None:
         checkpoint.clear(run.store)
         print(f"packing: done, {run.store.uri(REFERENCES)}")
     elif config.num_workers == 1 and not config.gpus_per_worker:
-        stage.pack_rows(run, one_process(config.num_identities), torch.device("cpu"))
+        stage.pack_rows(run, one_process(config.num_identities), torch.device("cpu"), watch=watching(run, "packing"))
     else:
         stage.refuse_impossible(run)  # better said before workers start
         connect(run.config.cluster)
@@ -39,4 +40,6 @@ def _work(run: Run) -> None:
     torch.set_num_threads(1)
     context = ray.train.get_context()
     sizes = even_sizes(run.config.packing.num_identities, context.get_world_size())
-    stage.pack_rows(run, Shard(sizes, context.get_world_rank(), Workers()), get_device())
+    rank = context.get_world_rank()
+    watch = watching(run, "packing", rank=rank)
+    stage.pack_rows(run, Shard(sizes, rank, Workers()), get_device(), watch=watch)

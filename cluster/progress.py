@@ -9,6 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.metrics import GAUGES, counter, gauge
+from hyperface.curves import Curves
+from hyperface.progress import Point, unwatched
+from hyperface.run import Run
+from hyperface.storage import StorageError
+
 TERMINAL_SECONDS = 3.0
 """Between lines on a terminal."""
 LOG_SECONDS = 30.0
@@ -17,6 +23,14 @@ METRIC_SECONDS = 2.0
 """Between updates of the metrics."""
 RECENT = 20
 """Shards over which the recent rate is taken."""
+CALLED = {
+    "shards_failed": "failed",
+    "shards_quarantined": "quarantined",
+    "images_rejected": "rejects",
+    "images_per_second": "recent_images_per_second",
+    "actor_deaths": "deaths",
+}
+"""Metrics whose number has another name here."""
 
 
 @dataclass(frozen=True)
@@ -124,35 +138,23 @@ def clock(seconds: float) -> str:
 class Metrics:
     """The numbers in Prometheus' form, on the metrics port of the driver's node; `cluster/README.md` lists them."""
 
-    def __init__(self, run: str) -> None:
-        from ray.util.metrics import Counter as RayCounter
-        from ray.util.metrics import Gauge
-
-        def gauge(name: str, text: str) -> Any:
-            return Gauge(f"hyperface_synthesis_{name}", text, ("run",)).set_default_tags({"run": run})
-
-        self._gauges = {
-            "shards": gauge("shards", "Shards of the plan"),
-            "shards_done": gauge("shards_done", "Shards that have their marker"),
-            "failed": gauge("shards_failed", "Shards that failed in this job"),
-            "quarantined": gauge("shards_quarantined", "Shards that this job gave up"),
-            "images_left": gauge("images_left", "Planned images of the shards that are still to be made"),
-            "rejects": gauge("images_rejected", "Images that no attempt brought through the gate, in this job"),
-            "deaths": gauge("actor_deaths", "Deaths of generator actors in this job"),
-            "recent_images_per_second": gauge("images_per_second", "Images per second over the last shards"),
-            "eta_seconds": gauge("eta_seconds", "Seconds until the last shard at the recent rate"),
-        }
-        tags = {"run": run}
-        self._images = RayCounter("hyperface_synthesis_images", "Images made by this job", ("run",))
-        self._images.set_default_tags(tags)
-        self._refused = RayCounter("hyperface_synthesis_refused", "Draws refused by the gate", ("run", "reason"))
-        self._refused.set_default_tags(tags)
+    def __init__(self, run: Run) -> None:
+        url = run.store.url
+        self._gauges = {name: gauge("synthesis", name, url) for name in GAUGES["synthesis"]}
+        self._images = counter("synthesis", "images", url)
+        self._refused = counter("synthesis", "refused", url, "reason")
         self._counted: Counter[str] = Counter()
+        self._curves = Curves(run.store, "synthesis") if run.config.cluster.tensorboard else unwatched
+        self._drawn = -1
 
     def set(self, n: Numbers) -> None:
-        for name, gauge in self._gauges.items():
-            if (value := getattr(n, name)) is not None:
-                gauge.set(value)
+        shown = {name: value for name in self._gauges if (value := getattr(n, CALLED.get(name, name))) is not None}
+        for name, value in shown.items():
+            self._gauges[name].set(value)
+        if n.shards_done != self._drawn:
+            self._drawn = n.shards_done
+            with contextlib.suppress(StorageError):  # the stage itself will say so
+                self._curves(Point(n.shards_done, n.shards, shown))
         if more := self._more("", n.images):
             self._images.inc(more)
         for reason, count in n.refused.items():

@@ -149,7 +149,7 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
 
     try:
         # Closed also when it is left early: the workers stop before Ray does.
-        with reported(numbers, Metrics(run.store.url)), closing(_results(run, todo, make_models, ledger)) as said:
+        with reported(numbers, Metrics(run)), closing(_results(run, todo, make_models, ledger)) as said:
             try:
                 for result in said:
                     if "stop" in result:

@@ -4,6 +4,7 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
+from cluster.metrics import watching
 from cluster.session import connect
 from cluster.workers import Workers, averaged, fit
 from hyperface.models.trained import summary_file
@@ -30,7 +31,8 @@ def train_stage(run: Run) -> None:
         print(f"train: done, {run.store.uri(summary_file(config.name))}")
         return
     if config.num_workers == 1 and not config.gpus_per_worker:
-        stage.train_rank(run, Place(0, 1, Alone(), torch.device("cpu")))
+        here = Place(0, 1, Alone(), torch.device("cpu"))
+        stage.train_rank(run, here, watch=watching(run, "train", config.name))
         return
     connect(run.config.cluster)
     fit("train", _work, run, config)
@@ -41,4 +43,4 @@ def _work(run: Run) -> None:
     torch.set_num_threads(1)
     context, device = ray.train.get_context(), get_device()
     place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, averaged(device))
-    stage.train_rank(run, place)
+    stage.train_rank(run, place, watch=watching(run, "train", run.config.train.name, place.rank))

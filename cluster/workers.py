@@ -1,18 +1,22 @@
 """A group of Ray Train workers, and the verbs by which its ranks speak."""
 
 import itertools
+import logging
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cluster.metrics import gauge
 from hyperface.config import ConfigError, PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.embeddings import EmbeddingError
+from hyperface.logs import note
 from hyperface.models.protocols import ModelError
 from hyperface.run import Run, RunError
 from hyperface.storage import StorageError
@@ -50,13 +54,30 @@ def fit(
             ),
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=round(patience)),
             run_config=RunConfig(
-                storage_path=scratch, name=stage, failure_config=FailureConfig(max_failures=config.max_failures)
+                storage_path=scratch,
+                name=stage,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+                callbacks=[_Failures(stage, run.store.url)],
             ),
         )
         try:
             trainer.fit()
         except TrainingFailedError as error:
             raise _last_words(stage, error, config.max_failures) from error
+
+
+class _Failures(UserCallback):  # type: ignore[misc]
+    """Counts how often the group was lost. Lives where Ray Train leads the group from."""
+
+    def __init__(self, stage: str, run: str) -> None:
+        self.stage, self.run, self.count = stage, run, 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self.count += 1
+        gauge(self.stage, "worker_failures", self.run).set(self.count)
+        about = {"run": self.run, "stage": self.stage, "attempt": self.count}
+        for rank, error in worker_exceptions.items():
+            note("worker failed", logging.ERROR, **about, rank=rank, error=str(error).strip())
 
 
 def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Exception:

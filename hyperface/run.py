@@ -129,7 +129,7 @@ def open_run(config: Config) -> Run:
 
 def _is_begun(store: Store) -> bool:
     """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
-    decided_by_none = ("records/", "plan/", PROBE)
+    decided_by_none = ("records/", "plan/", "tensorboard/", PROBE)
     return any(n not in (CONFIG, PROVENANCE, LEASE) and not n.startswith(decided_by_none) for n in store.list())
 
 

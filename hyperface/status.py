@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hyperface import experiment
 from hyperface import run as names
-from hyperface.config import Config, StorageConfig
+from hyperface.config import RECIPES, Config, StorageConfig, TrainConfig
 from hyperface.dataset import quarantine
 from hyperface.dataset.layout import PENDING, marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.survey import READERS, planned, planned_formats
@@ -333,10 +333,12 @@ def _next(seen: _Seen, stages: Sequence[Stage], shards: _Shards, reached: Storag
 def _as_begun(seen: _Seen, section: str, name: str) -> list[str]:
     """The keys by which a training goes on as what it was begun as, where the run's configuration says other ones."""
     root = names.RECOGNITION if section == "train" else names.GENERATOR
-    begun, recorded = seen.json(f"{root}/{name}/training.json")[section], asdict(getattr(seen.config, section))
-    recorded_words = {key: recorded.get(key) for key in begun}
-    changed = [f"{section}.{key}={_word(value)}" for key, value in begun.items() if recorded_words[key] != value]
-    return [f"{section}.name={name}", *sorted(changed, key=lambda word: not word.startswith("train.recipe="))]
+    begun, usual = seen.json(f"{root}/{name}/training.json")[section], asdict(getattr(seen.config, section))
+    recipe = begun.get("recipe")
+    if recipe != usual.get("recipe"):  # given as a key, it puts its own defaults in place of what the run recorded
+        usual = {**asdict(TrainConfig()), **RECIPES.get(recipe, {}), "recipe": None}
+    changed = [f"{section}.{key}={_word(value)}" for key, value in begun.items() if usual.get(key) != value]
+    return [f"{section}.name={name}", *sorted(changed)]
 
 
 def _word(value: Any) -> str:
@@ -355,9 +357,9 @@ def lines(found: Status) -> Iterator[str]:
     if found.driver:
         who = f"process {found.driver.get('pid')} of {found.driver.get('host')}"
         yield f"{'driver':<24}{who}, seen {found.driver.get('seen')}"
-    for stage, row in found.last.items():
+    for record, row in found.last.items():
         told = ", ".join(f"{key} {value}" for key, value in row.items() if not isinstance(value, dict | list))
-        yield f"{f'last of {stage}':<24}{told[:160]}"
+        yield f"{f'last of {record}':<24}{told[:160]}"
     yield from (f"{'quarantined':<24}{found.quarantined[shard]}" for shard in sorted(found.quarantined))
     yield from (f"{'failing':<24}{problem}" for problem in found.failing)
     yield f"{'next':<24}{found.next or 'nothing is left to do'}"

@@ -45,6 +45,8 @@ class ClusterConfig:
     log_format: Literal["text", "json"] = knob("text")
     """Of what a job says: lines for people, or a JSON object a line, with the run, the stage, the shard and the attempt
     that it is about."""
+    tensorboard: bool = knob(False)
+    """Also write curves for TensorBoard: `tensorboard --logdir RUN/tensorboard`."""
 
 
 @dataclass(frozen=True)

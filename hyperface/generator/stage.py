@@ -21,6 +21,7 @@ from hyperface.generator.trainer import Training
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
+from hyperface.progress import Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.run import GENERATOR, Run, RunError, git_sha, to_json
 from hyperface.training.images import Images
@@ -101,12 +102,13 @@ def _images(run: Run) -> Images:
     return open_images(run, run.config.train_generator.data, f"{SECTION}.data")
 
 
-def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None) -> None:
+def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None, watch: Watch = unwatched) -> None:
     """One rank's part of the training, from the newest checkpoint; rank 0 writes the results. Every rank calls it,
     after `begin`.
 
     Args:
         say: told how far it is, on rank 0; None: standard output.
+        watch: told every recorded step.
 
     Raises:
         RunError: the loss is no number any more, an image cannot be read, or the data is not what it was at `begin`.
@@ -118,7 +120,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None)
         uri = run.store.uri(training_file(config.name))
         raise RunError(f"{uri}: is not of these images any more; run jobs.train_generator again")
     training = Training(config, images, place, image_size(images), teacher)
-    progress = Progress(training, speaker(place.rank, say), SECTION)
+    progress = Progress(training, speaker(place.rank, say), SECTION, watch)
     checkpoint.load(run, training, progress)
     if not training.norm:
         training.measure_norm()

@@ -22,6 +22,7 @@ from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State
+from hyperface.progress import Point, Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 
@@ -99,13 +100,20 @@ def start_of(run: Run) -> NDArray[np.float32]:
     return drawn_ND
 
 
-def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str], None] | None = None) -> None:
+def pack_rows(
+    run: Run,
+    shard: Shard,
+    device: torch.device,
+    say: Callable[[str], None] | None = None,
+    watch: Watch = unwatched,
+) -> None:
     """One rank's part of the run's packing, from the newest checkpoint; rank 0 writes the results.
 
     Every rank calls it, with the same `shard.sizes`.
 
     Args:
         say: told how far it is, on rank 0; None: standard output.
+        watch: told every recorded step.
 
     Raises:
         ConfigError, EmbeddingError: as `load_problem`; packing.protected_cosine cannot be met.
@@ -124,6 +132,7 @@ def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str],
         last = state.step == config.steps
         if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
             history.progress.append(Progress.of(value, state))
+            watch(_point(history.progress[-1], config.steps))
             if time.monotonic() - said > PROGRESS_SECONDS:
                 said = time.monotonic()
                 say(progress_line(history.progress[-1], config.steps))
@@ -135,9 +144,16 @@ def pack_rows(run: Run, shard: Shard, device: torch.device, say: Callable[[str],
     packing = result.finished(state, posed, shard, history.before)
     if state.step:
         history.progress.append(Progress.at_the_end(packing, problem))
+        watch(_point(history.progress[-1], packing.steps))
     if shard.rank == 0:
         write_results(run, packing, history, problem)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
+
+
+def _point(progress: Progress, steps: int) -> Point:
+    own = ("step", "seconds")
+    numbers = {key: value for key, value in asdict(progress).items() if key not in own and value is not None}
+    return Point(progress.step, steps, numbers)
 
 
 def _begin(posed: Posed, shard: Shard) -> tuple[State, History]:

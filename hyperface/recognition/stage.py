@@ -15,6 +15,7 @@ from typing import Any
 
 from hyperface import config as configuration
 from hyperface.models.trained import summary_file, to_bytes, weights_file
+from hyperface.progress import Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.recognition import checkpoint
 from hyperface.recognition.trainer import Training
@@ -60,12 +61,13 @@ def described(run: Run, images: Images) -> dict[str, Any]:
     return {"train": configuration.without_knobs(run.config.train), "data": {**told, **counted}}
 
 
-def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None) -> None:
+def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None, watch: Watch = unwatched) -> None:
     """One rank's part of the training, from the newest checkpoint; rank 0 writes the results. Every rank calls it,
     after `begin`.
 
     Args:
         say: told how far it is, on rank 0; None: standard output.
+        watch: told every recorded step.
 
     Raises:
         RunError: the loss is no number any more, an image cannot be read, or the data is not what it was at `begin`.
@@ -75,7 +77,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None)
     if json.loads(to_json(described(run, images))) != run.get_json(training_file(run)):
         raise RunError(f"{run.store.uri(training_file(run))}: is not of these images any more; run jobs.train again")
     training = Training(config, images, place, image_size(images))
-    progress = Progress(training, speaker(place.rank, say))
+    progress = Progress(training, speaker(place.rank, say), watch=watch)
     checkpoint.load(run, training, progress)
     where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
     progress.say(

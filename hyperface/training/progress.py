@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hyperface.progress import Point, Watch, unwatched
 from hyperface.run import RunError
 from hyperface.training.loader import Steps
 from hyperface.training.place import Stepped
@@ -34,12 +35,19 @@ class Underway(Protocol):
 class Progress:
     """Every rank has one, and all see the same losses; `state` and `restore` carry it over a checkpoint."""
 
-    def __init__(self, training: Underway, say: Callable[[str], None], section: str = "train") -> None:
+    def __init__(
+        self,
+        training: Underway,
+        say: Callable[[str], None],
+        section: str = "train",
+        watch: Watch = unwatched,
+    ) -> None:
         """
         Args:
             section: of the configuration, for messages.
+            watch: told every recorded step.
         """
-        self.training, self.say, self.section = training, say, section
+        self.training, self.say, self.section, self.watch = training, say, section, watch
         self.history: list[dict[str, float]] = []
         self.loss = math.nan
         self._names: tuple[str, ...] = ()
@@ -64,6 +72,7 @@ class Progress:
             row = {"step": stepped.step, "epoch": epoch, "loss": means[0]}
             terms = dict(zip(self._names, means[1:], strict=True))
             self.history.append({**row, "learning_rate": stepped.learning_rate, **terms})
+            self.watch(self._point(stepped.step))
             self._sums, self._count = [], 0
         if time.monotonic() - self._said > SAID_SECONDS:
             self._said = time.monotonic()
@@ -98,9 +107,17 @@ class Progress:
         self.loss = self.history[-1]["loss"] if self.history else math.nan
         self._began_at = self.training.step
 
+    def _rate(self, step: int) -> float:
+        """Steps per second of this job."""
+        return (step - self._began_at) / (time.monotonic() - self._began)
+
+    def _point(self, step: int) -> Point:
+        recorded = {name: value for name, value in self.history[-1].items() if name != "step"}
+        rate = self._rate(step) * self.training.steps.batch_size
+        return Point(step, self.training.last_step, {**recorded, "images_per_second": rate})
+
     def _line(self, step: int) -> str:
-        training = self.training
-        rate = (step - self._began_at) / (time.monotonic() - self._began)
+        training, rate = self.training, self._rate(step)
         eta = timedelta(seconds=round((training.last_step - step) / rate))
         speed = f"{rate * training.steps.batch_size:,.0f} images/s, ETA {eta}"
         epochs = training.last_step // training.steps.count

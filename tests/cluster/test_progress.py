@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from color_world import color_config, references
 from small_stage import start, synthesize
 
 from cluster import progress
+from cluster.packing import pack_stage
 from cluster.progress import Numbers, Tally, clock, line, reported
+from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.run import GALLERY, Run, open_run
 
 DEADLINE = 30.0
 
@@ -104,11 +108,8 @@ def test_a_terminal_gets_a_line_more_often_than_a_log_and_both_get_the_last_one(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_prometheus_finds_the_same_numbers_on_the_nodes_port(tmp_path: Path):
-    import ray
-
     run = start(tmp_path / "run")
     synthesize(run)
-    (node,) = ray.nodes()
     wanted = {
         "shards": 4.0,
         "shards_done": 4.0,
@@ -121,17 +122,39 @@ def test_prometheus_finds_the_same_numbers_on_the_nodes_port(tmp_path: Path):
         "images_total": 30.0,
         "refused_total": float(run.get_json("dataset/index.json")["redraws"]),
     }
+    assert found_by_prometheus(run, "synthesis", wanted)["images_per_second"] > 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_prometheus_and_a_curve_show_the_steps_of_a_packing(tmp_path: Path):
+    run = open_run(color_config(tmp_path / "run", "packing.steps=5", "cluster.tensorboard=true"))
+    faces = Embeddings([f"face-{i}" for i in range(20)], references(20))
+    run.store.put(GALLERY, to_parquet("key", faces))
+    pack_stage(run)
+    last = run.records("packing")[-1]
+    names = ("loss", "max_cosine", "mean_nearest_cosine", "mean_gallery_cosine")
+    wanted = {"steps": 5.0, "steps_done": 5.0, "eta_seconds": 0.0, **{name: last[name] for name in names}}
+    assert found_by_prometheus(run, "packing", wanted)["steps_per_second"] > 0
+    (curve,) = run.store.list("tensorboard/packing")
+    assert b"max_cosine" in run.store.read(curve)
+
+
+def found_by_prometheus(run: Run, stage: str, wanted: dict[str, float]) -> dict[str, float]:
+    """What the node's port says of a stage of the run, as soon as that is what is wanted."""
+    import ray
+
+    (node,) = ray.nodes()
     found: dict[str, float] = {}
     deadline = time.monotonic() + DEADLINE
     while not wanted.items() <= found.items() and time.monotonic() < deadline:
-        found = scraped(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", str(tmp_path / "run"))
+        found = scraped(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", run.store.url, stage)
         time.sleep(0.2)
     assert found.items() >= wanted.items()
-    assert found["images_per_second"] > 0
+    return found
 
 
-def scraped(url: str, run: str) -> dict[str, float]:
+def scraped(url: str, run: str, stage: str) -> dict[str, float]:
     """{name: value} of the run's metrics."""
-    prefix, lines = "ray_hyperface_synthesis_", urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
+    prefix, lines = f"ray_hyperface_{stage}_", urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
     own = [text for text in lines if text.startswith(prefix) and f'run="{run}"' in text]
     return {text.partition("{")[0].removeprefix(prefix): float(text.rpartition(" ")[2]) for text in own}

@@ -20,6 +20,7 @@ from hyperface.packing.checkpoint import History
 from hyperface.packing.result import Measures, Progress
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
+from hyperface.progress import Point
 from hyperface.ranks import even_sizes
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
@@ -83,13 +84,17 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
 
 
 def test_a_long_run_records_about_eighty_steps_with_the_first_and_the_last(tmp_path):
-    run = run_in(LocalStore(str(tmp_path)), replace(PACKING, steps=500, alpha=0.0))
-    stage.pack_rows(run, one_process(N), CPU)
-    steps = [row["step"] for row in run.records("packing")]
+    run, points = run_in(LocalStore(str(tmp_path)), replace(PACKING, steps=500, alpha=0.0)), list[Point]()
+    stage.pack_rows(run, one_process(N), CPU, watch=points.append)
+    rows = run.records("packing")
+    steps = [row["step"] for row in rows]
     assert steps[0] == 0
     assert steps[-2:] == [499, 500]
     assert 60 <= len(steps) <= 100
-    assert run.records("packing")[0]["mean_gallery_cosine"] is None
+    assert rows[0]["mean_gallery_cosine"] is None
+    assert [(point.done, point.total) for point in points] == [(step, 500) for step in steps]
+    recorded = [{name: row[name] for name in row if name not in ("step", "seconds")} for row in rows]
+    assert [dict.fromkeys(row) | point.values for row, point in zip(recorded, points, strict=True)] == recorded
 
 
 @pytest.mark.parametrize("refused", [f"{CHECKPOINTS}/step-000000040/marker.json", REFERENCES, PACKING_SUMMARY])

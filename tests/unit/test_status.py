@@ -1,6 +1,7 @@
 """What a run directory says of itself, in every state that a run can be left in."""
 
 import json
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -20,6 +21,8 @@ from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, statu
 from hyperface.storage import LocalStore
 from jobs import status as job
 from jobs.start import exit_code
+
+RECIPE = color_config("unused").train.recipe
 
 
 @pytest.fixture(scope="module")
@@ -166,20 +169,31 @@ def begun(run: Run, root: str, section: str, name: str, **recipe: object) -> str
     return f"{root}/{name}"
 
 
+def keys(found: Status) -> dict[str, str]:
+    """The key=value words of the next command."""
+    return dict(word.split("=", 1) for word in shlex.split(found.next)[4:])
+
+
 def test_a_training_goes_on_with_the_keys_that_it_was_begun_with(run: Run):
     run.store.put(REPORT, b"<html>")
-    folder = begun(run, "recognition", "train", "second", recipe="toy", milestones=[1, 2], flip=run.config.train.flip)
+    folder = begun(run, "recognition", "train", "second", milestones=[1, 2], flip=run.config.train.flip, recipe=RECIPE)
     found = status(run)
     assert told(found, "train second") == "step 5 of 15, loss 2.500"
-    keys = "train.name=second train.recipe=toy train.batch_size=6 train.epochs=3 'train.milestones=[1,2]'"
-    words, recipe = found.next.split(" train.name")[0], found.next.split(" train.")[2]
-    assert words == f"python -m jobs.train {run}"
-    assert recipe == "recipe=toy"
-    assert set(keys.split()) == set(found.next.removeprefix(words).split())
+    assert found.next.startswith(f"python -m jobs.train {run} train.name=second ")
+    begun_with = {"train.name": "second", "train.batch_size": "6", "train.epochs": "3", "train.milestones": "[1,2]"}
+    assert keys(found) == begun_with
     run.put_json(f"{folder}/summary.json", {"steps": 15, "loss": 1.25})
     found = status(run)
     assert told(found, "train second") == "15 steps, loss 1.250"
     assert found.exit_code == COMPLETE
+
+
+def test_a_training_by_another_recipe_goes_on_with_what_that_does_not_say(run: Run):
+    """A recipe that is given as a key puts its defaults in place of everything that the run recorded."""
+    run = replace(run, config=replace(run.config, train=replace(run.config.train, epochs=3)))
+    run.store.put(REPORT, b"<html>")
+    begun(run, "recognition", "train", "second", recipe="toy", batch_size=128)
+    assert keys(status(run)) == {"train.name": "second", "train.recipe": "toy", "train.epochs": "3"}
 
 
 def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):

@@ -17,6 +17,7 @@ from hyperface.config import ConfigError
 from hyperface.dataset import jpeg, read_shards
 from hyperface.models.protocols import ModelError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
+from hyperface.progress import Point
 from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
 from hyperface.recognition.schedule import learning_rate
@@ -89,6 +90,15 @@ def test_a_trained_network_tells_identities_of_its_dataset_apart(folder: Path):
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     cosines, same = rows @ rows.T, identities[:, None] == identities
     assert cosines[same].mean() > cosines[~same].mean() + 0.5
+
+
+def test_every_recorded_step_is_shown_with_its_loss_and_rate(tmp_path: Path):
+    run, points = dataset(tmp_path / "run", "train.epochs=1", "train.warmup_epochs=0"), list[Point]()
+    stage.begin(run)
+    stage.train_rank(run, ALONE, watch=points.append)
+    assert [(point.done, point.total) for point in points] == [(step, 5) for step in range(1, 6)]
+    assert [point.values["loss"] for point in points] == [row["loss"] for row in steps_of(run)]
+    assert all(point.values["images_per_second"] > 0 for point in points)
 
 
 def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):

@@ -1,0 +1,133 @@
+"""Every metric of every stage, on Ray's metrics port: `ray_hyperface_STAGE_NAME`, with the label `run`."""
+
+import time
+from collections import deque
+from typing import Any
+
+import ray
+
+from hyperface.curves import Curves
+from hyperface.progress import Point, Watch, unwatched
+from hyperface.run import Run
+
+RECENT = 20
+"""Points over which a rate is taken."""
+
+
+def _of(units: str, **others: str) -> dict[str, str]:
+    """What every stage has, and what it has besides."""
+    return {
+        units: f"{units.capitalize()} of the stage",
+        f"{units}_done": f"{units.capitalize()} that are done",
+        f"{units}_per_second": f"{units.capitalize()} per second, lately",
+        "eta_seconds": "Seconds until the stage is done, at that rate",
+        **others,
+    }
+
+
+_GROUP = {"worker_failures": "Times that the group of workers was lost and had to start again, in this job"}
+_TRAINING = {
+    "loss": "Mean loss since the point before",
+    "learning_rate": "Learning rate of the last step",
+    "images_per_second": "Images per second, lately",
+    **_GROUP,
+}
+
+GAUGES: dict[str, dict[str, str]] = {
+    "embed": _of("chunks", faces="Faces embedded", faces_left_out="Faces that cannot be used"),
+    "packing": _of(
+        "steps",
+        loss="Objective of the packing",
+        max_cosine="Cosine of the closest pair of references",
+        mean_nearest_cosine="Mean cosine of a reference and its nearest other one",
+        mean_gallery_cosine="Mean cosine of a reference and its nearest gallery embedding",
+        **_GROUP,
+    ),
+    "synthesis": {
+        "shards": "Shards of the plan",
+        "shards_done": "Shards that have their marker",
+        "shards_failed": "Shards that failed in this job",
+        "shards_quarantined": "Shards that this job gave up",
+        "images_left": "Planned images of the shards that are still to be made",
+        "images_rejected": "Images that no attempt brought through the gate, in this job",
+        "images_per_second": "Images per second over the last shards",
+        "eta_seconds": "Seconds until the last shard at the recent rate",
+        "actor_deaths": "Deaths of generator actors in this job",
+    },
+    "train": _of("steps", **_TRAINING),
+    "train_generator": _of("steps", **_TRAINING),
+    "audit": _of("pieces", pictures="Pictures embedded in this job"),
+    "experiment": _of("pieces", accuracy="Mean accuracy of the last student"),
+}
+"""{stage: {name: meaning}}; `cluster/README.md` is the table of them for people."""
+
+COUNTERS: dict[str, dict[str, str]] = {
+    "synthesis": {"images": "Images made by this job", "refused": "Draws refused by the gate, by `reason`"}
+}
+"""As GAUGES; Prometheus shows them with `_total` behind their name."""
+
+
+def gauge(stage: str, name: str, run: str) -> Any:
+    """The gauge of a run."""
+    from ray.util.metrics import Gauge
+
+    return Gauge(f"hyperface_{stage}_{name}", GAUGES[stage][name], ("run",)).set_default_tags({"run": run})
+
+
+def counter(stage: str, name: str, run: str, *labels: str) -> Any:
+    """The counter of a run."""
+    from ray.util.metrics import Counter
+
+    made = Counter(f"hyperface_{stage}_{name}", COUNTERS[stage][name], ("run", *labels))
+    made.set_default_tags({"run": run})
+    return made
+
+
+class Gauges:
+    """A `Watch` that shows the last point, with the rate at which it was come to, to Prometheus."""
+
+    def __init__(self, stage: str, run: str) -> None:
+        self._gauges = {name: gauge(stage, name, run) for name in GAUGES[stage]}
+        self._units = next(iter(GAUGES[stage]))
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT + 1)
+
+    def __call__(self, point: Point) -> None:
+        for name, value in numbers(self._units, point, self._recent, time.monotonic()).items():
+            if name in self._gauges:
+                self._gauges[name].set(value)
+
+
+def numbers(units: str, point: Point, recent: deque[tuple[float, int]], seconds: float) -> dict[str, float]:
+    """{name: value} of a point: what it says, and the rate over the recent ones, of which it becomes one.
+
+    Args:
+        recent: (seconds of some clock, units done) of the points before.
+    """
+    recent.append((seconds, point.done))
+    (began, before), rate = recent[0], 0.0
+    if seconds > began:
+        rate = (point.done - before) / (seconds - began)
+    found: dict[str, float] = {units: point.total, f"{units}_done": point.done, f"{units}_per_second": rate}
+    if rate or point.done >= point.total:
+        found["eta_seconds"] = (point.total - point.done) / rate if rate else 0.0
+    return {**found, **point.values}
+
+
+def watching(run: Run, stage: str, name: str = "", rank: int = 0) -> Watch:
+    """Who is told how far a stage of a run is: Prometheus where Ray runs and, with cluster.tensorboard, a curve.
+
+    Args:
+        name: of the training, where a run may hold several.
+        rank: only the first of a group tells.
+    """
+    watches: list[Watch] = []
+    if rank == 0 and ray.is_initialized():
+        watches.append(Gauges(stage, run.store.url))
+    if rank == 0 and run.config.cluster.tensorboard:
+        watches.append(Curves(run.store, f"{stage}-{name}" if name else stage))
+
+    def tell(point: Point) -> None:
+        for watch in watches:
+            watch(point)
+
+    return tell if watches else unwatched
