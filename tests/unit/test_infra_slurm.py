@@ -29,7 +29,7 @@ import os, signal, sys, time
 from pathlib import Path
 if sys.argv[1] == "waits":
     def leave(number, frame):
-        sys.exit(143)
+        sys.exit(5)
     signal.signal(signal.SIGTERM, leave)
     Path(os.environ["OUT"], "waits").touch()
     time.sleep(60)
@@ -81,7 +81,7 @@ def test_at_the_end_of_its_time_the_job_is_told_to_leave_and_its_exit_code_count
     while not (tmp_path / "waits").exists() and time.monotonic() < end:
         time.sleep(0.05)
     script.send_signal(signal.SIGTERM)
-    assert script.wait(timeout=30) == 143
+    assert script.wait(timeout=30) == 5
 
 
 def test_ray_gets_a_token_of_this_job_that_no_command_line_shows(slurm, tmp_path):
