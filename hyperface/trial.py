@@ -1,6 +1,7 @@
 """One piece of the experiment, in this process: from gallery to verified student, in a run of its own."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,11 @@ FACES = "faces"
 
 def test_sets(run: Run) -> dict[str, str]:
     """{name: SHA-256} of the test sets, which are drawn now unless the experiment has them."""
-    return {pairs.name: _digest(pairs) for pairs in toy_sets(run.store, SETS)}
+    return {pairs.name: _digest(pairs) for pairs in _sets(run)}
+
+
+def _sets(run: Run) -> Iterator[PairSet]:
+    return toy_sets(run.store, SETS, run.config.experiment.folds)
 
 
 def _digest(pairs: PairSet) -> str:
@@ -65,7 +70,7 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
     if not recognition.is_done(own):
         recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")), _silent)
     student = load_trained(own.store, own.config.train.name, "cpu")
-    verified = {s.name: verify_on(s, student, own.config.evaluate.batch_size) for s in toy_sets(run.store, SETS)}
+    verified = {s.name: verify_on(s, student, own.config.evaluate.batch_size) for s in _sets(run)}
     accuracy = {name: found["accuracy"] for name, found in verified.items()}
     accuracy["mean"] = sum(accuracy.values()) / len(accuracy)
     result = {"arm": piece.arm.name, "repeat": piece.repeat, "accuracy": accuracy, "identity": identity}

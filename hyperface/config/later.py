@@ -168,6 +168,8 @@ class ExperimentConfig:
     the last of experiment.generators."""
     biased_spread: float = 0.3
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
+    folds: int = knob(10)
+    """Of each test set; fewer are drawn and verified sooner, and no experiment goes on with other test sets."""
     num_actors: int = knob(0)
     """Repeats of arms that are worked on at a time; 0: one per available CPU."""
     max_failures: int = knob(3)

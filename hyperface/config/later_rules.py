@@ -99,3 +99,4 @@ def _experiment_rules(e: ExperimentConfig, generator: str) -> Iterator[Rule]:
     rule = "needs a generator besides synthesis.generator; set experiment.generators, e.g. [vec2face]"
     yield "experiment.mixture", not e.mixture or any(g != generator for g in e.generators), rule
     yield "experiment.biased_spread", 0 < e.biased_spread <= 1, "must be above 0 and at most 1"
+    yield "experiment.folds", e.folds >= 1, "must be at least 1"

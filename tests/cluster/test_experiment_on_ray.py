@@ -14,6 +14,7 @@ from hyperface.run import EXPERIMENT, existing_run, open_run
 SMALL = ("packing.num_identities=6", "synthesis.images_per_identity=4", "embed.num_faces=8", "packing.steps=4")
 SMALL += ("train.epochs=2", "train.batch_size=8", "train.streams=2", "train.embedding_dim=16", "experiment.seeds=1")
 SMALL += ("experiment.alphas=[0.5]", "experiment.steps=[4]", "experiment.objectives=[]", "experiment.num_actors=2")
+SMALL += ("experiment.folds=1",)
 
 
 def config(folder: Path, *overrides: str) -> Config:
@@ -35,7 +36,7 @@ def test_every_arm_gets_a_dataset_of_one_size_and_a_verified_student(
         result = run.get_json(piece.result)
         data = result["training"]["data"]
         assert (data["classes"], data["images"], data["image_size"]) == (6, 24, 64)
-        if piece.arm.packing is not None:
+        if piece.arm.parts:
             made = open_source(existing_run(run.store.uri(piece.folder)))
             assert made.classes.num_images == 24
     capfd.readouterr()

@@ -16,7 +16,7 @@ from hyperface.trial import make_piece
 
 SMALL = ("packing.num_identities=5", "synthesis.images_per_identity=2", "embed.num_faces=130", "experiment.seeds=1")
 SMALL += ("packing.start_cosine=0.8", "packing.steps=2", "train.epochs=1", "train.batch_size=4", "train.streams=2")
-SMALL += ("train.embedding_dim=8",)
+SMALL += ("train.embedding_dim=8", "experiment.folds=1")
 
 
 def test_a_student_of_a_mixture_sees_the_identities_of_both_generators(tmp_path: Path) -> None:
@@ -36,4 +36,5 @@ def test_a_student_of_a_mixture_sees_the_identities_of_both_generators(tmp_path:
     trained_on = run.get_json(piece.result)["training"]["data"]
     assert (trained_on["classes"], trained_on["images"]) == (5, 10)
     assert 0.4 < result["accuracy"]["mean"] <= 1
+    assert {found["pairs"] for found in run.get_json(piece.result)["verified"].values()} == {600}, "of one fold"
     assert result["identity"]["equal_error_rate"] is not None
