@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,21 +49,26 @@ def test_a_killed_driver_with_its_cluster_is_resumed_by_the_same_command(tmp_pat
     pid.write_text(str(job.pid))
     output = job.communicate(timeout=100)
     assert job.returncode == -signal.SIGKILL, output
-    finished_as(start(directory), undisturbed)
+
+    def same_command(run: Run) -> None:
+        again = started("None", run.store.url)
+        output = again.communicate(timeout=100)
+        assert again.returncode == 0, output
+
+    finished_as(start(directory), undisturbed, same_command)
 
 
-def finished_as(run: Run, undisturbed: dict[str, str]) -> None:
-    """The same command, without a fault, leaves the undisturbed dataset; what was there is not written again."""
+def finished_as(run: Run, undisturbed: dict[str, str], go_on: Callable[[Run], None] = synthesize) -> None:
+    """The stage, without a fault, leaves the undisturbed dataset; what was there is not written again."""
     assert not run.store.exists("dataset/index.json")
     before = {path: path.stat().st_mtime_ns for path in Path(run.store.url).glob("dataset/*/shard-*")}
-    job = started("None", run.store.url)
-    output = job.communicate(timeout=100)
-    assert job.returncode == 0, output
+    go_on(run)
     assert hashes(run) == undisturbed
     assert verify(run, deep=True) == []
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_sigterm_in_mid_shard_ends_the_job_within_the_grace_time_and_leaves_no_half_file(
     tmp_path: Path, undisturbed: dict[str, str]
 ):
@@ -86,6 +91,7 @@ def test_sigterm_in_mid_shard_ends_the_job_within_the_grace_time_and_leaves_no_h
     finished_as(run, undisturbed)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_ray_job_stop_leaves_a_resumable_run_and_its_last_words_in_the_jobs_log(
     tmp_path: Path, undisturbed: dict[str, str]
 ):
