@@ -6,7 +6,6 @@ One listing and a few small files: shards are counted by the names of their mark
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -14,8 +13,8 @@ from hyperface import experiment
 from hyperface import run as names
 from hyperface.config import RECIPES, Config, StorageConfig, TrainConfig
 from hyperface.dataset import quarantine
-from hyperface.dataset.layout import PENDING, marker_file, pending_file, quarantine_file, shard_file
-from hyperface.dataset.survey import READERS, planned, planned_formats
+from hyperface.dataset.layout import marker_file, pending_file
+from hyperface.dataset.survey import glance, planned, planned_formats
 from hyperface.run import Run
 from hyperface.storage import Store
 
@@ -151,7 +150,7 @@ class _Shards:
     total: int
     done: int
     damaged: dict[int, str]
-    """Shards whose marker is there and whose file is not, as far as names and sizes tell."""
+    """Shards whose marker is there and whose file is not."""
     quarantined: dict[int, str]
     left: set[int]
     """Neither done nor quarantined."""
@@ -159,29 +158,11 @@ class _Shards:
 
 
 def _shards(seen: _Seen) -> _Shards:
-    plan, kinds, listing = planned(seen.config), planned_formats(seen.config), seen.listing
-    done = {shard for shard in range(plan.num_shards) if marker_file(shard) in listing}
-    damaged = {}
-    for shard in done:
-        for name in (shard_file(kind, shard) for kind in kinds):
-            if not listing.get(name):
-                damaged[shard] = f"{seen.store.uri(name)}: is missing or empty although its marker is there"
-    missing = set(range(plan.num_shards)) - done
-    noted = sorted(shard for shard in missing if quarantine_file(shard) in listing)
-    with ThreadPoolExecutor(READERS) as readers:
-        reasons = dict(zip(noted, readers.map(lambda shard: _reason(seen.store, shard), noted), strict=True))
-    pending = sum(pending_file(shard) in listing for shard in missing) if seen.has(PENDING) else 0
-    return _Shards(plan.num_shards, len(done), damaged, reasons, missing - reasons.keys(), pending)
-
-
-def _reason(store: Store, shard: int) -> str:
-    name = quarantine_file(shard)
-    try:
-        return str(quarantine.from_bytes(store.read(name), store.uri(name)))
-    except ValueError as error:
-        return str(error)
-    except FileNotFoundError:
-        return f"shard {shard} was quarantined until just now"
+    plan = planned(seen.config)
+    found = glance(seen.store, plan, planned_formats(seen.config), dict(seen.listing))
+    pending = sum(pending_file(shard) in seen.listing for shard in found.missing)
+    left = set(found.missing) - found.quarantined.keys()
+    return _Shards(plan.num_shards, len(found.done), found.damaged, found.quarantined, left, pending)
 
 
 def _stages(seen: _Seen, shards: _Shards) -> list[Stage]:

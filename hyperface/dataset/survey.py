@@ -65,9 +65,13 @@ def planned(config: Config) -> Plan:
     )
 
 
-def glance(store: Store, plan: Plan, kinds: Sequence[Format]) -> Glance:
-    """List the dataset and compare the names with the plan. Only notes about quarantines are read."""
-    listing, shards = store.list(DATASET), range(plan.num_shards)
+def glance(store: Store, plan: Plan, kinds: Sequence[Format], listing: dict[str, int] | None = None) -> Glance:
+    """List the dataset and compare the names with the plan. Only notes about quarantines are read.
+
+    Args:
+        listing: of the store, where there is one already.
+    """
+    listing, shards = store.list(DATASET) if listing is None else listing, range(plan.num_shards)
     done = [shard for shard in shards if marker_file(shard) in listing]
     missing = [shard for shard in shards if marker_file(shard) not in listing]
     damaged = {}
@@ -114,6 +118,8 @@ def _quarantine(store: Store, shard: int) -> str:
     name = quarantine_file(shard)
     try:
         return str(quarantine.from_bytes(store.read(name), store.uri(name)))
+    except FileNotFoundError:
+        return f"{store.uri(name)}: was there a moment ago"
     except ValueError as error:
         return str(error)
 
