@@ -202,7 +202,7 @@ def patiently(
             rule = "is missing or not the cluster's; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as they are there"
             raise ConfigError(f"RAY_AUTH_TOKEN: {rule}") from error
         except (OSError, RuntimeError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+            why = _said(error)
             if isinstance(error, RuntimeError) and not _may_pass(str(error)):
                 raise RunError(f"the cluster says: {why}") from error
             if time.monotonic() - began >= patience_s:
@@ -220,6 +220,12 @@ def patiently(
 def _may_pass(refusal: str) -> bool:
     """Whether it is a server's error, which may go; that an id is taken comes as one, and stays."""
     return refusal.startswith("Request failed with status code 5") and TAKEN not in refusal
+
+
+def _said(error: Exception) -> str:
+    """The last line with words in it: Ray answers with a traceback and full stops."""
+    lines = [line for line in str(error).splitlines() if re.search(r"\w", line)]
+    return (lines or [type(error).__name__])[-1][:300]
 
 
 def _is_under_way(run: str, name: str) -> str:

@@ -111,6 +111,10 @@ def test_patience_ends_and_a_refusal_is_not_asked_again():
     away = Failing({number: ConnectionResetError("reset") for number in range(1, 9)})
     with pytest.raises(RunError, match=r"nothing has answered for 0 s \(reset\)"):
         follow(away, "run-a1", print, patience_s=0, pause=no_time)
+    traceback = "Request failed with status code 500: Traceback ...\nValueError: Job run-a1 already exists.\n.\n."
+    taken = Failing({1: RuntimeError(traceback)})
+    with pytest.raises(RunError, match="the cluster says: ValueError: Job run-a1 already exists"):
+        patiently(lambda: taken.get_job_info("run-a1"))
     gone = Failing({1: RuntimeError("Request failed with status code 404: Job run-a1 does not exist.")})
     with pytest.raises(RunError, match=r"the cluster says: .*run-a1 does not exist"):
         patiently(lambda: gone.get_job_info("run-a1"))
