@@ -37,6 +37,8 @@ bench: install ## the records of tests/benchmarks/results/: about an hour on a m
 	python -m tests.benchmarks.bench_pipeline
 	python -m tests.benchmarks.bench_shards
 	python -m tests.benchmarks.bench_export
+	python -m tests.benchmarks.bench_plan
+	python -m tests.benchmarks.bench_plan --alone
 	python -m tests.benchmarks.bench_generator
 	python -m tests.benchmarks.bench_training
 	python -m tests.benchmarks.bench_audit
