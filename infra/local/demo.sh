@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo as a user of a cluster runs it: a Ray head on loopback, `ray job submit`, and the head stopped again.
+# The demo as a user of a cluster runs it: a Ray head on loopback, `python -m jobs.submit`, and the head stopped again.
 #   infra/local/demo.sh [RUN_DIR] [key=value ...]
 # Needs `ray` on PATH. Starts one Ray head and one job, and ends exactly those.
 set -euo pipefail
@@ -14,7 +14,7 @@ finish() {
   rm -rf "$scratch"
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'echo "demo: the head is stopped and the job with it; the same command goes on" >&2; exit 130' INT TERM
 
 read -r port client_port agent_port < <(python - <<'PY'
 import socket
@@ -25,10 +25,8 @@ PY
 )
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
 export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port RAY_USAGE_STATS_ENABLED=0
-# The job runs in a copy of this folder, without .git: relative paths and the commit travel in the environment.
+# The job runs in a copy of this folder, on this machine: relative paths are meant from here.
 export HYPERFACE_BASE_DIR=$PWD
-HYPERFACE_GIT_SHA=$(git rev-parse HEAD 2>/dev/null || true)
-export HYPERFACE_GIT_SHA
 
 echo "demo: starting a Ray head on loopback (log: removed at the end)"
 ray start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port="$client_port" \
@@ -42,5 +40,4 @@ for _ in $(seq 120); do
 done
 
 # Ray's core warns its own developers about every actor that may restart; between progress lines that reads as a failure.
-ray job submit --working-dir . -- python -m jobs.pipeline jobs/configs/toy.yaml "run.dir=$run" "$@" \
-  2> >(grep --line-buffered -v 'core_worker.cc' >&2) | grep --line-buffered -v 'core_worker.cc'
+python -m jobs.submit pipeline jobs/configs/toy.yaml "run.dir=$run" "$@" | grep --line-buffered -v 'core_worker.cc'

@@ -1,4 +1,4 @@
-"""The demo as its user runs it: a Ray head on loopback, `ray job submit`, and nothing left running."""
+"""The demo as its user runs it: a Ray head on loopback, `python -m jobs.submit`, and nothing left running."""
 
 import contextlib
 import json
