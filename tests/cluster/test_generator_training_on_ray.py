@@ -1,7 +1,6 @@
 """Stage train_generator on Ray Train workers, one of which is killed: the steps of one worker."""
 
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from waiting import wait_for
+from waiting import said, wait_for
 
 from cluster.generator_training import train_generator_stage
 from hyperface import config as configuration
@@ -58,7 +57,7 @@ def test_two_workers_of_which_one_is_killed_take_the_steps_that_one_takes(
         max(workers, key=lambda worker: worker.create_time()).kill()
         assert not run.store.exists(stage.summary_file("vec2face"))
         training.result(timeout=SECONDS)
-    first, second = re.findall(r"train_generator: 8 images of 4 .* from step (\d+),", capfd.readouterr().out)
+    first, second = said(capfd, r"train_generator: 8 images of 4 .* from step (\d+),", 2)
     assert int(first) == 0 < int(second)
     one, two = rows_of(alone), rows_of(run)
     assert [row["step"] for row in two] == list(range(1, 25))

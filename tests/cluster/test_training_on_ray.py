@@ -1,7 +1,6 @@
 """Stage train on Ray Train workers: several of them, more or fewer than before, and one that is killed."""
 
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from color_world import color_run, make_dataset
-from waiting import wait_for
+from waiting import said, wait_for
 
 from cluster.training import train_stage
 from hyperface.dataset import jpeg, read_shards
@@ -76,7 +75,7 @@ def test_a_group_whose_worker_is_killed_goes_on_from_its_checkpoint(ray_cluster:
         assert not run.store.exists(summary_file("student"))
         training.result(timeout=SECONDS)
     assert run.get_json(summary_file("student"))["steps"] == 200
-    first, second = re.findall(r"train: 30 images of 6 identities, .* from step (\d+),", capfd.readouterr().out)
+    first, second = said(capfd, r"train: 30 images of 6 identities, .* from step (\d+),", 2)
     assert int(first) == 0 < int(second)
     assert margin(run) > 0.2
 
