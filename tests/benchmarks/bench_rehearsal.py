@@ -103,12 +103,14 @@ def begun(rehearsal: Rehearsal, shards: int) -> dict[str, Any]:
     assert job.end() == 143
     ended, tenth = time.monotonic() - told, shards // 10
     per_shard = [(times[(n + 1) * tenth - 1] - times[n * tenth]) / (tenth - 1) for n in range(10)]
-    drawing = job.between(job.said("0 of them done"), told)
+    first_line = job.said("0 of them done")
+    drawing = job.between(first_line, told)
     return {
         "shards begun": planned(rehearsal.run.config).num_shards,
         "shards rendered": len(times),
         "images/s": (len(times) - 1) * rehearsal.run.config.synthesis.images_per_shard / (times[-1] - times[0]),
-        "seconds from the stage's begin to its first line": job.said("0 of them done") - job.said(BEGINS),
+        "seconds from the stage's begin to its first line": first_line - job.said(BEGINS),
+        "seconds from its first line to the first marker": times[0] - time.time() + time.monotonic() - first_line,
         "seconds per shard, by tenths": per_shard,
         "time per shard, last tenth over first": per_shard[-1] / per_shard[0],
         "seconds from SIGTERM to the end": ended,
