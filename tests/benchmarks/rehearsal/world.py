@@ -26,7 +26,7 @@ from hyperface.storage import Store
 DIM, SIZE, PICTURES, BLANK_EVERY, ATTEMPTS = 64, 8, 4096, 32, 2
 
 WORLD = (
-    "embed.num_faces=0",
+    "embed.num_faces=100000",
     "packing.num_identities=100000",
     "packing.num_workers=2",
     "packing.steps=5",
