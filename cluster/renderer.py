@@ -24,7 +24,7 @@ from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import quarantine_file
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.embeddings import EmbeddingError
-from hyperface.logs import note
+from hyperface.logs import as_asked, note
 from hyperface.models.protocols import ModelError, Models
 from hyperface.run import Run, RunError
 from hyperface.storage import StorageError
@@ -46,6 +46,7 @@ class Renderer:
     """Called by two threads."""
 
     def __init__(self, run: Run, make_models: MakeModels, ledger: Any) -> None:
+        as_asked(run.config.cluster.log_format)
         self.run, self.make_models, self.ledger = run, make_models, ledger
         self.name = str(ray.get_runtime_context().get_actor_id())
         self.stop = self._tell("started")  # before anything that may end the process: its deaths are counted

@@ -16,7 +16,7 @@ from cluster.metrics import gauge
 from hyperface.config import ConfigError, PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.embeddings import EmbeddingError
-from hyperface.logs import note
+from hyperface.logs import as_asked, note
 from hyperface.models.protocols import ModelError
 from hyperface.run import Run, RunError
 from hyperface.storage import StorageError
@@ -45,7 +45,7 @@ def fit(
     gpus, patience = config.gpus_per_worker, GATHER_TIMEOUT_SECONDS + OUTAGES * run.config.storage.patience_s
     with tempfile.TemporaryDirectory(prefix="hyperface-") as scratch:
         trainer = TorchTrainer(
-            lambda arguments: work(arguments["run"]),
+            lambda arguments: _begin(arguments["run"], work),
             train_loop_config={"run": run},
             scaling_config=ScalingConfig(
                 num_workers=(config.min_workers, config.num_workers) if config.min_workers else config.num_workers,
@@ -57,7 +57,7 @@ def fit(
                 storage_path=scratch,
                 name=stage,
                 failure_config=FailureConfig(max_failures=config.max_failures),
-                callbacks=[_Failures(stage, run.store.url)],
+                callbacks=[_Failures(stage, run.store.url, run.config.cluster.log_format)],
             ),
         )
         try:
@@ -66,13 +66,19 @@ def fit(
             raise _last_words(stage, error, config.max_failures) from error
 
 
+def _begin(run: Run, work: Callable[[Run], None]) -> None:
+    as_asked(run.config.cluster.log_format)
+    work(run)
+
+
 class _Failures(UserCallback):  # type: ignore[misc]
     """Counts how often the group was lost. Lives where Ray Train leads the group from."""
 
-    def __init__(self, stage: str, run: str) -> None:
-        self.stage, self.run, self.count = stage, run, 0
+    def __init__(self, stage: str, run: str, log_format: str) -> None:
+        self.stage, self.run, self.log_format, self.count = stage, run, log_format, 0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        as_asked(self.log_format)
         self.count += 1
         gauge(self.stage, "worker_failures", self.run).set(self.count)
         about = {"run": self.run, "stage": self.stage, "attempt": self.count}

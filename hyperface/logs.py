@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 LOG = logging.getLogger("hyperface")
+LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's
 STAGE = re.compile(r"([a-z_]+): ")
 """What every line of a stage begins with."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
@@ -37,6 +38,11 @@ def begin(run: str, job: str = "") -> None:
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(logging.INFO)
     sys.stdout = _Lines()
+
+
+def as_asked(log_format: str) -> None:
+    """What a worker calls first: it says records where its run asks for them, by the handler that Ray gave it."""
+    LOG.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
 def note(message: str, level: int = logging.INFO, **about: Any) -> None:

@@ -3,21 +3,19 @@
 import io
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from color_world import color_config, references
+from scraping import found_by_prometheus
 from small_stage import start, synthesize
 
 from cluster import progress
 from cluster.packing import pack_stage
 from cluster.progress import Numbers, Tally, clock, line, reported
 from hyperface.embeddings import Embeddings, to_parquet
-from hyperface.run import GALLERY, Run, open_run
-
-DEADLINE = 30.0
+from hyperface.run import GALLERY, open_run
 
 
 def row(rows: int, rejects: int = 0, **refused: int) -> dict[str, Any]:
@@ -137,24 +135,3 @@ def test_prometheus_and_a_curve_show_the_steps_of_a_packing(tmp_path: Path):
     assert found_by_prometheus(run, "packing", wanted)["steps_per_second"] > 0
     (curve,) = run.store.list("tensorboard/packing")
     assert b"max_cosine" in run.store.read(curve)
-
-
-def found_by_prometheus(run: Run, stage: str, wanted: dict[str, float]) -> dict[str, float]:
-    """What the node's port says of a stage of the run, as soon as that is what is wanted."""
-    import ray
-
-    (node,) = ray.nodes()
-    found: dict[str, float] = {}
-    deadline = time.monotonic() + DEADLINE
-    while not wanted.items() <= found.items() and time.monotonic() < deadline:
-        found = scraped(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", run.store.url, stage)
-        time.sleep(0.2)
-    assert found.items() >= wanted.items()
-    return found
-
-
-def scraped(url: str, run: str, stage: str) -> dict[str, float]:
-    """{name: value} of the run's metrics."""
-    prefix, lines = f"ray_hyperface_{stage}_", urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
-    own = [text for text in lines if text.startswith(prefix) and f'run="{run}"' in text]
-    return {text.partition("{")[0].removeprefix(prefix): float(text.rpartition(" ")[2]) for text in own}

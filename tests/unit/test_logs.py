@@ -22,7 +22,7 @@ def put_back() -> Iterator[None]:
     before = sys.stdout
     yield
     sys.stdout, LOG.handlers, LOG.propagate = before, [], True
-    LOG.setLevel(logging.NOTSET)
+    LOG.setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
@@ -36,7 +36,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_in_text_lines_are_lines_and_events_are_nothing(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("root", [logging.WARNING, logging.DEBUG])
+def test_in_text_lines_are_lines_and_events_are_nothing(
+    root: int, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    """Whatever others, as Ray Train in its workers, make of the root logger."""
+    caplog.set_level(root)
     say("synthesize: 1/2 shards")
     note("failed", logging.ERROR, shard=7)
     complain("error: no")
