@@ -154,9 +154,14 @@ class AwayGenerator(ColorGenerator):
     """The node where it works."""
     asked: str = ""
     """File made elsewhere when it is asked."""
+    placed: str = ""
+    """Where it notes on which node it is asked, and which GPUs were reserved for it."""
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
-        if ray.get_runtime_context().get_node_id() != self.home:
+        here = ray.get_runtime_context().get_node_id()
+        with Path(self.placed).open("a") as file:
+            file.write(f"{here} {os.environ.get('CUDA_VISIBLE_DEVICES', 'none')}\n")
+        if here != self.home:
             Path(self.asked).touch()
             while True:
                 time.sleep(1)

@@ -142,21 +142,20 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_di
     assert verify(run, deep=True) == []
 
 
-def test_a_lost_node_costs_no_image_and_the_shard_it_was_drawing_is_made_on_the_other(
-    tmp_path: Path, undisturbed: dict[str, str]
-):
-    """SIGKILL of a raylet; its actor is in mid-shard, and waits for a processor of the node that is left."""
+def test_actors_are_where_the_gpus_are_and_a_lost_node_costs_no_image(tmp_path: Path, undisturbed: dict[str, str]):
+    """SIGKILL of a raylet; its actor is in mid-shard, and waits for the GPU of the node that is left."""
     ledger = tmp_path / "ledger"
     lose = [
         sys.executable,
-        Path(__file__).with_name("two_nodes_job.py"),
+        Path(__file__).with_name("three_nodes_job.py"),
         tmp_path / "run",
         ledger,
         tmp_path / "asked",
     ]
     job = subprocess.run(lose, capture_output=True, text=True, timeout=200, check=False)
     assert job.returncode == 0, job.stdout + job.stderr
-    assert "nodes alive: 1" in job.stdout
+    assert "drawn on: / kept with GPU 0 / lost with GPU 0\n" in job.stdout
+    assert "nodes alive: 2" in job.stdout
     assert "1 actor deaths" in job.stdout
     run = start(tmp_path / "run")
     store = LedgerStore(run.store.url, str(ledger))
