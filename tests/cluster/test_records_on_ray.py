@@ -35,7 +35,7 @@ def records(logs: Path) -> list[dict[str, Any]]:
 
 
 def test_each_attempt_at_a_shard_is_a_record_with_run_stage_shard_attempt_and_actor(logs: Path, tmp_path: Path):
-    run = start(tmp_path / "run")
+    run = start(tmp_path / "run", "cluster.log_format=json")
     synthesize(run, KillingGenerator(seed=seed_of(2), flag=str(tmp_path / "killed")))
     found = records(logs)
     assert {(record["run"], record["stage"]) for record in found} == {(str(run), "synthesize")}
