@@ -138,8 +138,9 @@ def stood_in(rehearsal: Rehearsal) -> dict[str, Any]:
     store, plan, began = rehearsal.run.store, planned(rehearsal.run.config), time.monotonic()
     shards, digest = glance(store, plan, PARQUET).missing[:-LEFT], rehearsal.digest()
     with ThreadPoolExecutor(WRITERS) as writers:
-        for _ in writers.map(lambda shard: world.put_stand_in(store, plan, shard, digest), shards):
-            pass
+        for n, _ in enumerate(writers.map(lambda shard: world.put_stand_in(store, plan, shard, digest), shards)):
+            if n % 1000 == 0:
+                print(f"stand-ins: {n} of {len(shards)}", flush=True)
     return {"shards": len(shards), "seconds": time.monotonic() - began}
 
 
