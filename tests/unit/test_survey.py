@@ -22,8 +22,10 @@ def test_a_glance_tells_done_lost_missing_and_quarantined_shards_by_their_names_
     seen = glance(store, PLAN, ("parquet",))
     assert (seen.done, seen.missing, seen.settled) == ([0, 1], [2, 3], [0])
     assert seen.damaged == {1: f"{store.uri(shard_file('parquet', 1))}: is missing although its marker is there"}
-    assert list(seen.quarantined) == [3] and "its actor died" in seen.quarantined[3]
+    assert list(seen.quarantined) == [3]
+    assert "its actor died" in seen.quarantined[3]
     read = survey(store, PLAN, ("parquet",), None)
     assert (read.done, read.missing, read.quarantined) == (seen.done, seen.missing, seen.quarantined)
-    assert read.markers == {} and sorted(read.damaged) == [0, 1]
+    assert read.markers == {}
+    assert sorted(read.damaged) == [0, 1]
     assert "is not a shard's done marker" in read.damaged[0]
