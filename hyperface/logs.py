@@ -18,7 +18,7 @@ LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set t
 STAGE = re.compile(r"([a-z_]+): ")
 """What every line of a stage begins with."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
-"""What every record has; the rest of one is what it is about."""
+"""What every record has; the rest of one is what it is about, but for what Ray adds under names with `_`."""
 
 
 def structured() -> bool:
@@ -85,7 +85,8 @@ class _Json(logging.Formatter):
         told = {"asctime": when, "levelname": record.levelname, "message": record.getMessage(), **self.always}
         if record.exc_info:
             told["exc_text"] = self.formatException(record.exc_info)
-        return json.dumps(told | {key: value for key, value in vars(record).items() if key not in _PLAIN}, default=str)
+        about = {key: value for key, value in vars(record).items() if key not in _PLAIN and not key.startswith("_")}
+        return json.dumps(told | about, default=str)
 
 
 class _Lines(io.TextIOBase):
