@@ -92,19 +92,21 @@ def curves(title: str, lines: Sequence[Curve], x_label: str, y_label: str, rule:
     values = [y for line in lines for y in line.y] + ([rule.value] if rule else [])
     steps = [x for line in lines for x in line.x]
     low, high = _padded(min(values), max(values))
-    frame = _Frame(_LEFT, 16, WIDTH - 172, HEIGHT - _BOTTOM, (min(steps), max(*steps, min(steps) + 1)), (low, high))
+    labels = [f"{line.label} {line.y[-1]:.3f}" for line in lines] + ([f"{rule.label} {rule.value:.3f}"] if rule else [])
+    right = WIDTH - 8 - max(map(len, labels)) * _LETTER
+    frame = _Frame(_LEFT, 16, right, HEIGHT - _BOTTOM, (min(steps), max(*steps, min(steps) + 1)), (low, high))
     parts = [*_y_axis(frame, percent=False), *_x_axis(frame, x_label), _y_label(frame.top, y_label)]
     ends: list[tuple[float, str, str]] = []
-    for line in lines:
+    for line, label in zip(lines, labels, strict=False):
         keep = range(0, len(line.x), -(-len(line.x) // _MOST_POINTS))
         kept = sorted({*keep, len(line.x) - 1})
         points = " ".join(f"{frame.x(line.x[i]):.1f},{frame.y(line.y[i]):.1f}" for i in kept)
         parts.append(f'<polyline class="line {line.tone}" points="{points}"/>')
-        ends.append((frame.y(line.y[-1]), line.tone, f"{line.label} {line.y[-1]:.3f}"))
+        ends.append((frame.y(line.y[-1]), line.tone, label))
     if rule:
         at = frame.y(rule.value)
         parts.append(f'<path class="rule" d="M{frame.left:.1f} {at:.1f}H{frame.right:.1f}"/>')
-        ends.append((at, "tone-muted", f"{rule.label} {rule.value:.3f}"))
+        ends.append((at, "tone-muted", labels[-1]))
     for at, tone, label in _apart(ends, 20, frame.bottom):
         parts.append(f'<text class="label {tone}" x="{frame.right + 8:.1f}" y="{at + 5:.1f}">{escape(label)}</text>')
     return _svg(title, parts)
