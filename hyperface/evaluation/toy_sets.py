@@ -92,14 +92,14 @@ def _fold(name: str, fold: int) -> _Fold:
     seeds_B = [seed + 1 + i for i in range(IDENTITIES * VIEWS)]
     rng = np.random.default_rng((seed, 3))
     genuine_P2, impostor_P2 = _genuine(name, rng), _impostors(name, rng)
-    pairs_P2 = np.concatenate([genuine_P2, impostor_P2])
+    pairs_P2 = np.stack([genuine_P2, impostor_P2], axis=1).reshape(-1, 2)  # any part of a fold has both kinds
     return _Fold(
         identities_BI=identities_PI.repeat(VIEWS, axis=0),
         nuisance_BN=_nuisance(name, seeds_B),
         seeds_B=seeds_B,
         first_P=pairs_P2[:, 0],
         second_P=pairs_P2[:, 1],
-        same_P=np.arange(2 * PAIRS) < PAIRS,
+        same_P=np.arange(2 * PAIRS) % 2 == 0,
     )
 
 

@@ -148,7 +148,7 @@ class WaitingGenerator(ColorGenerator):
 
 @dataclass(frozen=True)
 class AwayGenerator(ColorGenerator):
-    """Says that it was asked for an image on any node but one, and is never done there."""
+    """Says that it was asked for an image on any node but one, and is never done there; at home it waits for that."""
 
     home: str = ""
     """The node where it works."""
@@ -165,4 +165,7 @@ class AwayGenerator(ColorGenerator):
             Path(self.asked).touch()
             while True:
                 time.sleep(1)
+        deadline = time.monotonic() + 120
+        while not Path(self.asked).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         return super().generate(embeddings_BD, seeds_B)
