@@ -102,7 +102,7 @@ def _packed(config: Config, gallery: Gallery) -> Iterator[tuple[tuple[str, str],
         label = f"HyperFace, {objective.replace('_', ' ')}, alpha {packing.alpha:g}, {packing.steps} steps"
         yield (f"{gallery}-{objective}", label), replace(packing, separation=objective)
     if "pca" in config.experiment.samples:
-        yield (f"{gallery}-pca", "Vec2Face, features like the gallery's"), _sampled(config, "pca")
+        yield (f"{gallery}-pca", "Vec2Face, like the gallery"), _sampled(config, "pca")
 
 
 def _sampled(config: Config, start: Literal["rejection", "pca"]) -> PackingConfig:

@@ -50,7 +50,7 @@ def _header(name: str, directory: str, summary: Mapping[str, Any]) -> str:
     return f"""<p class="eyebrow">HyperFace experiment</p>
 <h1>{e.text(name)}</h1>
 <p class="lead">Does it help a recogniser when the identities of its training set are optimised? {len(s["arms"])} ways
-to choose identities, {e.count(s["repeats"])} repeats of each. Every dataset has {e.count(s["identities"])} identities
+to choose identities, repeats of each: {e.count(s["repeats"])}. Every dataset has {e.count(s["identities"])} identities
 and {e.count(s["images"])} images; every student begins from scratch; nobody in the test sets was seen before.</p>
 <p class="path">{e.text(directory)}</p>"""
 
@@ -106,7 +106,8 @@ def _values(arm: Mapping[str, Any], name: str) -> list[float]:
 
 def _short(arm: Mapping[str, Any]) -> str:
     """The arm's label where there is little room; the legend says the rest."""
-    return "upper bound" if arm["kind"] == "bound" else str(arm["label"]).removeprefix("HyperFace, ")
+    named = {"bound": "upper bound", "mixture": "half and half"}
+    return named.get(arm["kind"], str(arm["label"]).removeprefix("HyperFace, ").removeprefix("Vec2Face, "))
 
 
 def _legend(arms: Arms) -> str:
