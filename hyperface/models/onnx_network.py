@@ -221,7 +221,9 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
             found = network(torch.from_numpy(tried).to(device)).float().cpu().numpy()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         what = f"PyTorch cannot run it on {_TRIED} images ({str(error).splitlines()[0]})"
-        raise ModelError(f"{path}: {what}; export it with any number of images a batch") from error
+        unknown = isinstance(error, NotImplementedError)  # an attribute that is refused above, or one of PyTorch's own
+        fix = "export the model without that" if unknown else "export it with any number of images a batch"
+        raise ModelError(f"{path}: {what}; {fix}") from error
     scale = float(np.abs(wanted).max()) or 1.0
     if found.shape != wanted.shape or not float(np.abs(found - wanted).max()) <= TOLERANCE * scale:
         shown = f"{list(found.shape)}" if found.shape != wanted.shape else f"{np.abs(found - wanted).max():.2g} apart"
