@@ -68,6 +68,15 @@ def measured(folder: str, overrides: list[str]) -> dict[str, float]:
     return seconds | {"bytes": index["bytes"], "shards": len(index["shards"])}
 
 
+def compared(plan: dict[str, Any], run: dict[str, Any], loads: list[float]) -> dict[str, Any]:
+    """{what: (planned, measured)} of one repeat, and how busy the machine was."""
+    pairs = {stage: (plan[f"{stage}.seconds"], run[stage]) for stage in ("embed", "synthesis", "report", "total")}
+    pairs["dataset bytes"] = plan["storage.dataset_bytes"], run["bytes"]
+    pairs["shards"] = plan["synthesis.shards"], run["shards"]
+    print(loads, pairs, flush=True)
+    return {"pairs": pairs, "load": loads}
+
+
 def once(overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hyperface-bench-") as folder:
         loads = [os.getloadavg()[0]]
@@ -75,11 +84,7 @@ def once(overrides: list[str]) -> dict[str, Any]:
         loads.append(os.getloadavg()[0])
         run = measured(folder, overrides)
         loads.append(os.getloadavg()[0])
-    pairs = {stage: (plan[f"{stage}.seconds"], run[stage]) for stage in ("embed", "synthesis", "report", "total")}
-    pairs["dataset bytes"] = plan["storage.dataset_bytes"], run["bytes"]
-    pairs["shards"] = plan["synthesis.shards"], run["shards"]
-    print(loads, pairs, flush=True)
-    return {"pairs": pairs, "load": loads}
+    return compared(plan, run, loads)
 
 
 def once_alone(overrides: list[str]) -> dict[str, Any]:
@@ -92,11 +97,7 @@ def once_alone(overrides: list[str]) -> dict[str, Any]:
         loads.append(os.getloadavg()[0])
         run = measured_alone(config)
         loads.append(os.getloadavg()[0])
-    pairs = {stage: (plan[f"{stage}.seconds"], run[stage]) for stage in ("embed", "synthesis", "report", "total")}
-    pairs["dataset bytes"] = plan["storage.dataset_bytes"], run["bytes"]
-    pairs["shards"] = plan["synthesis.shards"], run["shards"]
-    print(loads, pairs, flush=True)
-    return {"pairs": pairs, "load": loads}
+    return compared(plan, run, loads)
 
 
 def planned_alone(config: Config) -> Estimate:
