@@ -11,14 +11,15 @@ import pytest
 from color_world import color_config, color_run
 from finished_run import finished_run
 
-from hyperface import status as looking
+from hyperface import experiment
+from hyperface.command_line import run_of, storage_of
 from hyperface.config import StorageConfig
 from hyperface.dataset import quarantine
 from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.run import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT, Run, open_run
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
-from hyperface.storage import LocalStore
+from hyperface.storage import LocalStore, open_store
 from jobs import status as job
 from jobs.start import exit_code
 
@@ -210,7 +211,7 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
 
 def test_an_experiment_counts_its_pieces(tmp_path: Path):
     run = open_run(color_config(tmp_path / "run", "experiment.seeds=1"))
-    every = looking.experiment.pieces(run.config)
+    every = experiment.pieces(run.config)
     run.put_json("experiment/begun.json", {})
     run.put_json(every[0].result, {})
     found = status(run)
@@ -247,6 +248,19 @@ def test_the_job_prints_it_and_its_exit_code_says_how_it_stands(
         assert (found["next"], found["exit_code"]) == (f"python -m jobs.report {run}", UNFINISHED)
     else:
         assert said.splitlines()[-1].split(maxsplit=1) == ["next", f"python -m jobs.report {run}"]
+
+
+def test_a_run_in_a_bucket_is_told_like_one_on_a_disk(run: Run, s3_endpoint: str, s3_bucket: str):
+    without(run, 2)
+    words = [f"storage.endpoint_url={s3_endpoint}", "storage.addressing_style=path"]
+    url = f"s3://{s3_bucket}/run"
+    bucket = open_store(url, storage_of(url, words))
+    for name in run.store.list():
+        bucket.put(name, run.store.read(name))
+    found, local = status(run_of(url, words), storage_of(url, words)), status(run)
+    assert found.stages == local.stages
+    assert (found.run, found.exit_code) == (url, UNFINISHED)
+    assert found.next == " ".join([f"python -m jobs.pipeline {url}", *words])
 
 
 def test_no_run_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,100 @@
+"""What a run directory says of itself: what is done, what fails, and the command that goes on.
+
+One listing and a few small files: shards are counted by the names of their markers, none of which is read.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hyperface import run as names
+from hyperface.config import StorageConfig
+from hyperface.run import Run
+from hyperface.status.next_command import next_command
+from hyperface.status.seen import Seen
+from hyperface.status.shards import failing, rejects, shards_of
+from hyperface.status.stages import Stage, stages_of
+
+__all__ = ["COMPLETE", "FAILING", "UNFINISHED", "Status", "lines", "status", "to_json"]
+
+COMPLETE, FAILING, UNFINISHED = 0, 1, 3
+"""Exit codes of `jobs.status`; 2 is bad input, as for every job."""
+
+
+@dataclass(frozen=True)
+class Status:
+    run: str
+    stages: tuple[Stage, ...]
+    """In the order of the pipeline, then what was begun besides."""
+    quarantined: dict[int, str]
+    """Why a shard is left alone, by shard."""
+    failing: tuple[str, ...]
+    """What else somebody has to look at, a line each."""
+    rejects: int
+    """Images that no attempt brought through the gate, as far as recorded."""
+    pending: int
+    """Notes of shards whose files are being written, or whose worker died over it."""
+    driver: dict[str, Any]
+    """Who drives the run, where its storage needs a lease; else empty, since nobody has to say so."""
+    last: dict[str, dict[str, Any]]
+    """The last row of each record, by stage."""
+    next: str
+    """The command to give; empty where nothing is left to do."""
+
+    @property
+    def exit_code(self) -> int:
+        if self.failing or self.quarantined:
+            return FAILING
+        return COMPLETE if all(stage.state == "done" for stage in self.stages) else UNFINISHED
+
+
+def status(run: Run, reached: StorageConfig | None = None) -> Status:
+    """Look at a run.
+
+    Args:
+        reached: how its storage is reached, for the next command; None: as by default.
+
+    Raises:
+        StorageError: the storage cannot be listed or read.
+    """
+    seen = Seen(run, run.store.list())
+    shards = shards_of(seen)
+    stages = stages_of(seen, shards)
+    rows = seen.rows("synthesis")
+    return Status(
+        run=str(run),
+        stages=tuple(stages),
+        quarantined=shards.quarantined,
+        failing=(*failing(seen, shards, rows), *seen.troubles),
+        rejects=rejects(seen, shards, rows),
+        pending=shards.pending,
+        driver=seen.json(names.LEASE),
+        last={stage: rows[-1] for stage in seen.recorded() if (rows := seen.rows(stage))},
+        next=next_command(seen, stages, shards, reached or StorageConfig()),
+    )
+
+
+def lines(found: Status) -> Iterator[str]:
+    """For people."""
+    yield f"{'run':<24}{found.run}"
+    for stage in found.stages:
+        yield f"{stage.name:<24}{stage.state}{', ' if stage.told else ''}{stage.told}"
+    if found.rejects:
+        yield f"{'rejects':<24}{found.rejects} images that no attempt brought through the gate"
+    if found.pending:
+        yield f"{'pending':<24}{found.pending} shards were being written"
+    if found.driver:
+        who = f"process {found.driver.get('pid')} of {found.driver.get('host')}"
+        yield f"{'driver':<24}{who}, seen {found.driver.get('seen')}"
+    for record, row in found.last.items():
+        told = ", ".join(f"{key} {value}" for key, value in row.items() if not isinstance(value, dict | list))
+        yield f"{f'last of {record}':<24}{told[:160]}"
+    yield from (f"{'quarantined':<24}{found.quarantined[shard]}" for shard in sorted(found.quarantined))
+    yield from (f"{'failing':<24}{problem}" for problem in found.failing)
+    yield f"{'next':<24}{found.next or 'nothing is left to do'}"
+
+
+def to_json(found: Status) -> str:
+    """For programs: every field of `Status`, and the exit code."""
+    return json.dumps({**asdict(found), "exit_code": found.exit_code}, indent=1)

@@ -1,0 +1,56 @@
+"""The command that goes on with a run."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from hyperface import run as names
+from hyperface.config import RECIPES, StorageConfig, TrainConfig
+from hyperface.dataset import quarantine
+from hyperface.status.seen import Seen
+from hyperface.status.shards import Shards
+from hyperface.status.stages import Stage
+
+
+def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: StorageConfig) -> str:
+    """The command that goes on: the first thing that is not done, in the order of `stages`."""
+    here, usual = str(seen.store), StorageConfig()
+    words = [
+        f"storage.{f.name}={getattr(reached, f.name)}"
+        for f in fields(reached)
+        if getattr(reached, f.name) != getattr(usual, f.name)
+    ]
+
+    def command(job: str, *more: str) -> str:
+        return shlex.join(["python", "-m", f"jobs.{job}", here, *more, *words])
+
+    if shards.damaged:
+        return command("synthesize", "synthesis.repair=true")
+    states = {stage.name: stage.state for stage in stages}
+    for stage in stages:
+        if stage.state == "done":
+            continue
+        job, _, name = stage.name.partition(" ")
+        if job == "synthesize" and shards.quarantined and not shards.left:
+            return command(job, quarantine.RETRY)
+        if job in ("embed", "pack", "synthesize") and "embed" in states:
+            return command("pipeline")
+        return command(job, *(_as_begun(seen, job, name) if name else ()))
+    return command("verify", "--deep") if "synthesize" in states else ""
+
+
+def _as_begun(seen: Seen, section: str, name: str) -> list[str]:
+    """The keys by which a training goes on as what it was begun as, where the run's configuration says other ones."""
+    root = names.RECOGNITION if section == "train" else names.GENERATOR
+    begun, usual = seen.json(f"{root}/{name}/training.json")[section], asdict(getattr(seen.config, section))
+    recipe = begun.get("recipe")
+    if recipe != usual.get("recipe"):  # given as a key, it puts its own defaults in place of what the run recorded
+        usual = {**asdict(TrainConfig()), **RECIPES.get(recipe, {}), "recipe": None}
+    changed = [f"{section}.{key}={_word(value)}" for key, value in begun.items() if usual.get(key) != value]
+    return [f"{section}.name={name}", *sorted(changed)]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

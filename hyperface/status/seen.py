@@ -1,0 +1,73 @@
+"""A run and its listing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperface import run as names
+from hyperface.config import Config
+from hyperface.run import Run
+from hyperface.storage import Store
+
+
+@dataclass
+class Seen:
+    """A run and its listing; what cannot be read is a trouble, not an end."""
+
+    run: Run
+    listing: Mapping[str, int]
+    troubles: list[str] = field(default_factory=list)
+    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        return self.run.store
+
+    @property
+    def config(self) -> Config:
+        return self.run.config
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A small record; empty where there is none."""
+        if name not in self.listing:
+            return {}
+        try:
+            found = json.loads(self.store.read(name))
+            if isinstance(found, dict):
+                return found
+        except FileNotFoundError:  # removed since the listing
+            return {}
+        except ValueError:
+            pass
+        self.troubles.append(f"{self.store.uri(name)}: is no JSON; delete it, and run its job again")
+        return {}
+
+    def rows(self, stage: str) -> list[dict[str, Any]]:
+        """The record of a stage, oldest row first."""
+        name = names.record_name(stage)
+        if stage not in self.kept:
+            lines = self.store.read(name).splitlines() if name in self.listing else []
+            self.kept[stage] = []
+            try:
+                self.kept[stage] = [row for row in map(json.loads, lines) if isinstance(row, dict)]
+            except ValueError:
+                self.troubles.append(f"{self.store.uri(name)}: has a line that is no JSON; delete that line")
+        return self.kept[stage]
+
+    def folders(self, root: str) -> list[str]:
+        """Names of the folders directly under one."""
+        return sorted({name.split("/")[1] for name in self.listing if name.startswith(f"{root}/") and "/" in name[:-1]})
+
+    def newest(self, root: str) -> dict[str, Any]:
+        """The marker of the newest checkpoint; empty where there is none."""
+        whole = [name for name in self.listing if name.startswith(f"{root}/step-") and name.endswith("/marker.json")]
+        return self.json(max(whole)) if whole else {}
+
+    def has(self, root: str) -> bool:
+        return any(name.startswith(f"{root}/") for name in self.listing)
+
+    def recorded(self) -> list[str]:
+        """Stages that have a record."""
+        found = (name for name in self.listing if name.startswith("records/") and name.endswith(".jsonl"))
+        return [name.removeprefix("records/").removesuffix(".jsonl") for name in found]

@@ -1,0 +1,50 @@
+"""The shards of a run, by the names of their files, and what went wrong with them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hyperface import run as names
+from hyperface.dataset.layout import marker_file, pending_file
+from hyperface.dataset.survey import glance, planned, planned_formats
+from hyperface.status.seen import Seen
+
+
+@dataclass(frozen=True)
+class Shards:
+    total: int
+    done: int
+    damaged: dict[int, str]
+    """Shards whose marker is there and whose file is not."""
+    quarantined: dict[int, str]
+    left: set[int]
+    """Neither done nor quarantined."""
+    pending: int
+
+
+def shards_of(seen: Seen) -> Shards:
+    plan = planned(seen.config)
+    found = glance(seen.store, plan, planned_formats(seen.config), dict(seen.listing))
+    pending = sum(pending_file(shard) in seen.listing for shard in found.missing)
+    left = set(found.missing) - found.quarantined.keys()
+    return Shards(plan.num_shards, len(found.done), found.damaged, found.quarantined, left, pending)
+
+
+def failing(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Damage that names tell; shards that the last job could not make; a gallery with too many bad faces."""
+    yield from (shards.damaged[shard] for shard in sorted(shards.damaged))
+    failed = {row["shard"]: row["failed"] for row in rows if row.get("event") == "failed"}
+    yield from (f"shard {shard}: {failed[shard]}" for shard in sorted(failed.keys() & shards.left))
+    problems = [row for row in seen.rows("embed") if row.get("event") == "problem"]
+    if problems and names.GALLERY not in seen.listing:
+        first = f"{problems[0].get('key')}: {problems[0].get('problem')}"
+        record = seen.store.uri(names.record_name("embed"))
+        yield f"{len(problems)} faces could not be used, e.g. {first}; all are in {record}"
+
+
+def rejects(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> int:
+    finished = [row for row in rows if row.get("event") == "finished" and "rejects" in row]
+    if finished and not shards.left and not shards.quarantined:
+        return int(finished[-1]["rejects"])
+    made = {row["shard"]: row["rejects"] for row in rows if row.get("event") == "shard"}
+    return sum(rejects for shard, rejects in made.items() if marker_file(shard) in seen.listing)

@@ -1,0 +1,118 @@
+"""How far each stage of a run is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hyperface import experiment
+from hyperface import run as names
+from hyperface.status.seen import Seen
+from hyperface.status.shards import Shards
+
+State = Literal["done", "partly", "not begun"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    """Of its job, and the training's own after it: `embed`, `train student`."""
+    state: State
+    told: str = ""
+    """How far it is, or what came out."""
+    done: int | None = None
+    """Units of `total` that are done: shards, steps or pieces; None where nothing is counted."""
+    total: int | None = None
+
+
+def stages_of(seen: Seen, shards: Shards) -> list[Stage]:
+    """The stages of the pipeline, unless the directory is of something else; then what was begun besides."""
+    trainings = [*_trainings(seen, "train"), *_trainings(seen, "train_generator")]
+    if seen.has("experiment"):
+        return [_experiment(seen), *trainings]
+    pipeline = [_embed(seen), _pack(seen), _synthesize(seen, shards), _report(seen)]
+    if pipeline[1].state == "done" and pipeline[0].state == "not begun":
+        del pipeline[0]  # references from elsewhere: no gallery is needed any more
+    if trainings and not any(seen.has(part) for part in ("gallery", "packing", names.DATASET)):
+        pipeline = []  # the place of a training on data from elsewhere
+    return [*pipeline, *trainings, *_evaluations(seen), *_audits(seen)]
+
+
+def _embed(seen: Seen) -> Stage:
+    rows = seen.rows("embed")
+    faces = next((f"{row['faces']} faces" for row in reversed(rows) if "faces" in row), "")
+    return Stage("embed", "done", faces) if names.GALLERY in seen.listing else Stage("embed", "not begun")
+
+
+def _pack(seen: Seen) -> Stage:
+    steps = seen.config.packing.steps
+    if {names.REFERENCES, names.PACKING_SUMMARY} <= seen.listing.keys():
+        found = seen.json(names.PACKING_SUMMARY)
+        return Stage("pack", "done", f"{found.get('num_identities')} identities{_number(found, 'max_cosine')}")
+    if names.REFERENCES in seen.listing and names.GALLERY not in seen.listing:
+        return Stage("pack", "done", "references from elsewhere")
+    marker = seen.newest(names.CHECKPOINTS)
+    if marker:
+        history = marker.get("progress") or [{}]
+        told = f"step {marker['step']} of {steps}{_number(history[-1], 'max_cosine')}"
+        return Stage("pack", "partly", told, marker["step"], steps)
+    return Stage("pack", "not begun")
+
+
+def _synthesize(seen: Seen, shards: Shards) -> Stage:
+    if names.INDEX in seen.listing and shards.done == shards.total:
+        index = seen.json(names.INDEX)
+        told = f"{index.get('images')} images in {shards.total} shards"
+        return Stage("synthesize", "done", told, shards.done, shards.total)
+    told = f"{shards.done} of {shards.total} shards"
+    told += f", {len(shards.quarantined)} quarantined" if shards.quarantined else ""
+    told += ", no index yet" if shards.done == shards.total else ""
+    state: State = "partly" if seen.has(names.DATASET) else "not begun"
+    return Stage("synthesize", state, told, shards.done, shards.total)
+
+
+def _report(seen: Seen) -> Stage:
+    return Stage("report", "done" if names.REPORT in seen.listing else "not begun")
+
+
+def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iterator[Stage]:
+    root = names.RECOGNITION if section == "train" else names.GENERATOR
+    for name in seen.folders(root):
+        folder, begun = f"{root}/{name}", seen.json(f"{root}/{name}/training.json")
+        summary = seen.json(f"{folder}/summary.json")
+        if summary:
+            yield Stage(f"{section} {name}", "done", f"{summary.get('steps')} steps{_number(summary, 'loss')}")
+            continue
+        recipe, data = begun.get(section, {}), begun.get("data", {})
+        if not recipe or not data:
+            continue
+        total = data["images"] // recipe["batch_size"] * recipe["epochs"]
+        marker = seen.newest(f"{folder}/checkpoints")
+        step, history = marker.get("step", 0), marker.get("progress", {}).get("history") or [{}]
+        told = f"step {step} of {total}{_number(history[-1], 'loss')}"
+        yield Stage(f"{section} {name}", "partly", told, step, total)
+
+
+def _evaluations(seen: Seen) -> Iterator[Stage]:
+    prefix = f"{names.VERIFICATION}/"
+    found = [name.removeprefix(prefix).removesuffix(".json") for name in seen.listing if name.startswith(prefix)]
+    if found:
+        yield Stage("evaluate", "done", ", ".join(sorted(found)))
+
+
+def _audits(seen: Seen) -> Iterator[Stage]:
+    if names.AUDIT in seen.listing:
+        yield Stage("audit", "done")
+    elif seen.has(names.AUDIT_EMBEDDINGS):
+        yield Stage("audit", "partly", f"{sum(n.startswith(names.AUDIT_EMBEDDINGS) for n in seen.listing)} files")
+
+
+def _experiment(seen: Seen) -> Stage:
+    every = experiment.pieces(seen.config)
+    made = sum(piece.result in seen.listing for piece in every)
+    state: State = "done" if names.EXPERIMENT in seen.listing and made == len(every) else "partly"
+    return Stage("experiment", state, f"{made} of {len(every)} pieces", made, len(every))
+
+
+def _number(found: Mapping[str, Any], key: str) -> str:
+    value = found.get(key)
+    return f", {key.replace('_', ' ')} {value:.3f}" if isinstance(value, float) else ""
