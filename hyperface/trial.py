@@ -31,6 +31,7 @@ from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
 from hyperface.run import GALLERY, Run, RunError, git_sha, open_run
 from hyperface.synthesis.single import make_dataset
+from hyperface.training.folder import Folder
 from hyperface.training.place import Place
 
 SETS = "experiment/sets"
@@ -67,7 +68,7 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
     else:
         own, identity = _rendered(own, judge)
     recognition.begin(own)
-    if not recognition.is_done(own):
+    if not Folder(own, "train").is_done():
         recognition.train_rank(own, Place(0, 1, Alone(), torch.device("cpu")), _silent)
     student = load_trained(own.store, own.config.train.name, "cpu")
     verified = {s.name: verify_on(s, student, own.config.evaluate.batch_size) for s in _sets(run)}

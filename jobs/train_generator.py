@@ -5,8 +5,8 @@ from jobs.start import start
 
 
 def main(config: Config) -> None:
-    from cluster.generator_training import train_generator_stage
     from cluster.session import session
+    from cluster.training import train_generator_stage
     from hyperface.lease import only_driver
     from hyperface.run import open_run
 

@@ -2,13 +2,14 @@
 
 from hyperface.checkpoints import Checkpoints
 from hyperface.generator.trainer import Training, moments, put_moments
-from hyperface.run import GENERATOR, Run
+from hyperface.run import Run
+from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress
 
 
 def of(run: Run) -> Checkpoints:
     """Where the training of a run keeps them."""
-    return Checkpoints(run.store, f"{GENERATOR}/{run.config.train_generator.name}/checkpoints")
+    return Folder(run, "train_generator").checkpoints
 
 
 def save(run: Run, training: Training, progress: Progress) -> None:

@@ -1,20 +1,10 @@
-"""The training of a generator of a run: from images to weights, with checkpoints, records and a summary.
-
-generator/NAME/training.json             what decides the result
-generator/NAME/checkpoints/              see `hyperface/checkpoints.py`
-generator/NAME/generator.safetensors     the network after the last step
-generator/NAME/steps.jsonl               the loss and its terms
-generator/NAME/summary.json              last: what was trained, on what, how long
-
-Two drivers that train the same at once take the same steps; the network and the summary of the first are kept.
+"""The training of a generator of a run: from images to weights. Its folder is that of every training
+(hyperface/training/folder.py); the network after the last step is generator/NAME/generator.safetensors.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
-from hyperface import config as configuration
 from hyperface.config import ConfigError
 from hyperface.generator import checkpoint
 from hyperface.generator.trainer import Training
@@ -23,38 +13,16 @@ from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
 from hyperface.progress import Watch, unwatched
 from hyperface.ranks import speaker
-from hyperface.run import GENERATOR, Run, RunError, git_sha, to_json
+from hyperface.run import Run
+from hyperface.training.folder import Folder, Section, take_steps
 from hyperface.training.images import Images
-from hyperface.training.loader import Steps, image_size
+from hyperface.training.loader import image_size
 from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
 
-SECTION = "train_generator"
-_NO_TERMS = ("step", "epoch", "loss", "learning_rate")
-"""What a recorded step tells besides the terms of its loss."""
-
-
-def training_file(name: str) -> str:
-    return f"{GENERATOR}/{name}/training.json"
-
-
-def weights_file(name: str) -> str:
-    return f"{GENERATOR}/{name}/generator.safetensors"
-
-
-def steps_file(name: str) -> str:
-    """The recorded steps, one JSON object a line: {step, epoch, loss, learning_rate} and the terms of the loss."""
-    return f"{GENERATOR}/{name}/steps.jsonl"
-
-
-def summary_file(name: str) -> str:
-    """Written last: a training that has it is finished."""
-    return f"{GENERATOR}/{name}/summary.json"
-
-
-def is_done(run: Run) -> bool:
-    return run.store.exists(summary_file(run.config.train_generator.name))
+SECTION: Section = "train_generator"
+WEIGHTS = "generator.safetensors"
 
 
 def begin(run: Run, place: Place) -> None:
@@ -71,19 +39,12 @@ def begin(run: Run, place: Place) -> None:
         RunError, ConfigError: as `open_images`; a batch is larger than the dataset.
         ModelError: the recogniser's file is missing, damaged or another.
     """
-    config, images = run.config.train_generator, _images(run)
-    teacher = load_teacher(run.config, run.store, place.device)
-    wanted = described(run, images, teacher)
-    if Steps(images.num_images, config.batch_size, config.streams).count < 1:
-        rule = f"must not exceed the images of the dataset, {images.num_images}"
-        raise RunError(f"{SECTION}.batch_size: {rule}; it is {config.batch_size}")
-    begun = is_done(run) or checkpoint.of(run).newest() >= 0
-    what = f"training (resume with what it was begun with, or choose another {SECTION}.name)"
-    run.bind(training_file(config.name), wanted, what, begun=begun)
+    images, teacher = _images(run), load_teacher(run.config, run.store, place.device)
+    Folder(run, SECTION).begin(images, decided(run, images, teacher))
 
 
-def described(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
-    """What decides the result: recipe, recogniser and data. Raises ConfigError for images of another size."""
+def decided(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
+    """What decides the result besides recipe and data: the recogniser. Raises ConfigError unless it fits."""
     size, recognizer, config = image_size(images), teacher.recognizer, run.config.train_generator
     if recognizer.image_size != size:
         rule = f"images have {size} pixels, the recogniser takes {recognizer.image_size}"
@@ -92,10 +53,7 @@ def described(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
         sized(config.size, recognizer.embedding_dim, size)
     except ValueError as error:
         raise ConfigError(f"{SECTION}.size: {error}") from error
-    told = {"fingerprint": images.fingerprint, "fingerprint_of": images.fingerprint_of}
-    counted = {"images": images.num_images, "classes": images.num_classes, "image_size": size}
-    seen = {"fingerprint": recognizer.fingerprint, "embedding_dim": recognizer.embedding_dim}
-    return {SECTION: configuration.without_knobs(config), "recognizer": seen, "data": {**told, **counted}}
+    return {"recognizer": {"fingerprint": recognizer.fingerprint, "embedding_dim": recognizer.embedding_dim}}
 
 
 def _images(run: Run) -> Images:
@@ -116,9 +74,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     """
     config, images = run.config.train_generator, _images(run)
     teacher = load_teacher(run.config, run.store, place.device)
-    if json.loads(to_json(described(run, images, teacher))) != run.get_json(training_file(config.name)):
-        uri = run.store.uri(training_file(config.name))
-        raise RunError(f"{uri}: is not of these images any more; run jobs.train_generator again")
+    Folder(run, SECTION).check(images, decided(run, images, teacher))
     training = Training(config, images, place, image_size(images), teacher)
     progress = Progress(training, speaker(place.rank, say), SECTION, watch)
     checkpoint.load(run, training, progress)
@@ -129,49 +85,17 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
         f"{SECTION}: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "
         f"{config.batch_size}, from step {training.step}, {where}"
     )
-    saved = training.step
-    for stepped in training.run():
-        progress.add(stepped)
-        if stepped.step == training.last_step or stepped.step - saved >= config.checkpoint_every:
-            checkpoint.save(run, training, progress)
-            saved = stepped.step
+    take_steps(training, progress, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
     if place.rank == 0:
-        write_results(run, training, progress)
+        network = to_bytes(training.network, training.made())
+        more = {"network": summary_of(training.network), "norm": training.norm}
+        Folder(run, SECTION).finish(WEIGHTS, network, training, progress, more)
         _say_how_to_use(run, progress)
 
 
-def write_results(run: Run, training: Training, progress: Progress) -> None:
-    """The network, the steps' record, then the summary, which marks the training as done; then checkpoints go."""
-    config = run.config.train_generator
-    data, last = to_bytes(training.network, training.made()), progress.history[-1]
-    if not run.store.put_new(weights_file(config.name), data):
-        data = run.store.read(weights_file(config.name))
-    rows = [json.dumps(row, sort_keys=True) + "\n" for row in progress.history]
-    run.store.put(steps_file(config.name), "".join(rows).encode())
-    images_seen = training.step * config.batch_size
-    summary = {
-        **run.get_json(training_file(config.name)),
-        "trained_on": config.data or str(run),
-        "network": summary_of(training.network),
-        "norm": training.norm,
-        "steps": training.step,
-        "images_seen": images_seen,
-        "loss": last["loss"],
-        "terms": {name: value for name, value in last.items() if name not in _NO_TERMS},
-        "seconds": round(training.seconds, 2),
-        "images_per_second": round(images_seen / training.seconds, 1),
-        "workers": training.place.world,
-        "device": training.place.device.type,
-        "git_sha": git_sha(),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-    run.store.put_new(summary_file(config.name), to_json(summary))
-    checkpoint.of(run).clear()
-
-
 def _say_how_to_use(run: Run, progress: Progress) -> None:
-    name = run.config.train_generator.name
-    summary, uri = run.get_json(summary_file(name)), run.store.uri(weights_file(name))
+    folder = Folder(run, SECTION)
+    summary, uri = run.get_json(folder.summary), run.store.uri(f"{folder.path}/{WEIGHTS}")
     progress.say(f"{SECTION}: loss {summary['loss']:.3f}, {summary['seconds']:.0f} s -> {uri}")
     keys = f"vec2face.size={summary[SECTION]['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"
     progress.say(f"{SECTION}: use it with synthesis.generator=vec2face {keys}")

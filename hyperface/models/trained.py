@@ -26,9 +26,12 @@ from hyperface.storage import Store
 ARCHITECTURE = "hyperface.backbone"
 """Key of the file's header: the arguments of `iresnet.build` as JSON."""
 
+WEIGHTS = "backbone.safetensors"
+"""In the folder of its training (hyperface/training/folder.py)."""
+
 
 def weights_file(name: str) -> str:
-    return f"{RECOGNITION}/{name}/backbone.safetensors"
+    return f"{RECOGNITION}/{name}/{WEIGHTS}"
 
 
 def onnx_file(name: str) -> str:

@@ -4,13 +4,14 @@ import torch
 
 from hyperface.checkpoints import Checkpoints
 from hyperface.recognition.trainer import Training
-from hyperface.run import RECOGNITION, Run
+from hyperface.run import Run
+from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress
 
 
 def of(run: Run) -> Checkpoints:
     """Where the training of a run keeps them."""
-    return Checkpoints(run.store, f"{RECOGNITION}/{run.config.train.name}/checkpoints")
+    return Folder(run, "train").checkpoints
 
 
 def save(run: Run, training: Training, progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from hyperface.progress import Point, Watch, unwatched
 from hyperface.run import RunError
 from hyperface.training.loader import Steps
-from hyperface.training.place import Stepped
+from hyperface.training.place import Place, Stepped
 
 SAID_SECONDS = 5.0
 RECORDED = 200
@@ -22,14 +22,18 @@ LOOKED_AT = 20
 
 
 class Underway(Protocol):
-    """A training, as its progress sees it."""
+    """A training, as what all have in common sees it."""
 
     step: int
     """Steps taken."""
     steps: Steps
+    seconds: float
+    """Spent in steps, the training's earlier parts included."""
+    place: Place
 
     @property
     def last_step(self) -> int: ...
+    def run(self) -> Iterator[Stepped]: ...
 
 
 class Progress:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from waiting import said, wait_for
 
-from cluster.generator_training import train_generator_stage
+from cluster.training import train_generator_stage
 from hyperface import config as configuration
-from hyperface.generator import checkpoint, stage
+from hyperface.generator import checkpoint
 from hyperface.models.toy.faces import render_faces
 from hyperface.run import Run, open_run
 
@@ -40,7 +40,7 @@ def run_of(directory: Path, folder: Path, *overrides: str) -> Run:
 
 
 def rows_of(run: Run) -> list[dict[str, float]]:
-    return [json.loads(line) for line in run.store.read(stage.steps_file("vec2face")).splitlines()]
+    return [json.loads(line) for line in run.store.read("generator/vec2face/steps.jsonl").splitlines()]
 
 
 def test_two_workers_of_which_one_is_killed_take_the_steps_that_one_takes(
@@ -55,7 +55,7 @@ def test_two_workers_of_which_one_is_killed_take_the_steps_that_one_takes(
         wait_for(lambda: checkpoint.of(run).newest() > 0 or training.done(), SECONDS)
         workers = [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in each.name()]
         max(workers, key=lambda worker: worker.create_time()).kill()
-        assert not run.store.exists(stage.summary_file("vec2face"))
+        assert not run.store.exists("generator/vec2face/summary.json")
         training.result(timeout=SECONDS)
     first, second = said(capfd, r"train_generator: 8 images of 4 .* from step (\d+),", 2)
     assert int(first) == 0 < int(second)

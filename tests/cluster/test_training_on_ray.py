@@ -15,7 +15,6 @@ from cluster.training import train_stage
 from hyperface.dataset import jpeg, read_shards
 from hyperface.models.trained import load_trained, summary_file
 from hyperface.recognition import checkpoint
-from hyperface.recognition.stage import steps_file
 from hyperface.run import Run
 from hyperface.storage import LocalStore, StorageError
 
@@ -58,7 +57,7 @@ def test_three_workers_go_on_from_the_checkpoint_of_one_and_finish(ray_cluster: 
     before = checkpoint.of(run).marker(checkpoint.of(run).newest())["progress"]["history"]
     train_stage(run)
     summary = run.get_json(summary_file("student"))
-    rows = [json.loads(line) for line in run.store.read(steps_file("student")).splitlines()]
+    rows = [json.loads(line) for line in run.store.read("recognition/student/steps.jsonl").splitlines()]
     assert (summary["workers"], summary["steps"]) == (3, 80)
     assert [row["step"] for row in rows] == list(range(1, 81))
     assert [row["loss"] for row in rows[:18]] == [row["loss"] for row in before]

@@ -41,7 +41,7 @@ def test_half_precision_learns_and_leaves_a_finite_network(tmp_path: Path, preci
     run = dataset(tmp_path, f"train.precision={precision}")
     stage.begin(run)
     stage.train_rank(run, Place(0, 1, Alone(), torch.device("cuda")))
-    rows = [json.loads(line) for line in run.store.read(stage.steps_file("student")).splitlines()]
+    rows = [json.loads(line) for line in run.store.read("recognition/student/steps.jsonl").splitlines()]
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
 
 

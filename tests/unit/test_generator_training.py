@@ -24,6 +24,7 @@ from hyperface.models.vec2face import Vec2FaceGenerator
 from hyperface.ranks import Alone, Group
 from hyperface.run import Run, RunError, open_run
 from hyperface.storage import LocalStore, StorageError
+from hyperface.training.folder import Folder
 from hyperface.training.place import Place
 from hyperface.training.sources import open_images
 from tests.unit.threaded_ranks import ranks_of
@@ -56,17 +57,17 @@ def run_of(directory: Path, folder: Path, *overrides: str, store: LocalStore | N
 
 def train(run: Run) -> Run:
     stage.begin(run, ALONE)
-    if not stage.is_done(run):
+    if not Folder(run, "train_generator").is_done():
         stage.train_rank(run, ALONE, lambda line: None)
     return run
 
 
 def weights(run: Run) -> bytes:
-    return run.store.read(stage.weights_file("vec2face"))
+    return run.store.read("generator/vec2face/generator.safetensors")
 
 
 def steps_of(run: Run) -> list[dict[str, float]]:
-    return [json.loads(line) for line in run.store.read(stage.steps_file("vec2face")).splitlines()]
+    return [json.loads(line) for line in run.store.read("generator/vec2face/steps.jsonl").splitlines()]
 
 
 @functools.cache
@@ -99,9 +100,9 @@ class Failing(LocalStore):
 
 
 def test_the_weights_draw_faces_as_a_generator_and_know_their_features(done: Run):
-    path = Path(str(done)) / stage.weights_file("vec2face")
+    path = Path(str(done)) / "generator/vec2face/generator.safetensors"
     generator = Vec2FaceGenerator(named(path), device="cpu")
-    summary = done.get_json(stage.summary_file("vec2face"))
+    summary = done.get_json("generator/vec2face/summary.json")
     assert summary["sha256"] == hashlib.sha256(weights(done)).hexdigest()
     assert generator.norm == summary["norm"]
     faces = render_faces(IDENTITIES, EACH, seed=5)
@@ -111,7 +112,7 @@ def test_the_weights_draw_faces_as_a_generator_and_know_their_features(done: Run
 
 
 def test_the_summary_holds_recipe_recogniser_data_and_every_term_of_the_loss(done: Run):
-    summary, rows = done.get_json(stage.summary_file("vec2face")), steps_of(done)
+    summary, rows = done.get_json("generator/vec2face/summary.json"), steps_of(done)
     recipe = configuration.without_knobs(done.config.train_generator)
     assert summary["train_generator"] == json.loads(json.dumps(recipe))
     assert (summary["steps"], summary["data"]["images"], summary["data"]["classes"]) == (STEPS, 8, 4)
@@ -137,7 +138,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(done: Run, folder:
     with pytest.raises(StorageError, match="No space left"):
         train(run_of(tmp_path, folder, store=Failing(str(tmp_path), refused=refused)))
     run = run_of(tmp_path, folder)
-    assert not stage.is_done(run)
+    assert not Folder(run, "train_generator").is_done()
     assert weights(train(run)) == weights(done)
     assert steps_of(run) == steps_of(done)
 

@@ -24,6 +24,7 @@ from hyperface.recognition.schedule import learning_rate
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run, RunError
 from hyperface.storage import LocalStore, StorageError
+from hyperface.training.folder import Folder
 from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
@@ -42,14 +43,14 @@ def dataset(folder: Path, *overrides: str, store: LocalStore | None = None) -> R
 
 
 def train(run: Run) -> Run:
-    if not stage.is_done(run):
+    if not Folder(run, "train").is_done():
         stage.begin(run)
         stage.train_rank(run, ALONE)
     return run
 
 
 def steps_of(run: Run, name: str = "student") -> list[dict[str, float]]:
-    return [json.loads(line) for line in run.store.read(stage.steps_file(name)).splitlines()]
+    return [json.loads(line) for line in run.store.read(f"recognition/{name}/steps.jsonl").splitlines()]
 
 
 @functools.cache
@@ -122,7 +123,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(folder: Path, tmp_
     stopped = dataset(tmp_path, *options, store=Failing(str(tmp_path), refused=refused))
     with pytest.raises(StorageError, match="No space left"):
         train(stopped)
-    assert not stage.is_done(stopped)
+    assert not Folder(stopped, "train").is_done()
     run = train(dataset(tmp_path, *options))
     assert run.store.read(weights_file("student")) == trained(folder).store.read(weights_file("student"))
     assert steps_of(run) == steps_of(trained(folder))
@@ -178,14 +179,14 @@ def test_a_training_without_a_checkpoint_binds_nobody(tmp_path: Path):
     stage.begin(run)
     other = with_train(run, margin=0.2, epochs=1)
     stage.begin(other)
-    assert other.get_json(stage.training_file(other))["train"]["margin"] == 0.2
+    assert other.get_json(Folder(other, "train").training)["train"]["margin"] == 0.2
 
 
 def test_data_that_changed_since_the_training_was_begun_is_noticed(tmp_path: Path):
     run = dataset(tmp_path)
     stage.begin(run)
-    recorded = run.get_json(stage.training_file(run))
-    run.put_json(stage.training_file(run), {**recorded, "data": {**recorded["data"], "fingerprint": "0" * 64}})
+    recorded = run.get_json(Folder(run, "train").training)
+    run.put_json(Folder(run, "train").training, {**recorded, "data": {**recorded["data"], "fingerprint": "0" * 64}})
     with pytest.raises(RunError, match="is not of these images any more"):
         stage.train_rank(run, ALONE)
 
