@@ -165,7 +165,7 @@ def _packing(p: Planned) -> Iterator[Figure]:
     rule = f"rows of the problem {memory.problem / GB:.3g} GB whole on each worker, own rows and optimiser "
     rule += f"{memory.state / GB:.3g} GB, a step or look {memory.step / GB:.3g} GB"
     yield Figure("packing.device_memory", memory.bytes, "B", rule)
-    rule = f"{packing.HOST_COPIES:g} float32 copies of the larger of gallery and references, while rows are checked"
+    rule = f"{packing.HOST_COPIES:g} float32 copies of the larger of gallery and references, while its problem is posed"
     yield Figure("packing.host_memory", packing.host_memory(config, p.rows), "B", rule)
 
 

@@ -4,6 +4,7 @@ N: rows, D: embedding dimension, L: own rows of one rank.
 """
 
 import warnings
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from hyperface.embeddings import check_unit
 
 ROUNDING = 1e-5
 """Norms of float32 rows are closer to 1 than this."""
+_BLOCK = 4096
 DUPLICATE_NOISE = 1e-3
 """Length of the noise that parts equal rows: their cosine becomes about 1 - 1e-6."""
 
@@ -46,11 +48,15 @@ def unit_rows(rows_ND: NDArray[np.float32], what: str) -> NDArray[np.float32]:
         EmbeddingError: a row is not finite or not of norm 1 (to 1e-3); names the rows.
     """
     check_unit(rows_ND, what)
-    exact_ND = rows_ND.astype(np.float64)
-    off = float(np.abs(np.linalg.norm(exact_ND, axis=1) - 1).max(initial=0.0))
+    unit_ND, off = np.empty(rows_ND.shape, np.float32), 0.0
+    for first in range(0, len(rows_ND), _BLOCK):  # all rows in float64 would take their memory twice more
+        block = slice(first, first + _BLOCK)
+        exact_bD = rows_ND[block].astype(np.float64)
+        off = max(off, float(np.abs(np.linalg.norm(exact_bD, axis=1) - 1).max()))
+        unit_ND[block] = _unit(exact_bD)
     if off > ROUNDING:
         warnings.warn(f"{what}: norms are off by up to {off:.1e}; rows were normalised", stacklevel=3)
-    return _unit(exact_ND).astype(np.float32)
+    return unit_ND
 
 
 def choose_start(start_ND: NDArray[np.float32], n: int, seed: int, first: int = 0) -> NDArray[np.float32]:
@@ -78,13 +84,21 @@ def separate_duplicates(
 
     Equal rows would have equal gradients and stay together for ever.
     """
-    known_FD = np.empty_like(x_ND[:0]) if frozen_FD is None else frozen_FD
-    _, first_n = np.unique(np.concatenate([known_FD, x_ND]), axis=0, return_index=True)
-    repeated_n = np.setdiff1d(np.arange(len(x_ND)), first_n - len(known_FD))
+    seen = set() if frozen_FD is None else set(map(_digest, frozen_FD))
+    repeated_n = []
+    for n, digest in enumerate(map(_digest, x_ND)):
+        if digest in seen:
+            repeated_n.append(n)
+        seen.add(digest)
     noise_rD = np.random.default_rng([seed, 1]).standard_normal((len(repeated_n), x_ND.shape[1]))
     parted_ND = x_ND.copy()
     parted_ND[repeated_n] = _unit(x_ND[repeated_n] + DUPLICATE_NOISE * _unit(noise_rD)).astype(np.float32)
     return parted_ND, len(repeated_n)
+
+
+def _digest(row_D: NDArray[np.float32]) -> bytes:
+    """Equal for equal rows only: to compare the rows themselves takes their memory several times."""
+    return blake2b((row_D + 0.0).tobytes(), digest_size=16).digest()  # -0.0 + 0.0 is 0.0
 
 
 def _unit(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:

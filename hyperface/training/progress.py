@@ -80,6 +80,7 @@ class Progress:
             self._sums, self._count = [], 0
         if time.monotonic() - self._said > SAID_SECONDS:
             self._said = time.monotonic()
+            self.look()
             self.say(self._line(stepped.step))
 
     def look(self) -> None:

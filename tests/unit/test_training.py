@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_every_recorded_step_is_shown_with_its_loss_and_rate(tmp_path: Path):
     assert [(point.done, point.total) for point in points] == [(step, 5) for step in range(1, 6)]
     assert [point.values["loss"] for point in points] == [row["loss"] for row in steps_of(run)]
     assert all(point.values["images_per_second"] > 0 for point in points)
+
+
+def test_a_line_tells_the_loss_also_when_nobody_has_looked_at_it_yet(tmp_path: Path):
+    run, said = dataset(tmp_path / "run", "train.epochs=40"), list[str]()
+    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
+    progress = Progress(made, said.append)
+    progress._every, progress._said = 100, float("-inf")  # steps between looks, as in a long training; long ago
+    progress.add(next(made.run()))
+    assert re.match(r"train: epoch 0\.2/40 loss \d", said[0])
 
 
 def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):
