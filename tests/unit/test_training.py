@@ -2,8 +2,8 @@
 
 import functools
 import json
-import re
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
