@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cluster.actor_pool import fan_out
 from cluster.metrics import watching
+from hyperface import config as configuration
 from hyperface import experiment
-from hyperface.config import Config, ConfigError, without_knobs
+from hyperface.config import Config, ConfigError
 from hyperface.embeddings import EmbeddingError
 from hyperface.experiment import Piece
 from hyperface.models.protocols import ModelError
@@ -35,12 +36,13 @@ def experiment_stage(run: Run) -> None:
     """
     config = run.config
     _check(config)
+    experiment.check(config)
     every = experiment.pieces(config)
     there = run.store.list(experiment.ARMS)
     todo = [number for number, piece in enumerate(every) if piece.result not in there]
     sections = {
-        "train": without_knobs(config.train),
-        "experiment": without_knobs(config.experiment),
+        "train": configuration.without_knobs(config.train),
+        "experiment": configuration.without_knobs(config.experiment),
         "sets": test_sets(run),
     }
     what = "experiment (resume with what it was begun with, or choose another run.dir)"
@@ -50,7 +52,8 @@ def experiment_stage(run: Run) -> None:
         print(f"experiment: {len(every)} pieces, {len(every) - len(todo)} of them done", flush=True)
         _work_on(run, every, todo)
     rows = experiment.table(experiment.arms(config), [run.get_json(piece.result) for piece in every])
-    summary = {"arms": rows, **sections, "provenance": provenance(config), **_sizes(config)}
+    decided = {"config": configuration.identity(config), "provenance": provenance(config)}
+    summary = {"arms": rows, **sections, **decided, **_sizes(config)}
     run.put_json(EXPERIMENT, summary)
     write_experiment(run)
     print("\n".join(experiment.lines(rows)) + f"\nexperiment: {run.store.uri(EXPERIMENT)}", flush=True)
@@ -67,7 +70,12 @@ def _check(config: Config) -> None:
 
 def _sizes(config: Config) -> dict[str, int]:
     identities, each = config.packing.num_identities, config.synthesis.images_per_identity
-    return {"identities": identities, "images": identities * each, "repeats": config.experiment.seeds}
+    return {
+        "identities": identities,
+        "images": identities * each,
+        "repeats": config.experiment.seeds,
+        "folds": config.experiment.folds,
+    }
 
 
 def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:

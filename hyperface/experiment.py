@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hyperface.config import Config, GeneratorKind, PackingConfig
+from hyperface import config as configuration
+from hyperface.config import Config, ConfigError, ExperimentConfig, GeneratorKind, PackingConfig
 from hyperface.ranks import even_sizes
 from hyperface.seeds import seed_of
 
@@ -135,6 +136,7 @@ def piece_config(config: Config, piece: Piece, directory: str) -> Config:
     seed = seed_of("repeat", config.run.seed, piece.repeat)
     own = replace(
         config,
+        experiment=ExperimentConfig(),
         run=replace(config.run, dir=directory, seed=seed),
         embed=replace(config.embed, identity_spread=spread),
         synthesis=replace(
@@ -171,6 +173,16 @@ def part_configs(own: Config, arm: Arm) -> list[Config]:
         found.append(replace(config, run=replace(config.run, dir=f"{own.run.dir}/part-{number}"), packing=packing))
         first += size
     return found
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for an arm whose runs could not be configured so; names it, and each key and rule."""
+    for piece in pieces(replace(config, experiment=replace(config.experiment, seeds=1))):
+        for part in part_configs(piece_config(config, piece, config.run.dir), piece.arm):
+            try:
+                configuration.check(part)
+            except ConfigError as error:
+                raise ConfigError(f"experiment, {piece.arm.name} ({piece.arm.label}): {error}") from error
 
 
 def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -111,5 +111,5 @@ def summary(config: Config, accuracy: Mapping[str, float], repeats: int = 3) -> 
             results.append({"arm": arm.name, "repeat": repeat, "accuracy": sets, "identity": dict.fromkeys(names, 0.3)})
     sections = {"train": without_knobs(config.train), "experiment": without_knobs(config.experiment)}
     rows = experiment.table(experiment.arms(config), results)
-    sizes = {"identities": 300, "images": 3000, "repeats": repeats}
+    sizes = {"identities": 300, "images": 3000, "repeats": repeats, "folds": 10}
     return {"arms": rows, **sections, "provenance": {"git_sha": "abc"}, **sizes}

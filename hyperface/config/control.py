@@ -60,7 +60,8 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
         return
     filled = all(values and all(map(math.isfinite, values)) for values in c.targets.values())
     yield "control.targets", filled, "must be finite numbers for each attribute, e.g. control.targets.yaw=[-15,0,15]"
-    yield "control.shares", _fit(c), "must be one share for each of the attribute's control.targets, at most 1 in all"
+    rule = "must be one share for each of the attribute's control.targets, above 0 and at most 1 in all"
+    yield "control.shares", _fit(c), rule
     near = all(name in c.targets and math.isfinite(t) and t > 0 for name, t in c.tolerance.items())
     yield "control.tolerance", near, "must be above 0, of attributes that have control.targets"
     rule = f"must be one of {', '.join(STEERABLE)} with control.targets: no gradient passes through others"
@@ -70,6 +71,11 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
     onnx = reader_kind(c, recognizer) == "onnx"
     rule = "must be toy_diffusion or vec2face: toy_render takes yaw, light and blur from the seed alone"
     yield "synthesis.generator", generator != "toy_render" or onnx, rule
+    turned = not onnx and bool({"yaw", "light"} & set(c.targets))
+    rule = (
+        "must be toy_diffusion for the toy world's yaw and light: Vec2Face shows neither there, and fools their reader"
+    )
+    yield "synthesis.generator", generator != "vec2face" or not turned, rule
     yield "control.attribute_path", bool(c.attribute_path) or not onnx, "is required: the model that reads attributes"
     hexadecimal = bool(re.fullmatch(r"[0-9a-fA-F]{64}", c.attribute_sha256))
     rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
@@ -78,7 +84,7 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
 
 def _fit(c: ControlConfig) -> bool:
     def fits(name: str, shares: list[float]) -> bool:
-        some = all(math.isfinite(share) and share >= 0 for share in shares) and sum(shares) <= 1 + 1e-6
+        some = all(math.isfinite(share) and share >= 0 for share in shares) and 0 < sum(shares) <= 1 + 1e-6
         return len(shares) == len(c.targets.get(name, ())) and some
 
     return all(fits(name, shares) for name, shares in c.shares.items())

@@ -165,7 +165,7 @@ class ExperimentConfig:
     """Generators besides synthesis.generator by which each way to choose identities is drawn as well."""
     mixture: bool = knob(False)
     """Compare also half the identities by the packing and synthesis.generator with half by Vec2Face's sample `pca` and
-    the last of experiment.generators."""
+    the last of experiment.generators that is another one."""
     biased_spread: float = 0.3
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
     folds: int = knob(10)

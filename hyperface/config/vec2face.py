@@ -60,7 +60,8 @@ class TrainGeneratorConfig:
     clip_norm: float = 2.0
     """Largest norm of the gradient; 0: not cut."""
     dropout: float = 0.1
-    """Of the transformer blocks."""
+    """Of the transformer blocks. Each worker draws its own: with it a training by another number of workers is not the
+    same, though as good."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the forward and backward pass; losses and updates are float32."""
     flip: float = 0.0
@@ -93,7 +94,7 @@ class TrainGeneratorConfig:
     checkpoint_every: int = knob(500)
     """Steps between checkpoints; there is one after the last as well."""
     num_workers: int = knob(1)
-    """Ray Train workers among which batches are divided."""
+    """Ray Train workers among which batches are divided. How many they are changes rounding only, without dropout."""
     min_workers: int = knob(0)
     """Start, or go on, with so few workers when there is no room for num_workers; 0: wait for all of them."""
     gpus_per_worker: float = knob(0.0)

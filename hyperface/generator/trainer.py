@@ -106,7 +106,7 @@ class Training:
             made, tokens, unmasked = self.parallel(seen_bD * self.scale, masks)
             made = made.float()
             terms = self._terms(made, wanted, seen_bD, seen_maps)
-        terms["token"] = (tokens.float() - unmasked.float()).square().mean((1, 2))
+        terms["token"] = (tokens.float() - unmasked.float())[:, 1:].square().mean((1, 2))  # not the feature's own
         weighted = torch.stack([getattr(config, name) * terms[name] for name in TERMS]).sum(0)
         # The mean over ranks of what each sends back is to be the mean over the B images.
         share = len(made) * self.place.world / config.batch_size
@@ -174,10 +174,13 @@ class Training:
         """What is added to the loss."""
         adversary = opponent.persuasion(made) * share
         last = self.network.image_decoder.exit.weight
-        [others], [its] = (torch.autograd.grad(term, [last], retain_graph=True) for term in (loss, adversary))
-        mine = losses.balance(others, its)
-        weight = self.place.group.gather(mine[None], (1,) * self.place.world)().mean()
-        return self.config.adversarial * weight * adversary
+        own = torch.stack([torch.autograd.grad(term, last, retain_graph=True)[0] for term in (loss, adversary)])
+        return self.config.adversarial * self._balance(own) * adversary
+
+    def _balance(self, gradients: Tensor) -> Tensor:
+        """Of the means over ranks of what each has: gradients of the other terms and of the adversary's."""
+        others, its = self.place.group.gather(gradients[None], (1,) * self.place.world)().mean(0)
+        return losses.balance(others, its)
 
     def _update(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -60,10 +60,11 @@ def _accuracy(summary: Mapping[str, Any]) -> str:
     sets = [name for name in COLUMNS if name in arms[0]["accuracy"]]
     rows = [[*_who(arm), *(_percent(arm["accuracy"][name]) for name in sets)] for arm in arms]
     head = [*WHO, *(name.capitalize() for name in sets)]
+    folds = e.count(summary["folds"])
     note = f"Percent, mean ± standard deviation of the repeats. Record: {e.record(EXPERIMENT)}"
     return f"""<section>
 <h2>What the students learned</h2>
-<p>Verification accuracy on held-out identities: ten folds, the threshold of each chosen on the other nine. The upper
+<p>Verification accuracy on held-out identities; folds: {folds}, the threshold of each chosen on the others. The upper
 bound is trained on the renderer’s own identities, without an embedding in between. Repeats differ in gallery, packing,
 images and student. These are drawings: what this world can show is the order of the rows, not accuracies on
 photographs.</p>

@@ -17,6 +17,7 @@ ON = ["run.dir=somewhere", "synthesis.generator=toy_diffusion", "control.targets
         (["control.targets.yaw=[.nan]"], "control.targets must be finite numbers for each attribute"),
         (["control.shares.yaw=[0.5,0.5]"], "control.shares must be one share for each of the attribute's"),
         (["control.shares.yaw=[0.5,0.5,0.1]"], "control.shares must be one share for each of the attribute's"),
+        (["control.shares.yaw=[0,0]"], "above 0 and at most 1 in all"),
         (["control.shares.light=[1]"], "control.shares must be one share for each of the attribute's"),
         (["control.tolerance.yaw=0"], "control.tolerance must be above 0"),
         (["control.tolerance.light=3"], "control.tolerance must be above 0, of attributes that have control.targets"),
@@ -27,6 +28,7 @@ ON = ["run.dir=somewhere", "synthesis.generator=toy_diffusion", "control.targets
         (["control.attributes=onnx", "control.attribute_path=x"], "control.attribute_sha256 must be the 64 hex digits"),
         (["synthesis.generator=arc2face"], "synthesis.generator must be one of toy_render, toy_diffusion"),
         (["synthesis.generator=toy_render"], "toy_render takes yaw, light and blur from the seed alone"),
+        (["synthesis.generator=vec2face"], "must be toy_diffusion for the toy world's yaw and light"),
         (["synthesis.alignment=template"], "synthesis.alignment must be none with control.targets"),
     ],
 )

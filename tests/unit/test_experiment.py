@@ -127,3 +127,29 @@ def test_a_piece_runs_in_one_process_whatever_the_configuration_asks_for():
     base = replace(base, packing=replace(base.packing, num_workers=4), train=replace(base.train, num_workers=2))
     made = experiment.piece_config(base, experiment.pieces(base)[3], "there")
     assert (made.packing.num_workers, made.train.num_workers) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("packing.num_identities=3",), "mixture.*half HyperFace.*packing.num_identities must be at least 2"),
+        (("packing.num_identities=300", "packing.batch_identities=200"), "mixture.*packing.batch_identities must"),
+        (
+            ("synthesis.generator=toy_diffusion", "experiment.generators=[toy_render]", "control.targets.yaw=[10]"),
+            "toy_render.*synthesis.generator must be toy_diffusion or vec2face",
+        ),
+        (("experiment.generators=[arc2face]",), "(?s)arc2face.*arc2face.path is required"),
+    ],
+)
+def test_an_arm_that_could_not_be_made_is_refused_by_its_name_at_once(
+    given: tuple[str, ...], said: str
+):
+    with pytest.raises(ConfigError, match=said):
+        experiment.check(config(*SIDE_BY_SIDE, *given))
+
+
+def test_the_run_of_a_piece_is_a_whole_configuration_of_its_own():
+    base = config(*SIDE_BY_SIDE)
+    experiment.check(base)
+    for piece in experiment.pieces(base):
+        configuration.check(experiment.piece_config(base, piece, "there"))

@@ -16,6 +16,7 @@ from PIL import Image
 from hyperface import config as configuration
 from hyperface.config import ConfigError
 from hyperface.generator import checkpoint, stage
+from hyperface.generator.losses import balance
 from hyperface.generator.trainer import TERMS, Training, learning_rate
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.toy.faces import render_faces
@@ -182,6 +183,35 @@ def test_two_ranks_see_the_images_masks_and_losses_that_one_sees(folder: Path, t
     for found in ranks_of(2, first):
         for name, value in {"loss": wanted.loss, **wanted.terms}.items():
             assert abs(found[name] - float(value)) < 1e-4 * max(1.0, abs(float(value))), name
+
+
+def test_the_gradients_of_uneven_ranks_are_those_of_one(folder: Path, tmp_path: Path):
+    run = run_of(tmp_path, folder, "dropout=0", "epochs=1", "batch_size=6", "streams=3", "clip_norm=0")
+    alone = training_of(run, ALONE)
+    next(iter(alone.run()))
+    both = [training_of(run, Place(rank, 2, Alone(), torch.device("cpu"))) for rank in range(2)]
+
+    def first(rank: int, group: Group) -> None:
+        both[rank].place = replace(both[rank].place, group=group)
+        next(iter(both[rank].run()))
+
+    ranks_of(2, first)
+    for wanted, *own in zip(*(made.network.parameters() for made in (alone, *both)), strict=True):
+        assert wanted.grad is not None
+        mean = torch.stack([part.grad for part in own if part.grad is not None]).mean(0)
+        torch.testing.assert_close(mean, wanted.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_an_adversary_is_weighed_by_what_all_ranks_have(folder: Path, tmp_path: Path):
+    run, gradients = run_of(tmp_path, folder), torch.randn(2, 2, 3, 5, generator=torch.Generator().manual_seed(1))
+    both = [training_of(run, Place(rank, 2, Alone(), torch.device("cpu"))) for rank in range(2)]
+
+    def weight(rank: int, group: Group) -> float:
+        both[rank].place = replace(both[rank].place, group=group)
+        return float(both[rank]._balance(gradients[rank]))
+
+    wanted = float(balance(*gradients.mean(0)))
+    assert ranks_of(2, weight) == pytest.approx([wanted, wanted])
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing(folder: Path, tmp_path: Path):
