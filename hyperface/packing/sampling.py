@@ -38,6 +38,8 @@ SEGMENT = {"cpu": 1 << 13, "cuda": 1 << 18}
 """Rows after which candidates that are too near one of them are not looked at any more."""
 WINDOW = 8 * GENERATED
 """Candidates after which the share that is kept is asked whether there is any hope."""
+LARGEST_ADVICE = 1000
+"""Candidates for each identity, above which no more of them are advised."""
 FITTED = 4096
 """Rows that a distribution takes in at a time."""
 
@@ -223,7 +225,7 @@ def sample(
     """
     n, most = config.num_identities, config.num_identities * config.start_candidates
     kept_ND, norms_N = torch.empty(n, candidates.dim, device=device), np.empty(n, np.float32)
-    kept, before = 0, 0
+    kept, windows = 0, [(0, 0)]
     for first, last in _spans(most, BLOCK.get(device.type, BLOCK["cpu"])):
         rows_BD, norms_B = candidates.rows(first, last)
         x_BD = torch.from_numpy(rows_BD).to(device)
@@ -238,10 +240,11 @@ def sample(
         if kept == n:
             return Sample(kept_ND, norms_N, first + int(chosen_b[-1]) + 1)
         if last % WINDOW == 0:
-            if _hopeless(kept - before, n - kept, most - last):
+            if _hopeless(kept - windows[-1][0], n - kept, most - last):
                 break
-            before = kept
-    raise _not_met(config, kept, last, candidates.dim, frozen_FD is not None or protected_PD is not None)
+            windows.append((kept, last))
+    enough = _enough((kept, last), next(w for w in reversed(windows) if w[1] <= max(0, last - WINDOW)), n)
+    raise _not_met(config, kept, last, enough, max_cosine_bound(n, candidates.dim), frozen_FD, protected_PD)
 
 
 def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
@@ -274,14 +277,39 @@ def _hopeless(kept: int, missing: int, left: int) -> bool:
     return missing > (kept + 3 * math.sqrt(kept) + 5) / WINDOW * left
 
 
-def _not_met(config: PackingConfig, kept: int, seen: int, dim: int, walled: bool) -> ConfigError:
-    n, fix = config.num_identities, "raise it, or lower packing.num_identities"
-    besides = " and away from frozen and protected rows" if walled else ""
-    if seen >= n * config.start_candidates:
-        fix += f", or raise packing.start_candidates={config.start_candidates}"
-    found = f"found {kept} of {n} identities that far apart{besides} among {seen} candidates"
-    bound = f"the bound of Rankin and Levenshtein, far below any sample, is {max_cosine_bound(n, dim):.4f} here"
-    return ConfigError(f"packing.start_cosine {found}: {fix}; {bound}; it is {config.start_cosine}")
+def _enough(now: tuple[int, int], before: tuple[int, int], n: int) -> int | None:
+    """Candidates for each identity that would do if the share kept of those between the two moments, each (identities
+    kept, candidates seen), remained: at least so many, since it falls. None where that is beyond reason."""
+    (kept, seen), (kept_before, seen_before) = now, before
+    if kept == kept_before:
+        return None
+    each = math.ceil((seen + (n - kept) * (seen - seen_before) / (kept - kept_before)) / n)
+    return each if each <= LARGEST_ADVICE else None
+
+
+def _not_met(
+    config: PackingConfig,
+    kept: int,
+    seen: int,
+    enough: int | None,
+    bound: float,
+    frozen_FD: Tensor | None,
+    protected_PD: Tensor | None,
+) -> ConfigError:
+    apart, fixes = f"no closer than packing.start_cosine={config.start_cosine} to each other", []
+    if enough is not None:
+        fixes.append(f"raise packing.start_candidates={config.start_candidates} to {enough} or more")
+    fixes.append("raise packing.start_cosine")
+    if frozen_FD is not None:
+        apart += f" and to {len(frozen_FD)} rows of packing.frozen"
+        fixes.append("freeze fewer rows")
+    if protected_PD is not None:
+        apart += f", nor than packing.protected_cosine={config.protected_cosine} to {len(protected_PD)} protected rows"
+        fixes.append("raise packing.protected_cosine, or protect fewer rows")
+    fixes.append("lower packing.num_identities")
+    found = f"found {kept} of {config.num_identities} identities {apart}, among {seen} candidates"
+    told = f"the bound of Rankin and Levenshtein on start_cosine, far below any sample, is {bound:.4f} here"
+    return ConfigError(f"packing.start={config.start} {found}: {', or '.join(fixes)}; {told}")
 
 
 def shared(normal: Normal | None, dim: int, shard: Shard, device: torch.device) -> Normal:

@@ -197,8 +197,8 @@ def test_a_sample_is_the_start_of_a_packing():
     [
         (1000, {"start_cosine": 0.3}, r"must be at least 0\.3529, the bound.*1000 points in 16 dim.*it is 0\.3$"),
         (17, {"start_cosine": -0.08}, r"must be at least -0\.0625, .*17 points in 16 dim.*it is -0\.08$"),
-        (1000, {"start_cosine": 0.6}, r"found 726 of 1000 .* 16384 candidates: raise it, .*num_id.*0\.3529.*is 0\.6$"),
-        (300, {"start_cosine": 0.5, "start_candidates": 5}, r"of 300 .* 1500 candidates: .*start_candidates=5"),
+        (1000, {"start_cosine": 0.6}, r"found 726 of 1000 .*=0\.6 .* 16384 cand.*es=20 to \d\d or.*_id.*0\.3529"),
+        (300, {"start_cosine": 0.5, "start_candidates": 5}, r"of 300 .* 1500 candidates: raise .*es=5 to \d+ or"),
         (300, {"start": "pca"}, "packing.start=pca needs more rows .* has 0 in 16 dim.*num_faces.*start=rejection"),
         (300, {"start_cosine": 1.0}, r"packing\.start_cosine must be .* below 1; it is 1\.0"),
         (300, {"start_candidates": 0}, r"packing\.start_candidates must be at least 1; it is 0"),
@@ -220,8 +220,25 @@ def test_no_fewer_rows_than_dimensions_are_fitted_and_equal_ones_are_one_identit
 
 
 def test_walls_that_leave_no_room_are_named():
-    with pytest.raises(ConfigError, match=r"found 0 of 300 .* and away from frozen and protected rows among"):
-        pack(NOBODY, replace(CROWDED, protected_cosine=0.0), seed=0, protected_PD=sphere.random_points(500, DIM, 0))
+    config, wall_PD = replace(CROWDED, protected_cosine=0.0), sphere.random_points(500, DIM, 0)
+    with pytest.raises(ConfigError, match=r"found 0 of 300 ") as error:
+        pack(NOBODY, config, seed=0, protected_PD=wall_PD)
+    assert "nor than packing.protected_cosine=0.0 to 500 protected rows, among" in str(error.value)
+    assert "raise packing.protected_cosine, or protect fewer rows" in str(error.value)
+    assert "start_candidates" not in str(error.value), "no number of candidates would do"
+    assert "frozen" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"and to 500 rows of packing\.frozen, among .* or freeze fewer rows, or"):
+        pack(NOBODY, replace(CROWDED, start_cosine=0.3), seed=0, frozen_FD=wall_PD)
+
+
+def test_as_many_candidates_as_are_advised_are_enough_where_the_share_that_is_kept_does_not_fall():
+    config = free(1000, start="rejection", start_cosine=0.95, steps=0, protected_cosine=0.0)
+    wall_PD = sphere.random_points(6, DIM, 0)
+    with pytest.raises(ConfigError, match=r"raise packing\.start_candidates=20 to \d+ or more") as error:
+        pack(NOBODY, config, seed=0, protected_PD=wall_PD)
+    advised = int(str(error.value).split("start_candidates=20 to ")[1].split()[0])
+    packing = pack(NOBODY, replace(config, start_candidates=2 * advised), seed=0, protected_PD=wall_PD)
+    assert packing.sampled["candidates"] == pytest.approx(1000 * advised, rel=0.3)
 
 
 def test_rows_closer_than_they_may_be_do_not_pass_the_check_of_all_pairs():
