@@ -152,10 +152,12 @@ def _packing(p: Planned) -> Iterator[Figure]:
     around = packing.searches(config) * packing.search_flop(config, p.rows)
     around += packing.looks(config) * packing.look_flop(config, p.rows)
     searching = around / workers / p.rates["search_flops"]
+    drawing = packing.draw_flop(config, p.rows) / workers / p.rates["search_flops"]
     start = p.rates["draw_start_seconds"] if workers > 1 or config.gpus_per_worker else 0.0
-    seconds = start + computing + sending + searching
+    seconds = start + drawing + computing + sending + searching
     net = f"network {sending:,.0f} s" if speed or workers == 1 else "network not counted (plan.network_gb_per_s=0)"
-    rule = f"start {start:,.0f} s, {config.steps:,} steps {computing:,.0f} s, {net}, "
+    rule = f"start {start:,.0f} s, " + (f"drawing identities {drawing:,.0f} s, " if drawing else "")
+    rule += f"{config.steps:,} steps {computing:,.0f} s, {net}, "
     rule += (
         f"{packing.searches(config):,} searches, {packing.looks(config)} exact looks at all pairs {searching:,.0f} s"
     )
@@ -212,6 +214,8 @@ def _report(p: Planned) -> Iterator[Figure]:
     reading = read / rates["read_bytes_per_second"] + measured / rates["report_images_per_second"]
     pairs = p.n * (p.n - 1) + p.n * p.rows.gallery  # before and after, each pair once; each reference with the gallery
     comparing = 2.0 * p.rows.dim * pairs / rates["compare_flops"]
+    if p.config.packing.steps:  # a start that was drawn is drawn once more, to be compared with
+        comparing += packing.draw_flop(p.config.packing, p.rows) / rates["compare_flops"]
     start = rates["report_start_seconds"]
     rule = (
         f"in one process: start {start:,.0f} s, {read / GB:.3g} GB of {kind} shards, of which {measured:,} images are "

@@ -72,6 +72,14 @@ def search_flop(config: PackingConfig, rows: Rows) -> float:
     return 2.0 * rows.dim * moved(config) * ((rows.gallery if config.alpha else 0) + rows.protected)
 
 
+def draw_flop(config: PackingConfig, rows: Rows) -> float:
+    """Of all workers, to draw a start (`packing/sampling.py`) of which hardly any candidate is rejected."""
+    if config.start not in ("rejection", "pca"):
+        return 0.0
+    n = config.num_identities
+    return 2.0 * rows.dim * n * ((n - 1) / 2 + rows.frozen + rows.protected)
+
+
 def looks(config: PackingConfig) -> int:
     """Exact measurements of all rows: of the start, and of the two candidates for the result."""
     return 3 if config.steps else 1

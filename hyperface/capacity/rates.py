@@ -60,6 +60,10 @@ SETTINGS = (
     "arc2face.precision",
     "arc2face.compile",
     "vec2face.size",
+    "vec2face.precision",
+    "control.targets",
+    "control.steps",
+    "control.redraw",
 )
 """Keys on which rates depend: a plan with others than were measured is told with a warning."""
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.config import PackingConfig
-from hyperface.packing import kernel, solver, sphere
+from hyperface.packing import kernel, sampling, solver, sphere
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
 from hyperface.ranks import Group
@@ -127,3 +127,15 @@ def test_bfloat16_halves_what_is_gathered():
     assert half.gather == full.gather / 2
     assert half.reduce == full.reduce
     assert np.isclose(full.gather, 63 / 64 * 2.048e9)
+
+
+def test_the_planned_operations_of_a_drawn_start_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sampling.BLOCK, "cpu", 20)  # within a block each pair is compared twice
+    config = replace(PLAIN, start="rejection", start_cosine=0.9, protected_cosine=0.9)
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: added_product}) as counter:
+        drawn = sampling.sample(
+            sampling.Candidates(D, (0, 0)), config, one_process(N), torch.device("cpu"), rows(F, 1), rows(50, 2)
+        )
+    assert drawn.candidates < 1.01 * N
+    assert counter.get_total_flops() == pytest.approx(packing.draw_flop(config, Rows(D, G, F, 50)), rel=0.1)
+    assert packing.draw_flop(PLAIN, Rows(D, G)) == 0
