@@ -43,6 +43,7 @@ def train_generator_stage(run: Run) -> None:
     """
     generator.begin(run, _here())
     _train(Folder(run, "train_generator"), generator.train_rank)
+    print(generator.how_to_use(run), flush=True)
 
 
 def _here() -> Place:

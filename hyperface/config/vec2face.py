@@ -45,7 +45,7 @@ class TrainGeneratorConfig:
     size: Literal["small", "base", "large", "huge"] = "base"
     """Of the network. Images may have any size that is a multiple of 16 pixels."""
     epochs: int = 50
-    """Passes over the dataset. The last step is the result."""
+    """Passes over the dataset (the published code: 400). The last step is the result."""
     batch_size: int = 64
     """Images of a step, over all workers."""
     streams: int = 32
@@ -56,7 +56,7 @@ class TrainGeneratorConfig:
     weight_decay: float = 0.01
     """Of AdamW: of products and convolutions, none of normalisations, biases and positions."""
     warmup_epochs: float = 1.0
-    """Epochs in which the learning rate grows from 0."""
+    """Epochs in which the learning rate grows from 0 (the published code: 40)."""
     clip_norm: float = 2.0
     """Largest norm of the gradient; 0: not cut."""
     dropout: float = 0.1
@@ -140,6 +140,10 @@ def train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
     yield f"{section}.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, f"must be between 0 and {section}.epochs"
     for key in ("weight_decay", "clip_norm", "pixel", "perceptual", "ssim", "token", "identity", "adversarial"):
         yield f"{section}.{key}", getattr(t, key) >= 0, "must be at least 0"
+    learns = any((t.pixel, t.perceptual, t.ssim, t.token, t.identity))
+    yield f"{section}.pixel", learns, "must be above 0, or another term of the loss must"
+    late = t.adversarial == 0 or t.adversarial_from < 1
+    yield f"{section}.adversarial_from", late, f"must be below 1 where {section}.adversarial is to take part"
     yield f"{section}.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
     for key in ("flip", "adversarial_from"):
         yield f"{section}.{key}", 0 <= getattr(t, key) <= 1, "must be between 0 and 1"

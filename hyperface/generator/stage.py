@@ -89,13 +89,15 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     if place.rank == 0:
         network = to_bytes(training.network, training.made())
         more = {"network": summary_of(training.network), "norm": training.norm}
-        Folder(run, SECTION).finish(WEIGHTS, network, training, progress, more)
-        _say_how_to_use(run, progress)
+        folder = Folder(run, SECTION)
+        folder.finish(WEIGHTS, network, training, progress, more)
+        uri = run.store.uri(f"{folder.path}/{WEIGHTS}")
+        progress.say(f"{SECTION}: loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}")
 
 
-def _say_how_to_use(run: Run, progress: Progress) -> None:
+def how_to_use(run: Run) -> str:
+    """The keys by which another run draws with what was trained."""
     folder = Folder(run, SECTION)
     summary, uri = run.get_json(folder.summary), run.store.uri(f"{folder.path}/{WEIGHTS}")
-    progress.say(f"{SECTION}: loss {summary['loss']:.3f}, {summary['seconds']:.0f} s -> {uri}")
     keys = f"vec2face.size={summary[SECTION]['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"
-    progress.say(f"{SECTION}: use it with synthesis.generator=vec2face {keys}")
+    return f"{SECTION}: use it with synthesis.generator=vec2face {keys}"

@@ -48,7 +48,7 @@ class Made:
     norm: float
     """Mean length of the features that it saw."""
     recognizer: str = ""
-    """Fingerprint of the recogniser whose features they were."""
+    """Fingerprint of the recogniser whose features they were, for who has the file alone."""
 
     @property
     def scale(self) -> float:

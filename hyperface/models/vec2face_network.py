@@ -109,12 +109,6 @@ class MaskRatio:
         return min(max(share, self.low), self.high)
 
 
-TRAINED_MASKS = MaskRatio(0.5, 1.0, 0.75, 0.25)
-"""The paper's, in training."""
-DRAWN_MASKS = MaskRatio(0.1, 1.0, 0.15, 0.25)
-"""The paper's, where images are made."""
-
-
 @dataclass(frozen=True)
 class Masks:
     """What is hidden of a batch."""

@@ -77,22 +77,26 @@ def status(run: Run, reached: StorageConfig | None = None) -> Status:
 
 def lines(found: Status) -> Iterator[str]:
     """For people."""
-    yield f"{'run':<24}{found.run}"
+    yield _row("run", found.run)
     for stage in found.stages:
-        yield f"{stage.name:<24}{stage.state}{', ' if stage.told else ''}{stage.told}"
+        yield _row(stage.name, f"{stage.state}{', ' if stage.told else ''}{stage.told}")
     if found.rejects:
-        yield f"{'rejects':<24}{found.rejects} images that no attempt brought through the gate"
+        yield _row("rejects", f"{found.rejects} images that no attempt brought through the gate")
     if found.pending:
-        yield f"{'pending':<24}{found.pending} shards were being written"
+        yield _row("pending", f"{found.pending} shards were being written")
     if found.driver:
         who = f"process {found.driver.get('pid')} of {found.driver.get('host')}"
-        yield f"{'driver':<24}{who}, seen {found.driver.get('seen')}"
+        yield _row("driver", f"{who}, seen {found.driver.get('seen')}")
     for record, row in found.last.items():
         told = ", ".join(f"{key} {value}" for key, value in row.items() if not isinstance(value, dict | list))
-        yield f"{f'last of {record}':<24}{told[:160]}"
-    yield from (f"{'quarantined':<24}{found.quarantined[shard]}" for shard in sorted(found.quarantined))
-    yield from (f"{'failing':<24}{problem}" for problem in found.failing)
-    yield f"{'next':<24}{found.next or 'nothing is left to do'}"
+        yield _row(f"last of {record}", told[:160])
+    yield from (_row("quarantined", found.quarantined[shard]) for shard in sorted(found.quarantined))
+    yield from (_row("failing", problem) for problem in found.failing)
+    yield _row("next", found.next or "nothing is left to do")
+
+
+def _row(name: str, told: str) -> str:
+    return f"{name:<25} {told}"  # the longest usual name is `train_generator vec2face`
 
 
 def to_json(found: Status) -> str:

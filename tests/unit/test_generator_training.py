@@ -275,6 +275,8 @@ def test_a_batch_larger_than_the_dataset_is_refused(folder: Path, tmp_path: Path
 def overrides() -> Iterator[tuple[str, str]]:
     yield "batch_size=5", "train_generator.batch_size must be a multiple of train_generator.streams=2"
     yield "mask_min=1", "train_generator.mask_min must be at least 0 and below train_generator.mask_max"
+    yield "pixel=0,perceptual=0,ssim=0,token=0,identity=0", "train_generator.pixel must be above 0, or another term"
+    yield "adversarial=0.8,adversarial_from=1", "train_generator.adversarial_from must be below 1"
     yield "identity=-1", "train_generator.identity must be at least 0"
     yield "warmup_epochs=4", "train_generator.warmup_epochs must be between 0 and train_generator.epochs"
     yield "name=a/b", "train_generator.name must be letters"
@@ -284,7 +286,7 @@ def overrides() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("override", "said"), list(overrides()))
 def test_an_impossible_recipe_names_key_and_rule(folder: Path, tmp_path: Path, override: str, said: str):
     with pytest.raises(ConfigError) as error:
-        run_of(tmp_path, folder, override)
+        run_of(tmp_path, folder, *override.split(","))
     assert said in str(error.value)
 
 

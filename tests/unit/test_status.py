@@ -104,7 +104,7 @@ def test_a_quarantined_shard_is_told_with_its_reason_and_taken_up_again_when_the
     run.store.put(marker_file(3), b"{}")
     found = status(run)
     assert found.next == f"python -m jobs.synthesize {run} synthesis.retry_quarantined=true"
-    assert f"quarantined             {note}" in list(lines(found))
+    assert f"{'quarantined':<25} {note}" in list(lines(found))
 
 
 def test_a_shard_that_failed_is_failing_until_it_is_done(run: Run):
@@ -261,6 +261,12 @@ def test_a_run_in_a_bucket_is_told_like_one_on_a_disk(run: Run, s3_endpoint: str
     assert found.stages == local.stages
     assert (found.run, found.exit_code) == (url, UNFINISHED)
     assert found.next == " ".join([f"python -m jobs.pipeline {url}", *words])
+
+
+def test_names_of_stages_stand_apart_from_what_is_told_of_them(tmp_path: Path):
+    run = open_run(color_config(tmp_path / "run"))
+    run.put_json("generator/vec2face/summary.json", {"steps": 2})
+    assert "train_generator vec2face  done, 2 steps" in list(lines(status(run)))
 
 
 def test_no_run_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -15,9 +15,7 @@ from hyperface.models import vec2face_published
 from hyperface.models.protocols import ModelError
 from hyperface.models.vec2face import Made, Vec2FaceGenerator, to_bytes
 from hyperface.models.vec2face_network import (
-    DRAWN_MASKS,
     SIZES,
-    TRAINED_MASKS,
     MaskRatio,
     Vec2FaceNetwork,
     draw_masks,
@@ -26,6 +24,7 @@ from hyperface.models.vec2face_network import (
 from tests.unit import tiny_vec2face as tiny
 
 DIM = SIZES["small"].embedding_dim
+TRAINED_MASKS, DRAWN_MASKS = MaskRatio(0.5, 1.0, 0.75, 0.25), MaskRatio(0.1, 1.0, 0.15, 0.25)
 SEEDS = (7, 11, 2**63 - 1)
 
 
