@@ -46,7 +46,7 @@ class Control:
     def image_targets(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
         """[J, A]: target of each image of an identity, NaN where there is none; each attribute dealt for itself.
 
-        Shares are as exact as whole numbers go, by the largest remainder; the order is the seed's.
+        Shares are as exact as whole numbers go; what is rounded up, and the order, are the seed's.
         """
         dealt = [
             mixture(

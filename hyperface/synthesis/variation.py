@@ -116,17 +116,18 @@ def norm_preserving(reference_d: NDArray[np.float32], seed: int, sigma: float) -
 def mixture(sigmas: tuple[float, ...], shares: tuple[float, ...], images: int, seed: int) -> NDArray[np.float64]:
     """Deal sigmas to the images of an identity: as near to the shares as whole numbers go, in a random order.
 
-    Vec2Face gives 40, 40 and 20 % of the images sigma 0.3, 0.5 and 0.7. Here any number of images is dealt: each sigma
-    gets its share rounded down, and what is left goes to the largest remainders, the first of equals.
+    Vec2Face gives 40, 40 and 20 % of the images sigma 0.3, 0.5 and 0.7. Here any number of images is dealt, by
+    systematic sampling (Madow, 1949): each sigma gets its share rounded down or up, and the seed decides which, so that
+    over many identities it gets just its share, of one image each too.
 
     Returns:
         float64 [images].
     """
-    wanted = np.asarray(shares, dtype=np.float64) * images
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    remainders = np.round(wanted - counts, 9)
-    counts[np.argsort(-remainders, kind="stable")[: images - counts.sum()]] += 1
-    return _random(seed).permutation(np.repeat(np.asarray(sigmas, dtype=np.float64), counts))
+    random, sums = _random(seed), np.cumsum(shares)
+    reached = np.round(sums / sums[-1] * images, 9)  # whole where it is but for rounding
+    ends = np.floor(reached + random.random(dtype=np.float32))  # float32: a sum that is not rounded up to 1 more
+    counts = np.diff(ends, prepend=0).astype(np.int64)
+    return random.permutation(np.repeat(np.asarray(sigmas, dtype=np.float64), counts))
 
 
 def _random(seed: int) -> np.random.Generator:

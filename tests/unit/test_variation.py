@@ -82,6 +82,19 @@ def test_the_mixture_gives_each_sigma_its_share_of_any_number_of_images(images: 
         assert dealt == Counter({0.3: images * 2 // 5, 0.5: images * 2 // 5, 0.7: images // 5})
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_few_images_have_each_sigma_as_often_as_its_share_says_over_many_identities(images: int):
+    variation = Variation("norm_preserving", sigmas=(0.3, 0.5, 0.7), shares=(0.4, 0.4, 0.2))
+    dealt = Counter(sigma for identity in range(1000) for sigma in variation.image_sigmas(0, identity, images))
+    for sigma, share in ((0.3, 0.4), (0.5, 0.4), (0.7, 0.2)):
+        assert dealt[sigma] == pytest.approx(1000 * share * images, abs=60)
+
+
+def test_shares_that_add_up_to_one_but_for_rounding_deal_all_images():
+    for seed in range(30):
+        assert len(mixture((0.3, 0.5, 0.7), (0.333333, 0.333333, 0.333333), 100_000, seed)) == 100_000
+
+
 def test_the_mixture_is_dealt_in_an_order_of_the_identitys_own():
     variation = Variation("norm_preserving", sigmas=(0.3, 0.5, 0.7), shares=(0.4, 0.4, 0.2))
     one, same, other = (variation.image_sigmas(0, identity, 50) for identity in (1, 1, 2))
