@@ -42,6 +42,15 @@ def test_sharpness_is_the_root_of_what_the_gate_looks_at():
     assert found == pytest.approx([sharpness(image) for image in images], rel=1e-3)
 
 
+def test_images_are_taken_to_where_the_networks_are():
+    images = torch.zeros(2, 3, 64, 64)  # on the CPU; the networks on a device that computes shapes only
+    attributes, recognizer = load_attributes(), load_recognizer()
+    attributes.network.to("meta")
+    recognizer.network.to("meta")
+    for found, shape in ((attributes.values(images), (2, 3)), (recognizer.features_of(images), (2, 128))):
+        assert (found.device.type, found.shape) == ("meta", shape)
+
+
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_what_is_decoded_is_what_is_generated(kind: str):
     generator, rows, seeds = GENERATORS[kind](), references(3), [5, 6, 7]

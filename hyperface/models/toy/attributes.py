@@ -67,8 +67,10 @@ class ToyAttributes:
         self.network, self.fingerprint = network.eval().requires_grad_(False), fingerprint
 
     def values(self, images_BCHW: Tensor) -> Tensor:
-        angles_B2 = self.network(images_BCHW) * torch.tensor([YAW_DEGREES, LIGHT_DEGREES])
-        return torch.cat([angles_B2, sharpness(images_BCHW)[:, None]], 1)
+        """Images [B, 3, 64, 64] in [-1, 1], on any device -> [B, 3], with its gradient, where the network is."""
+        x = images_BCHW.to(next(self.network.parameters()).device)
+        angles_B2 = self.network(x) * torch.tensor([YAW_DEGREES, LIGHT_DEGREES], device=x.device)
+        return torch.cat([angles_B2, sharpness(x)[:, None]], 1)
 
 
 def load_attributes(folder: Path = SHIPPED, check: bool = True) -> ToyAttributes:

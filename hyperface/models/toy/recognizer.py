@@ -132,8 +132,8 @@ class ToyRecognizer:
         return features_BD
 
     def features_of(self, images_BCHW: Tensor) -> Tensor:
-        """[B, 3, 64, 64] in [-1, 1] -> [B, 128], with its gradient."""
-        features_BD: Tensor = self.network(images_BCHW)
+        """[B, 3, 64, 64] in [-1, 1], on any device -> [B, 128], with its gradient, where the network is."""
+        features_BD: Tensor = self.network(images_BCHW.to(next(self.network.parameters()).device))
         return features_BD
 
 
