@@ -45,6 +45,12 @@ class OnnxAttributes:
             raise ModelError(f"{path}: {rule}; for {len(blank)} image(s) it gives {found}")
         self._network = differentiable(model, path, session, self.image_size)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.enable_grad():
+            if not self.values(torch.from_numpy(blank[:1]).requires_grad_()).requires_grad:
+                rule = "must not round what it gives (Cast to integers): no gradient passes"
+                raise ModelError(
+                    f"{path}: {rule}; export the model without that, or give another as control.attribute_path"
+                )
 
     def values(self, images_BCHW: Tensor) -> Tensor:
         """[B, 3, S, S] in [-1, 1] -> [B, A], with its gradient."""
@@ -58,16 +64,17 @@ def _ranges(text: str, path: str) -> dict[str, AttributeRange]:
         ranges = {str(one["name"]): _range(one) for one in given}
         if not ranges or len(ranges) != len(given):
             raise ValueError("each number must have a name of its own")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         rule = f"its metadata must say what it reads and where it can be believed: {METADATA} = {_EXAMPLE}"
         raise ModelError(f"{path}: {rule} ({type(error).__name__}: {error}); see hyperface/README.md") from error
     return ranges
 
 
 def _range(given: dict[str, Any]) -> AttributeRange:
-    found = AttributeRange(
-        float(given["low"]), float(given["high"]), float(given["tolerance"]), bool(given.get("at_least", False))
-    )
+    at_least = given.get("at_least", False)
+    if not isinstance(at_least, bool):
+        raise ValueError(f"at_least of {given['name']} must be true or false; it is {at_least!r}")
+    found = AttributeRange(float(given["low"]), float(given["high"]), float(given["tolerance"]), at_least)
     if not (-math.inf < found.low < found.high < math.inf and 0 < found.tolerance < math.inf):
         raise ValueError(f"{given['name']} must have low < high and a tolerance above 0")
     return found

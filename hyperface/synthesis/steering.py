@@ -178,17 +178,36 @@ def check_targets(config: Config) -> None:
 
 def check_fit(models: Models, image_size: int) -> None:
     """Raise ConfigError unless gradients pass through the models, and the reader takes images of so many pixels."""
-    import torch
-
     if not isinstance(models.generator, Decoder):
         raise ConfigError("control.targets: no gradient passes through synthesis.generator; choose toy_diffusion")
     if not isinstance(models.recognizer, DifferentiableRecognizer):
         raise ConfigError("control.targets: no gradient passes through the recogniser; give one that PyTorch can run")
-    models.recognizer.features_of(torch.zeros(1, 3, image_size, image_size))  # an ONNX file is looked at now
     assert models.attributes is not None
     if models.attributes.image_size != image_size:
         taken = models.attributes.image_size
         raise ConfigError(f"control.attribute_path: takes images of {taken} pixels; the dataset has {image_size}")
+    _check_gradients(models.generator, models.generator.embedding_dim, models.recognizer, models.attributes)
+
+
+def _check_gradients(
+    generator: Decoder, dim: int, recognizer: DifferentiableRecognizer, reader: AttributeReader
+) -> None:
+    """Raise ConfigError where a model that says it lets gradients pass does not, by one small picture."""
+    import torch
+
+    with torch.enable_grad():
+        row_1d = torch.full((1, dim), dim**-0.5, requires_grad=True)
+        images = generator.decode(row_1d, [1])
+        made = (
+            ("synthesis.generator", images, "choose toy_diffusion or vec2face"),
+            ("recognizer.path", recognizer.features_of(images), "give one that PyTorch can run"),
+            ("control.attribute_path", reader.values(images), "give a reader whose numbers are not rounded"),
+        )
+    for key, output, fix in made:
+        given = output.requires_grad and torch.autograd.grad(output.sum(), row_1d, None, True, allow_unused=True)[0]
+        if not isinstance(given, torch.Tensor):
+            rule = "must let gradients pass from its output to the embedding with control.targets; this one gives none"
+            raise ConfigError(f"{key}: {rule}: {fix}")
 
 
 def count(outcomes: Sequence[Outcome | None]) -> dict[str, dict[str, int]]:

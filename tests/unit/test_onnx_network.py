@@ -161,11 +161,23 @@ def test_a_reader_of_attributes_says_what_it_reads_and_where_to_believe_it(tmp_p
 
 @pytest.mark.parametrize(
     "metadata",
-    [None, "", "[]", "{", [YAW, YAW], [{"name": "yaw", "low": -60}], [{**YAW, "low": 60}], [{**YAW, "tolerance": 0}]],
-)
+    [
+        None, "", "[]", "{", [YAW, YAW], [{"name": "yaw", "low": -60}], [{**YAW, "low": 60}], [{**YAW, "tolerance": 0}],
+        [{**YAW, "at_least": "false"}, QUALITY], "[" * 100_000,
+    ],
+    ids=range(10),
+)  # fmt: skip
 def test_a_reader_that_does_not_say_so_is_refused_with_an_example(tmp_path: Path, metadata: Any):
     with pytest.raises(ModelError, match=r"m.onnx: its metadata must say .* hyperface.attributes = \[{"):
         OnnxAttributes(*saved(tmp_path / "m.onnx", *face_nodes(), metadata))
+
+
+def test_a_reader_that_rounds_what_it_gives_is_refused_since_no_gradient_passes(tmp_path: Path):
+    nodes, weights = face_nodes()
+    whole = helper.make_node("Cast", [nodes[-1].output[0]], ["whole"], to=TensorProto.INT32)
+    back = helper.make_node("Cast", ["whole"], ["back"], to=TensorProto.FLOAT)
+    with pytest.raises(ModelError, match=r"m.onnx: must not round what it gives .*control\.attribute_path"):
+        OnnxAttributes(*saved(tmp_path / "m.onnx", [*nodes, whole, back], weights, [YAW, QUALITY]))
 
 
 def test_a_reader_with_another_number_of_numbers_is_refused(tmp_path: Path):

@@ -5,6 +5,7 @@ import json
 import math
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,33 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, references
 from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, SteerableRecognizer, models
+from torch import Tensor
 
 from hyperface.config import ConfigError, ControlConfig
 from hyperface.dataset import marker, read_shards, verify
 from hyperface.dataset.layout import marker_file, shard_file
+from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.models.protocols import Models
 from hyperface.run import DATA_CARD, INDEX, Run
 from hyperface.synthesis import steering
 from hyperface.synthesis.shards import read_references, shard_maker
 from hyperface.synthesis.single import make_dataset
 from hyperface.synthesis.variation import mixture
+
+
+class Detached(SteerableGenerator):
+    def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
+        return super().decode(embeddings_BD, seeds_B).detach()
+
+
+class Blind(SteerableRecognizer):
+    def features_of(self, images_BCHW: Tensor) -> Tensor:
+        return super().features_of(images_BCHW.detach())
+
+
+class Rounding(Reader):
+    def values(self, images_BCHW: Tensor) -> Tensor:
+        return super().values(images_BCHW).int().float()
 
 
 def steered_run(folder: Path, *overrides: str, used: Models | None = None) -> Run:
@@ -208,6 +226,12 @@ def test_what_is_wanted_and_who_reads_it_are_in_the_fingerprint(tmp_path: Path):
         ({"generator": ColorGenerator()}, "no gradient passes through synthesis.generator"),
         ({"recognizer": ColorRecognizer()}, "no gradient passes through the recogniser"),
         ({"attributes": Reader(image_size=112)}, "takes images of 112 pixels; the dataset has 16"),
+        (
+            {"generator": Detached()},
+            r"synthesis\.generator: must let gradients pass .*; this one gives none: choose toy_d",
+        ),
+        ({"recognizer": Blind()}, r"recognizer\.path: must let gradients pass"),
+        ({"attributes": Rounding()}, r"control\.attribute_path: must let gradients pass .* not rounded"),
     ],
 )
 def test_models_without_a_gradient_or_of_another_size_are_refused(tmp_path: Path, given: dict[str, Any], said: str):
@@ -226,6 +250,14 @@ def test_an_image_without_a_target_is_drawn_where_it_was():
     assert steps[1:3] == [0, 0]
     assert (moved[[0, 3]] != rows[[0, 3]]).any(axis=1).all()
     assert moved.dtype == np.float32
+
+
+def test_a_miss_counts_in_tolerances_so_that_attributes_of_other_units_weigh_alike():
+    aims = control(targets={"red": [0.0], "blue": [0.0]}, tolerance={"red": 0.1, "blue": 0.5})
+    far_in_red = Outcome(3, {"red": Attribute(0.0, 0.4, False), "blue": Attribute(0.0, 0.0, True)})
+    far_in_blue = Outcome(3, {"red": Attribute(0.0, 0.05, True), "blue": Attribute(0.0, -1.0, False)})
+    assert aims.miss(far_in_red) == pytest.approx(4)
+    assert aims.miss(far_in_blue) == pytest.approx(2), "further away, but fewer tolerances; what is met counts nothing"
 
 
 def _red(described: dict[str, Any]) -> dict[str, Any]:
