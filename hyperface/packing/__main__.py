@@ -85,6 +85,8 @@ def _packed(arguments: argparse.Namespace) -> Packing:
     identities = list(range(first, first + len(packing.references_ND)))
     with out.open("xb") as file:
         if out.suffix == ".npy":
+            if packing.norms_N is not None:
+                warnings.warn(f"{out}: holds directions only; name a .parquet to keep the norms too", stacklevel=1)
             np.save(file, packing.references_ND)
         else:
             table = Embeddings(identities, packing.references_ND, packing.norms_N)

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import ConfigError, PackingConfig
+from hyperface.embeddings import EmbeddingError, check_unit
 from hyperface.packing import polish, restarts, sampling, sphere, starts
 from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
 
 Rows = NDArray[np.float32]
+
+LARGEST_NORM = 1e18
+"""Of a feature: float32 holds its square, and the norms of features that are drawn like it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def pose(
         tell: told while a start is drawn.
 
     Raises:
-        EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met.
+        EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met; a norm that
+            features cannot have.
     """
     rows = check(start_ND, config, seed, gallery_GD, frozen_FD, protected_PD)
     on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
@@ -71,12 +76,23 @@ def _sampled(
 ) -> Posed:
     config, dim, normal = problem.config, start_ND.shape[1], None
     if config.start == "pca":
+        _check_norms(norms_N)
         features_ND = start_ND if norms_N is None else start_ND * norms_N[:, None]
         normal = sampling.shared(sampling.fit(features_ND) if shard.rank == 0 else None, dim, shard, device)
     candidates = Candidates(dim, (problem.seed, config.first_identity), normal)
     drawn = sampling.sample(candidates, config, shard, device, problem.frozen_FD, problem.protected_PD, tell)
     known = config.start == "pca" and norms_N is not None
     return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
+
+
+def _check_norms(norms_N: Rows | None) -> None:
+    if norms_N is None:
+        return
+    bad_n = np.flatnonzero(~((norms_N > 0) & (norms_N <= LARGEST_NORM)))  # NaN is bad too
+    if len(bad_n):
+        shown = ", ".join(f"row {i} ({norms_N[i]:.4g})" for i in bad_n[:5])
+        rule = f"norms of features must be above 0 and at most {LARGEST_NORM:g}; {len(bad_n)} are not: {shown}"
+        raise EmbeddingError(f"packing start: {rule}; embed the faces again")
 
 
 def _told(drawn: Sample, config: PackingConfig) -> dict[str, float]:
@@ -118,6 +134,8 @@ def check(
     if config.start in STARTS:
         frozen = 0 if frozen_FD is None else len(frozen_FD)
         sampling.refuse_impossible(config, start_ND.shape[1], frozen, len(start_ND))
+        if config.start == "pca":
+            check_unit(start_ND, "packing start")
     return {name: _checked(rows, name, start_ND) for name, rows in given.items()}
 
 

@@ -15,7 +15,7 @@ from threaded_ranks import on_ranks
 from hyperface import config as configuration
 from hyperface import embeddings
 from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
-from hyperface.embeddings import Embeddings
+from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.packing import pack, result, sampling, sphere, stage
 from hyperface.packing.__main__ import main
 from hyperface.packing.problem import pose
@@ -219,6 +219,24 @@ def test_no_fewer_rows_than_dimensions_are_fitted_and_equal_ones_are_one_identit
         pack(np.repeat(rows_ND[:1], 30, 0), config, seed=0)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
+def test_rows_that_a_distribution_is_fitted_to_are_checked_as_those_of_other_starts(bad):
+    rows_ND, _ = features(100)
+    rows_ND[4] = bad
+    with pytest.raises(
+        EmbeddingError, match=r"packing start: every row must be finite and of norm 1; 1 are not: row 4"
+    ):
+        pack(rows_ND, replace(CROWDED, num_identities=5, start="pca"), seed=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 3e38, 0.0])
+def test_norms_that_no_feature_has_are_refused_by_row(bad):
+    rows_ND, norms_N = features(100)
+    norms_N[7] = bad
+    with pytest.raises(EmbeddingError, match=r"packing start: norms of features must be .* 1 are not: row 7 \("):
+        pack(rows_ND, replace(CROWDED, num_identities=5, start="pca"), seed=0, norms_N=norms_N)
+
+
 def test_walls_that_leave_no_room_are_named():
     config, wall_PD = replace(CROWDED, protected_cosine=0.0), sphere.random_points(500, DIM, 0)
     with pytest.raises(ConfigError, match=r"found 0 of 300 ") as error:
@@ -312,6 +330,10 @@ def test_the_command_draws_from_a_number_of_dimensions_and_from_a_file_with_norm
     )
     drawn = tmp_path / "features.parquet"
     assert command(str(tmp_path / "faces.parquet"), str(drawn), "start=pca", "start_cosine=0.8", "steps=0") == 0
+    assert "directions only" not in capsys.readouterr().err
+    bare = tmp_path / "bare.npy"
+    assert command(str(tmp_path / "faces.parquet"), str(bare), "start=pca", "start_cosine=0.8", "steps=0") == 0
+    assert "bare.npy: holds directions only; name a .parquet to keep the norms too" in capsys.readouterr().err
     found = embeddings.read_file(str(drawn), configuration.StorageConfig())
     assert found.norms.mean() == pytest.approx(norms_N.mean(), rel=0.2)
     assert command("32", str(tmp_path / "none.npy"), "start=pca", "num_identities=10") == 2
