@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hyperface.models import torch_file
 from hyperface.models.protocols import ModelError
 
 Wanted = Sequence[tuple[str, ...]]
@@ -127,13 +128,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: cut off, damaged, or a pickle of other objects, which is never run.
     """
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix != ".safetensors":
+        tensors = torch_file.read(path, str(path))
+    else:
+        try:
             return dict(load_file(path))
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error
+        except Exception as error:  # its own kinds, and those of the system
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ModelError(f"{path}: must hold a dictionary of tensors; give the weights, not a training checkpoint")
     return tensors

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hyperface.config import StorageConfig, Vec2FaceConfig
+from hyperface.config import ConfigError, StorageConfig, Vec2FaceConfig
 from hyperface.embeddings import UNIT_TOLERANCE
 from hyperface.models import vec2face_published
 from hyperface.models.protocols import ModelError
@@ -79,6 +79,7 @@ class Vec2FaceGenerator:
         Raises:
             ModelError: the file cannot be read, has another SHA-256, is of another size, or half precision is asked of
                 a CPU.
+            ConfigError: vec2face.path is none that files are read from.
         """
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = _precision(config.precision, self._device)
@@ -145,6 +146,8 @@ def _read(config: Vec2FaceConfig, storage: StorageConfig | None) -> bytes:
     try:
         store = open_store(folder or ("/" if config.path.startswith("/") else "."), storage)
         data = store.read(name)
+    except ConfigError as error:
+        raise ConfigError(f"vec2face.path: {error}") from error
     except (OSError, StorageError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(f"{config.path}: cannot be read: {reason}; give a file as vec2face.path") from error

@@ -8,9 +8,9 @@ import io
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from hyperface.models import torch_file
 from hyperface.models.protocols import ModelError
 
 NETWORK = "model_vec2face"
@@ -60,13 +60,8 @@ def read(data: bytes, path: str) -> dict[str, Tensor]:
     Raises:
         ModelError: damaged, a pickle of other objects, which is never run, or without tensors of a generator.
     """
-    try:
-        # The training keeps its arguments in the file; a namespace does nothing when it is read.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error
+    # The training keeps its arguments in the file; a namespace does nothing when it is read.
+    found = torch_file.read(io.BytesIO(data), path, [argparse.Namespace])
     tensors = found.get(NETWORK, found) if isinstance(found, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ModelError(

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hyperface.config import ConfigError
 from hyperface.config.vec2face import Vec2FaceConfig
 from hyperface.models import vec2face_published
+from hyperface.models.pretrained import read_tensors
 from hyperface.models.protocols import ModelError
 from hyperface.models.vec2face import Made, Vec2FaceGenerator, to_bytes
 from hyperface.models.vec2face_network import (
@@ -272,13 +274,36 @@ def test_a_pickle_with_code_is_never_run(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    ("other", "name"), [(np.float32(1), r"numpy\.\S+\.scalar"), (Path("x"), r"pathlib\.\w+"), (Armed(), "print")]
+)
+def test_a_file_of_other_objects_says_which_and_what_to_ask_for(tmp_path: Path, other: object, name: str):
+    sink = io.BytesIO()
+    torch.save({"model_vec2face": {}, "best": other}, sink)
+    path = tmp_path / "best.pth"
+    path.write_bytes(sink.getvalue())
+    wanted = rf"best\.pth: cannot be read as weights: it holds other objects than tensors \({name}\), which are never "
+    wanted += r"run; ask for a file of plain tensors, or for \.safetensors$"
+    for read in (lambda: Vec2FaceGenerator(tiny.named(path)), lambda: read_tensors(path)):
+        with pytest.raises(ModelError, match=wanted):
+            read()
+
+
+@pytest.mark.parametrize(("path", "said"), [("http://a/b.pth", "scheme 'http'"), ("s3:///b.pth", "names no bucket")])
+def test_a_path_that_no_file_is_read_from_is_refused_by_its_key(path: str, said: str):
+    with pytest.raises(ConfigError, match=rf"^vec2face\.path: {path.rpartition('/')[0]}\S*: {said}"):
+        Vec2FaceGenerator(Vec2FaceConfig(path=path, sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
     "data", [b"", b"\x80\x02 no pickle", b"PK\x03\x04 no archive", b"\x08" + b"\0" * 7 + b"{}      "]
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes):
     path = tmp_path / "damaged"
     path.write_bytes(data)
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match="damaged") as error:
         Vec2FaceGenerator(tiny.named(path))
+    assert not {"\x1b", "\n"} & set(str(error.value))
+    assert "weights_only" not in str(error.value), "no advice to run what is in the file"
 
 
 def test_half_precision_is_near_and_float16_is_refused_on_a_cpu(config: Vec2FaceConfig, generator: Vec2FaceGenerator):
