@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 CONSTRAINTS := infra/constraints/cpu.txt
+# Where torch alone is taken from, first: PyTorch's CPU builds, where pip's own index has those with CUDA.
+TORCH_INDEX ?=
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
@@ -58,7 +60,7 @@ licences: $(VENV)/.audit ## of everything that is installed
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --constraint $(CONSTRAINTS) torch # first and alone: a plain torch would pull CUDA
+	pip install --quiet --constraint $(CONSTRAINTS) $(addprefix --index-url=,$(TORCH_INDEX)) torch
 	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 

@@ -53,7 +53,7 @@ class _Measurer:
 
 
 def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
-    """Measure for about a minute, write the table to the run's `plan/rates.json`, and return it.
+    """Measure for some minutes, write the table to the run's `plan/rates.json`, and return it.
 
     Args:
         began: when the job started, by `time.monotonic()`.
@@ -85,6 +85,7 @@ def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
         measure.sweep(config)
     table = to_bytes(numbers, config, measured_on)
     store.put(RATES, table)
+    _say(f"the rates are in {store.uri(RATES)}")
     return table
 
 

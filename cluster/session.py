@@ -13,6 +13,7 @@ import ray
 import ray.data
 
 from hyperface.config import ClusterConfig
+from hyperface.run import RunError
 
 
 @contextlib.contextmanager
@@ -31,15 +32,23 @@ def connect(config: ClusterConfig) -> None:
 
     `cluster.address` or RAY_ADDRESS (set by `ray job submit`) names a running cluster; without either a Ray on loopback
     starts in this process and ends with it. Ray's own ports listen on every interface; the token keeps others out.
+
+    Raises:
+        RunError: Ray did not start, or cannot be reached.
     """
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     with _sigterm_kept():
-        if address:
-            ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
-        else:
-            _start_local(config)
+        try:
+            if address:
+                ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
+            else:
+                _start_local(config)
+        except Exception as error:  # of no class of its own where a process of Ray did not come up
+            ray.shutdown()
+            what = f"cannot be reached at {address}" if address else "did not start on this machine, which may be busy"
+            raise RunError(f"Ray {what}: {str(error).splitlines()[0]}; the same command tries again") from error
     _quieten()
 
 

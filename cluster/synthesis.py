@@ -91,7 +91,7 @@ def _agreed(run: Run, references: References) -> str | None:
     before = fingerprint.recorded(run.store)
     if before is None:
         return None
-    fingerprint.refuse_others(run.store, before, {**before, **fingerprint.chosen(run.config, references.sha256)})
+    fingerprint.refuse_others(run.store, before, fingerprint.chosen(run.config, references.sha256))
     return fingerprint.digest(before)
 
 

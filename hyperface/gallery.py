@@ -91,7 +91,8 @@ def plan_chunks(config: EmbedConfig, storage: StorageConfig) -> list[Chunk]:
     folders = [Chunk("folder", tuple(images[start : start + FACES_PER_CHUNK])) for start in starts]
     if not archives and not folders:
         wanted = ", ".join((*SUFFIXES, ".tar", ".parquet"))
-        raise ConfigError(f"embed.source: {config.source} holds no file that ends in {wanted}; give a folder of faces")
+        what = f"{'holds' if names else 'is not there, or holds'} no file that ends in {wanted}"
+        raise ConfigError(f"embed.source: {config.source} {what}; give a folder of faces")
     return archives + folders
 
 

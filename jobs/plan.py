@@ -1,6 +1,6 @@
 """What a run will take, before it is paid for: time, GPU-hours, memory, network, shards, storage and cost.
 
-`--calibrate` first measures the rates that this is worked out from, on the machines it runs on, for about a minute;
+`--calibrate` first measures the rates that this is worked out from, on the machines it runs on, in a few minutes;
 without it they are read from `plan.rates`. `--json` prints all figures for a program.
 """
 
@@ -19,14 +19,14 @@ def main(config: Config, flags: set[str], began: float) -> None:
     from hyperface.capacity.rates import read
     from hyperface.capacity.tables import row_counts
 
-    refuse_unknown(config)  # better said before a minute of measuring
+    refuse_unknown(config)  # better said before it is measured
     counts = row_counts(config)
     if "--calibrate" in flags:
         from cluster.calibration import calibrate
         from cluster.session import session
 
         with session():
-            print(calibrate(config, began).decode())
+            calibrate(config, began)
     rates = read(config)
     found = estimate(config, rates, *counts)
     print(text.to_json(found, rates) if "--json" in flags else text.table(found, rates))

@@ -266,6 +266,9 @@ def _warnings(p: Planned, found: Estimate) -> Iterator[str]:
         yield f"a shard takes {seconds / 3600:.1f} h, which a lost actor costs: lower {key}"
     if found["synthesis.commit_seconds"] > seconds:
         yield "the upload of a shard takes longer than its images: the storage decides the wall time"
+    if config.plan.gpus and not any(found[f"{stage}.gpu_hours"] for stage in STAGES[:-1]):
+        keys = "synthesis.gpus_per_actor, packing.gpus_per_worker or embed.gpus_per_actor"
+        yield f"plan.gpus={config.plan.gpus:,} are paid for and no stage reserves one; set {keys}"
     memory = {"a packing worker": found["packing.device_memory"] if config.packing.gpus_per_worker else 0.0}
     memory["a synthesis actor, as measured,"] = rates.numbers.get("draw_gpu_bytes", 0.0)
     for who, size in memory.items():

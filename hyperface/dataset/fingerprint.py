@@ -61,13 +61,18 @@ def agree(store: Store, of_parts: dict[str, Any], find_batch_size: Callable[[], 
         if store.put_new(FINGERPRINT, to_json(wanted)):
             return wanted
         before = recorded(store) or {}  # another worker was faster, and may have found another size
-    refuse_others(store, before, {**before, **of_parts})
+    refuse_others(store, before, of_parts)
     return before
 
 
 def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ConfigError naming every part that differs."""
-    changed = configuration.differences(before, now)
+    """Raise ConfigError naming every part that is wanted now and was another.
+
+    A key that there was not when the dataset was begun had its default then: a new key must change nothing by it.
+    """
+    defaults = configuration.identity(Config())
+    was = {key: before.get(key, defaults.get(key)) for key in now}
+    changed = configuration.differences(was, now)
     if changed:
         advice = "resume with what it was begun with, or choose another run.dir"
         raise ConfigError(f"{store.uri(DATASET)}: was made with something else ({advice}):\n  " + "\n  ".join(changed))

@@ -137,7 +137,7 @@ def _duplicates(run: Run, keys: object, plan: Plan, rejected: Container[str]) ->
 
 
 def _finish(run: Run) -> str:
-    return f"run `python -m jobs.synthesize {run.store.uri(CONFIG)}` first"
+    return f"run `python -m jobs.pipeline {run}` first"
 
 
 def _mend(run: Run) -> str:

@@ -22,19 +22,25 @@ from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
 from hyperface.run import VERIFICATION, Run, RunError, provenance
 
 TOY = "toy"
+PROGRESS_SECONDS = 10.0
+Say = Callable[[str], None]
 HEADER = f"{'set':<16}{'pairs':>10}{'accuracy':>20}{'EER':>9}  TAR at FAR"
+
+
+def _silent(line: str) -> None:
+    """Nobody listens."""
 
 
 class NothingToVerify(ConfigError):
     """No set is named, and the toy world's have images of another size."""
 
 
-def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = print) -> dict[str, Any]:
+def evaluate_run(run: Run, evaluated: Evaluated, say: Say = print) -> dict[str, Any]:
     """Verify on all of `evaluate.benchmarks` and `evaluate.ijb`; write and return the record of this model.
 
     Sets that were measured earlier with the same weights and preprocessing, and are not asked for now, stay in it;
     each has the provenance of its own measurement. A line of a table is said for each set as soon as it is measured,
-    and recorded with it: what was measured before a later set failed is kept.
+    and recorded with it: what was measured before a later set failed is kept, and so is what was asked for.
 
     Raises:
         ConfigError: two sets of one name, a file that is not there, or toy sets for images of another size.
@@ -43,11 +49,13 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = pr
     """
     evaluate, recognizer = run.config.evaluate, evaluated.recognizer
     evaluate = replace(evaluate, benchmarks=wanted_sets(evaluate, recognizer.image_size))
-    check_sets(evaluate, run.config.storage, recognizer.image_size)
+    asked = check_sets(evaluate, run.config.storage, recognizer.image_size)
     name, made_by = f"{VERIFICATION}/{evaluated.label}.json", provenance(run.config)
     own, record = dict[str, Any](), {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
+    keys = {key: getattr(run.config.evaluate, key) for key in ("model", "benchmarks", "ijb")}
+    record["asked"] = {"sets": asked, "keys": keys}
     say(HEADER)
-    for found in _measured(evaluate, run.config.storage, recognizer):
+    for found in _measured(evaluate, run.config.storage, recognizer, say):
         own[found["name"]] = {**found, "provenance": made_by}
         # A set takes minutes: what another job recorded of this model meanwhile is kept.
         record["sets"] = _kept(run, name, evaluated) | own
@@ -56,28 +64,31 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Callable[[str], None] = pr
     return record
 
 
-def verify_on(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> dict[str, Any]:
+def verify_on(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say: Say = _silent) -> dict[str, Any]:
     """The record of one set; `verification.measured` says what it holds.
+
+    Args:
+        say: told now and then how far it is.
 
     Raises:
         RunError: an image is broken, of another size than the recogniser's, or has no embedding; names it.
     """
     began = time.monotonic()
-    x_ND = embedded(pairs, recognizer, batch_size)
+    x_ND = embedded(pairs, recognizer, batch_size, say)
     distance_P = verification.squared_distances(x_ND, pairs.first_P, pairs.second_P)
     seconds = round(time.monotonic() - began, 2)
     told = {"name": pairs.name, "source": pairs.source, "images": len(pairs.images), "seconds": seconds}
     return verification.measured(distance_P, pairs.same_P) | told
 
 
-def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> NDArray[np.float32]:
+def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say: Say = _silent) -> NDArray[np.float32]:
     """Normalised sums of the features of image and mirror image, [N, D]; one batch of pixels at a time.
 
     Raises:
         RunError: as `verify_on`.
     """
     size, x_ND = recognizer.image_size, np.empty((len(pairs.images), recognizer.embedding_dim), np.float32)
-    start = 0
+    start, said = 0, time.monotonic()
     for images_BHWC in pairs.batches(batch_size):
         height, width = images_BHWC.shape[1:3]
         if (height, width) != (size, size):
@@ -92,6 +103,9 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int) -> 
             )
         x_ND[start : start + len(rows_BD)] = rows_BD
         start += len(rows_BD)
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"{pairs.name}: {start}/{len(x_ND)} images")
     return x_ND
 
 
@@ -110,9 +124,9 @@ def wanted_sets(evaluate: EvaluateConfig, image_size: int) -> list[str]:
     raise NothingToVerify(f"evaluate.benchmarks: is empty, as is evaluate.ijb, and {why}; {fix}")
 
 
-def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> None:
-    """Refuse, before a set is read, two sets of one name, files that are not there, and toy sets for a recogniser of
-    another image size."""
+def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> list[str]:
+    """The names of the sets. Refuses, before one is read, two of one name, files that are not there, and toy sets for a
+    recogniser of another image size."""
     wanted = list(evaluate.benchmarks)
     if TOY in wanted and image_size != TOY_SIZE:
         rule = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
@@ -128,6 +142,7 @@ def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int
     for path in wanted:
         if path != TOY:
             find_benchmark(path, storage)
+    return list(named)
 
 
 def table_line(name: str, found: dict[str, Any]) -> str:
@@ -140,11 +155,13 @@ def table_line(name: str, found: dict[str, Any]) -> str:
 
 
 def _measured(
-    evaluate: EvaluateConfig, storage: StorageConfig, recognizer: FeatureRecognizer
+    evaluate: EvaluateConfig, storage: StorageConfig, recognizer: FeatureRecognizer, say: Say
 ) -> Iterator[dict[str, Any]]:
     for path in evaluate.benchmarks:
+        if path == TOY:
+            say(f"{TOY}: each of the {len(toy_sets.TOY_SETS)} sets is drawn, then embedded")
         for pairs in toy_sets.toy_sets() if path == TOY else [read_benchmark(path, storage)]:
-            yield verify_on(pairs, recognizer, evaluate.batch_size)
+            yield verify_on(pairs, recognizer, evaluate.batch_size, say)
     for path in evaluate.ijb:
         yield ijb.verify_on(path, storage, recognizer, evaluate.batch_size)
 

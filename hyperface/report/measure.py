@@ -47,7 +47,7 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
             JSON.
     """
     if not run.store.exists(INDEX):
-        raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run jobs.synthesize first")
+        raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run `python -m jobs.pipeline {run}` first")
     asked = _asked(run, recognizer, judge)
     if run.store.exists(SEPARATION):
         recorded = read_json(run, SEPARATION)

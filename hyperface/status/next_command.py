@@ -11,7 +11,7 @@ from hyperface.config import RECIPES, StorageConfig, TrainConfig
 from hyperface.dataset import quarantine
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
-from hyperface.status.stages import Stage
+from hyperface.status.stages import Stage, is_whole, verified
 
 
 def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: StorageConfig) -> str:
@@ -37,6 +37,8 @@ def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: S
             return command(job, quarantine.RETRY)
         if job in ("embed", "pack", "synthesize") and "embed" in states:
             return command("pipeline")
+        if job == "evaluate":
+            return command(job, *_as_asked(seen))
         return command(job, *(_as_begun(seen, job, name) if name else ()))
     return command("verify", "--deep") if "synthesize" in states else ""
 
@@ -50,6 +52,14 @@ def _as_begun(seen: Seen, section: str, name: str) -> list[str]:
         usual = {**asdict(TrainConfig()), **RECIPES.get(recipe, {}), "recipe": None}
     changed = [f"{section}.{key}={_word(value)}" for key, value in begun.items() if usual.get(key) != value]
     return [f"{section}.name={name}", *sorted(changed)]
+
+
+def _as_asked(seen: Seen) -> list[str]:
+    """The keys of the first verification that is not whole, where the run's configuration says other ones."""
+    records = (seen.json(f"{names.VERIFICATION}/{label}.json") for label in verified(seen))
+    asked = next(record["asked"] for record in records if not is_whole(record))
+    usual = asdict(seen.config.evaluate)
+    return [f"evaluate.{key}={_word(value)}" for key, value in asked["keys"].items() if usual[key] != value]
 
 
 def _word(value: Any) -> str:

@@ -93,10 +93,25 @@ def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iter
 
 
 def _evaluations(seen: Seen) -> Iterator[Stage]:
+    records = {label: seen.json(f"{names.VERIFICATION}/{label}.json") for label in verified(seen)}
+    if done := [label for label, record in records.items() if is_whole(record)]:
+        yield Stage("evaluate", "done", ", ".join(done))
+    for label, record in records.items():
+        asked = record.get("asked", {}).get("sets", [])
+        made = sum(name in record["sets"] for name in asked)
+        if made < len(asked):
+            yield Stage("evaluate", "partly", f"{label}, {made} of {len(asked)} sets", made, len(asked))
+
+
+def is_whole(verification: Mapping[str, Any]) -> bool:
+    """Whether a record has every set that was asked for."""
+    return all(name in verification["sets"] for name in verification.get("asked", {}).get("sets", []))
+
+
+def verified(seen: Seen) -> list[str]:
+    """Labels of the models whose verification was begun."""
     prefix = f"{names.VERIFICATION}/"
-    found = [name.removeprefix(prefix).removesuffix(".json") for name in seen.listing if name.startswith(prefix)]
-    if found:
-        yield Stage("evaluate", "done", ", ".join(sorted(found)))
+    return sorted(name.removeprefix(prefix).removesuffix(".json") for name in seen.listing if name.startswith(prefix))
 
 
 def _audits(seen: Seen) -> Iterator[Stage]:

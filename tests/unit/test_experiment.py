@@ -141,9 +141,7 @@ def test_a_piece_runs_in_one_process_whatever_the_configuration_asks_for():
         (("experiment.generators=[arc2face]",), "(?s)arc2face.*arc2face.path is required"),
     ],
 )
-def test_an_arm_that_could_not_be_made_is_refused_by_its_name_at_once(
-    given: tuple[str, ...], said: str
-):
+def test_an_arm_that_could_not_be_made_is_refused_by_its_name_at_once(given: tuple[str, ...], said: str):
     with pytest.raises(ConfigError, match=said):
         experiment.check(config(*SIDE_BY_SIDE, *given))
 

@@ -21,7 +21,7 @@ from hyperface.run import INDEX, Run, RunError, existing_run
 from hyperface.storage import S3Store, StorageError, open_store
 
 TAR, DONE = "dataset/webdataset/shard-000001.tar", "dataset/_done/shard-000001.json"
-FINISH = "run `python -m jobs.synthesize .*config.yaml` first"
+FINISH = "run `python -m jobs.pipeline .*` first"
 MEND = "mend it with `python -m jobs.synthesize .*config.yaml synthesis.repair=true`"
 
 

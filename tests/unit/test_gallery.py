@@ -130,7 +130,7 @@ def test_num_faces_takes_the_first_of_the_source(folder: Path):
 
 
 def test_an_empty_source_says_what_it_wants(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"embed\.source.*\.tar, \.parquet"):
+    with pytest.raises(ConfigError, match=r"embed\.source: .* is not there, or holds no file .*\.tar, \.parquet"):
         faces_of(tmp_path)
 
 

@@ -178,7 +178,7 @@ def test_one_image_per_identity_has_no_same_identity_cosine(tmp_path: Path) -> N
 
 def test_an_unfinished_dataset_is_refused_with_the_next_step(tmp_path: Path) -> None:
     run = color_run(tmp_path)
-    with pytest.raises(RunError, match=r"not finished; run jobs\.synthesize"):
+    with pytest.raises(RunError, match=r"not finished; run `python -m jobs\.pipeline"):
         write_color_report(run)
     assert not run.store.exists(REPORT)
 

@@ -119,6 +119,17 @@ def test_a_batch_size_found_by_trial_is_recorded_and_holds_for_whoever_comes_lat
         maker(replace(run, config=color_run(tmp_path / "other").config))
 
 
+def test_a_dataset_from_before_there_was_a_key_had_its_default(tmp_path: Path):
+    first = maker(color_run(tmp_path / "run")).fingerprint
+    run = color_run(tmp_path / "run")
+    recorded = run.get_json("dataset/fingerprint.json")
+    run.put_json("dataset/fingerprint.json", {k: v for k, v in recorded.items() if k != "synthesis.max_angle"})
+    assert maker(run).fingerprint != first  # what its markers carry is what was recorded
+    other = color_run(tmp_path / "other", "synthesis.max_angle=20").config
+    with pytest.raises(ConfigError, match=r"synthesis.max_angle: \d+\.0 -> 20\.0"):
+        maker(replace(run, config=other))
+
+
 def test_the_kinds_of_variation_and_the_gate_are_in_the_fingerprint(tmp_path: Path):
     changes = ["variation=angle", "max_angle=20", "sigmas=[0.1,0.2,0.3]", "min_sharpness=1", "min_hash_distance=2"]
     digests = [maker(color_run(tmp_path / change, f"synthesis.{change}")).fingerprint for change in changes]

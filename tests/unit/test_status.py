@@ -209,6 +209,18 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
     assert list(lines(found))[-1].endswith("nothing is left to do")
 
 
+def test_a_verification_that_was_stopped_goes_on_with_what_was_asked_for(run: Run):
+    run.store.put(REPORT, b"<html>")
+    keys = {"model": "judge", "benchmarks": [], "ijb": []}
+    record = {"sets": {"easy": {}}, "asked": {"sets": ["easy", "pose"], "keys": keys}}
+    run.put_json("evaluation/verification/judge.json", record)
+    found = status(run)
+    assert told(found, "evaluate") == "judge, 1 of 2 sets"
+    assert found.next == f"python -m jobs.evaluate {run} evaluate.model=judge"
+    run.put_json("evaluation/verification/judge.json", {**record, "sets": {"easy": {}, "pose": {}, "old": {}}})
+    assert (states(status(run))["evaluate"], status(run).exit_code) == ("done", COMPLETE)
+
+
 def test_an_experiment_counts_its_pieces(tmp_path: Path):
     run = open_run(color_config(tmp_path / "run", "experiment.seeds=1"))
     every = experiment.pieces(run.config)
