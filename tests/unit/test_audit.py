@@ -320,5 +320,5 @@ def test_a_file_of_embeddings_that_was_cut_is_named(run: Run) -> None:
 
 
 def test_an_unfinished_dataset_is_refused_with_the_next_step(tmp_path: Path, faces: Path) -> None:
-    with pytest.raises(RunError, match=r"the dataset is not finished; run `python -m jobs\.synthesize"):
+    with pytest.raises(RunError, match=r"the dataset is not finished; run `python -m jobs\.pipeline"):
         auditor(audited_run(tmp_path / "run", faces, images=False))
