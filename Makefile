@@ -60,7 +60,7 @@ licences: $(VENV)/.audit ## of everything that is installed
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --constraint $(CONSTRAINTS) $(addprefix --index-url=,$(TORCH_INDEX)) torch
+	pip install --quiet --constraint $(CONSTRAINTS) $(addprefix --extra-index-url=,$(TORCH_INDEX)) torch
 	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 

@@ -1,5 +1,6 @@
 """Measuring rates on a cluster: one actor for each stage, with the resources that the stage gives to its own."""
 
+import sys
 import time
 from typing import Any
 
@@ -120,4 +121,4 @@ def machine() -> dict[str, Any]:
 
 
 def _say(what: str) -> None:
-    print(f"calibrate: {what}", flush=True)
+    print(f"calibrate: {what}", file=sys.stderr, flush=True)

@@ -47,8 +47,11 @@ def connect(config: ClusterConfig) -> None:
                 _start_local(config)
         except Exception as error:  # of no class of its own where a process of Ray did not come up
             ray.shutdown()
-            what = f"cannot be reached at {address}" if address else "did not start on this machine, which may be busy"
-            raise RunError(f"Ray {what}: {str(error).splitlines()[0]}; the same command tries again") from error
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            if address:
+                raise RunError(f"Ray cannot be reached at {address}: {why}; is that where its head is?") from error
+            fix = "the machine may be busy; give the same command again"
+            raise RunError(f"Ray did not start on this machine: {why}; {fix}") from error
     _quieten()
 
 
@@ -56,9 +59,11 @@ def connect(config: ClusterConfig) -> None:
 def _sigterm_kept() -> Iterator[None]:
     """Undo what `ray.init` does to SIGTERM: with a Ray of its own the process would wait for that to drain first."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before):
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)
 
 
 def _records(config: ClusterConfig) -> ray.LoggingConfig | None:

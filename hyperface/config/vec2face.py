@@ -92,7 +92,7 @@ class TrainGeneratorConfig:
     seed: int = 0
     """Of the initial weights, the order of the images, masks and dropout."""
     checkpoint_every: int = knob(500)
-    """Steps between checkpoints; there is one after the last as well."""
+    """Steps between checkpoints; there is one after each epoch as well."""
     num_workers: int = knob(1)
     """Ray Train workers among which batches are divided. How many they are changes rounding only, without dropout."""
     min_workers: int = knob(0)

@@ -15,6 +15,8 @@ FINGERPRINT = f"{DATASET}/fingerprint.json"
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")
 LAYOUT = 2
 """Raised when the same configuration begins to give other bytes."""
+DEALING = 2
+"""The same, where images get shares of something: kinds of noise, or targets of attributes."""
 BATCH_SIZE = "batch_size"
 """Images per call of the generator: as configured, or found by trial."""
 
@@ -28,7 +30,8 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
     sections = (*SECTIONS, "control.") if config.control.targets else SECTIONS
     sections = (*sections, "vec2face.") if config.synthesis.generator == "vec2face" else sections
     keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(sections)}
-    return {**keys, REFERENCES: references, "layout": LAYOUT}
+    dealt = bool(config.control.targets) or config.synthesis.variation == "norm_preserving"
+    return {**keys, REFERENCES: references, "layout": LAYOUT, **({"dealing": DEALING} if dealt else {})}
 
 
 def parts(config: Config, references: str, models: Models) -> dict[str, Any]:

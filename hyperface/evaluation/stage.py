@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError, EvaluateConfig, StorageConfig
+from hyperface.config import ConfigError, EvaluateConfig, StorageConfig, flat
 from hyperface.evaluation import ijb, toy_sets, verification
 from hyperface.evaluation.benchmarks import find_benchmark, read_benchmark, set_name
 from hyperface.evaluation.pair_set import PairSet
@@ -23,6 +23,9 @@ from hyperface.run import VERIFICATION, Run, RunError, provenance
 
 TOY = "toy"
 PROGRESS_SECONDS = 10.0
+_OF_A_FILE = ("path", "sha256", "color_order", "pixel_mean", "pixel_std")
+ASKED = ("train.name", *(f"evaluate.{key}" for key in ("model", "benchmarks", "ijb", *_OF_A_FILE)))
+"""The keys that say which model is verified on what."""
 Say = Callable[[str], None]
 HEADER = f"{'set':<16}{'pairs':>10}{'accuracy':>20}{'EER':>9}  TAR at FAR"
 
@@ -52,7 +55,7 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Say = print) -> dict[str, 
     asked = check_sets(evaluate, run.config.storage, recognizer.image_size)
     name, made_by = f"{VERIFICATION}/{evaluated.label}.json", provenance(run.config)
     own, record = dict[str, Any](), {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
-    keys = {key: getattr(run.config.evaluate, key) for key in ("model", "benchmarks", "ijb")}
+    keys = {key: value for key, value in flat(run.config).items() if key in ASKED}
     record["asked"] = {"sets": asked, "keys": keys}
     say(HEADER)
     for found in _measured(evaluate, run.config.storage, recognizer, say):

@@ -7,7 +7,7 @@ from typing import Any
 
 from hyperface.config import ConfigError
 from hyperface.generator import checkpoint
-from hyperface.generator.trainer import Training
+from hyperface.generator.trainer import LOSS, Training
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
@@ -44,7 +44,7 @@ def begin(run: Run, place: Place) -> None:
 
 
 def decided(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
-    """What decides the result besides recipe and data: the recogniser. Raises ConfigError unless it fits."""
+    """What decides the result besides recipe and data: recogniser and loss. Raises ConfigError unless it fits."""
     size, recognizer, config = image_size(images), teacher.recognizer, run.config.train_generator
     if recognizer.image_size != size:
         rule = f"images have {size} pixels, the recogniser takes {recognizer.image_size}"
@@ -53,7 +53,8 @@ def decided(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
         sized(config.size, recognizer.embedding_dim, size)
     except ValueError as error:
         raise ConfigError(f"{SECTION}.size: {error}") from error
-    return {"recognizer": {"fingerprint": recognizer.fingerprint, "embedding_dim": recognizer.embedding_dim}}
+    seen = {"fingerprint": recognizer.fingerprint, "embedding_dim": recognizer.embedding_dim}
+    return {"recognizer": seen, "loss": {"version": LOSS}}
 
 
 def _images(run: Run) -> Images:

@@ -28,6 +28,8 @@ from hyperface.training import loader
 from hyperface.training.images import Images
 from hyperface.training.place import DTYPES, Place, Stepped
 
+LOSS = 2
+"""Raised when the same recipe begins to ask for something else: no training goes on under another loss."""
 TERMS = ("pixel", "perceptual", "ssim", "token", "identity")
 BETAS = (0.9, 0.99)
 """Of AdamW, as Vec2Face has them."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from hyperface import run as names
-from hyperface.config import RECIPES, StorageConfig, TrainConfig
+from hyperface.config import RECIPES, StorageConfig, TrainConfig, flat
 from hyperface.dataset import quarantine
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
@@ -58,8 +58,8 @@ def _as_asked(seen: Seen) -> list[str]:
     """The keys of the first verification that is not whole, where the run's configuration says other ones."""
     records = (seen.json(f"{names.VERIFICATION}/{label}.json") for label in verified(seen))
     asked = next(record["asked"] for record in records if not is_whole(record))
-    usual = asdict(seen.config.evaluate)
-    return [f"evaluate.{key}={_word(value)}" for key, value in asked["keys"].items() if usual[key] != value]
+    usual = flat(seen.config)
+    return [f"{key}={_word(value)}" for key, value in asked["keys"].items() if usual.get(key) != value]
 
 
 def _word(value: Any) -> str:

@@ -8,13 +8,16 @@ import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset
 
 from hyperface.config import ConfigError
-from hyperface.dataset import read_shards, verify
+from hyperface.dataset import fingerprint, read_shards, verify
 from hyperface.dataset.commit import ShardError
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import Models
 from hyperface.run import Run, RunError
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
+from hyperface.synthesis.variation import mixture
 
+DEALT = [[0.3, 0.5, 0.7, 0.3, 0.5], [0.5, 0.5, 0.3, 0.3, 0.7]]
+"""Raise `fingerprint.DEALING` where this has to change."""
 PARQUET = "dataset/parquet/shard-000001.parquet"
 
 
@@ -128,6 +131,17 @@ def test_a_dataset_from_before_there_was_a_key_had_its_default(tmp_path: Path):
     other = color_run(tmp_path / "other", "synthesis.max_angle=20").config
     with pytest.raises(ConfigError, match=r"synthesis.max_angle: \d+\.0 -> 20\.0"):
         maker(replace(run, config=other))
+
+
+def test_a_dataset_whose_shares_were_dealt_otherwise_is_not_gone_on_with(tmp_path: Path):
+    assert [mixture((0.3, 0.5, 0.7), (0.4, 0.4, 0.2), 5, seed).tolist() for seed in (1, 2)] == DEALT
+    run = color_run(tmp_path / "run", "synthesis.variation=norm_preserving")
+    maker(run)
+    recorded = run.get_json("dataset/fingerprint.json")
+    run.put_json("dataset/fingerprint.json", {k: v for k, v in recorded.items() if k != "dealing"})
+    with pytest.raises(ConfigError, match=r"dealing: None -> 2"):
+        maker(run)
+    assert "dealing" not in fingerprint.chosen(color_run(tmp_path / "other").config, "")
 
 
 def test_the_kinds_of_variation_and_the_gate_are_in_the_fingerprint(tmp_path: Path):

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from color_world import color_config, color_run
@@ -209,15 +210,22 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
     assert list(lines(found))[-1].endswith("nothing is left to do")
 
 
-def test_a_verification_that_was_stopped_goes_on_with_what_was_asked_for(run: Run):
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"evaluate.model": "judge", "evaluate.benchmarks": [], "train.name": "student"}, "evaluate.model=judge"),
+        ({"evaluate.model": "trained", "train.name": "other"}, "train.name=other"),
+        ({"evaluate.model": "onnx", "evaluate.path": "/a.onnx"}, "evaluate.model=onnx evaluate.path=/a.onnx"),
+    ],
+)
+def test_a_verification_that_was_stopped_goes_on_with_what_was_asked_for(run: Run, keys: dict[str, Any], words: str):
     run.store.put(REPORT, b"<html>")
-    keys = {"model": "judge", "benchmarks": [], "ijb": []}
     record = {"sets": {"easy": {}}, "asked": {"sets": ["easy", "pose"], "keys": keys}}
-    run.put_json("evaluation/verification/judge.json", record)
+    run.put_json("evaluation/verification/some.json", record)
     found = status(run)
-    assert told(found, "evaluate") == "judge, 1 of 2 sets"
-    assert found.next == f"python -m jobs.evaluate {run} evaluate.model=judge"
-    run.put_json("evaluation/verification/judge.json", {**record, "sets": {"easy": {}, "pose": {}, "old": {}}})
+    assert told(found, "evaluate") == "some, 1 of 2 sets"
+    assert found.next == f"python -m jobs.evaluate {run} {words}"
+    run.put_json("evaluation/verification/some.json", {**record, "sets": {"easy": {}, "pose": {}, "old": {}}})
     assert (states(status(run))["evaluate"], status(run).exit_code) == ("done", COMPLETE)
 
 
