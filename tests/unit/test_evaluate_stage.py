@@ -219,7 +219,10 @@ def test_what_was_measured_before_a_broken_set_is_kept(tmp_path: Path) -> None:
     run = color_run(tmp_path, f"evaluate.benchmarks=[{tmp_path}/good.bin,{tmp_path}/bad.bin]")
     with pytest.raises(RunError, match=r"bad\.bin: image 0"):
         evaluate(run)
-    assert set(run.get_json(f"{VERIFICATION}/tested.json")["sets"]) == {"good"}
+    record = run.get_json(f"{VERIFICATION}/tested.json")
+    assert set(record["sets"]) == {"good"}
+    assert record["asked"]["sets"] == ["good", "bad"]
+    assert record["asked"]["keys"]["evaluate.benchmarks"] == run.config.evaluate.benchmarks
 
 
 def test_an_image_without_embedding_is_named(tmp_path: Path) -> None:
