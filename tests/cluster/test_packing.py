@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from full_disk import FullDisk
 from scraping import found_by_prometheus
 from waiting import wait_for
 
@@ -101,20 +102,12 @@ def test_two_workers_draw_the_identities_that_one_draws(ray_cluster, tmp_path):
     assert oracle(run).sampled["candidates"] > 60
 
 
-@dataclass(frozen=True)
-class FullDisk(LocalStore):
-    """A disk without room for the checkpoint at step 40."""
-
-    def put(self, name: str, data: bytes) -> None:
-        if name == f"{CHECKPOINTS}/step-000000040/marker.json":
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-        super().put(name, data)
-
-
 def test_three_workers_go_on_from_the_checkpoint_of_one_and_agree_with_the_oracle(ray_cluster, tmp_path, capfd):
     config = PackingConfig(50, "nearest", steps=50, batch_identities=30, checkpoint_every=20)
     with pytest.raises(StorageError, match="No space left"):
-        pack_stage(run_in(tmp_path, config, FullDisk(str(tmp_path))))
+        pack_stage(
+            run_in(tmp_path, config, FullDisk(str(tmp_path), refused=f"{CHECKPOINTS}/step-000000040/marker.json"))
+        )
     run = run_in(tmp_path, replace(config, num_workers=3))
     assert len(checkpoint_markers(run)) == 1
     pack_stage(run)

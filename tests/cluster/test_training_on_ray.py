@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from color_world import color_run, make_dataset
+from full_disk import FullDisk
 from waiting import said, wait_for
 
 from cluster.training import train_stage
@@ -40,19 +41,10 @@ def margin(run: Run) -> float:
     return float((rows @ rows.T)[same].mean() - (rows @ rows.T)[~same].mean())
 
 
-class Full(LocalStore):
-    """A disk without room for the checkpoint after the tenth epoch."""
-
-    def put(self, name: str, data: bytes) -> None:
-        if name.endswith("step-000000020/marker.json"):
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-        super().put(name, data)
-
-
 def test_three_workers_go_on_from_the_checkpoint_of_one_and_finish(ray_cluster: str, tmp_path: Path):
     options = ("train.epochs=40", "train.sample_rate=0.5")
     with pytest.raises(StorageError, match="No space left"):
-        train_stage(dataset(tmp_path, *options, store=Full(str(tmp_path))))
+        train_stage(dataset(tmp_path, *options, store=FullDisk(str(tmp_path), refused="step-000000020/marker.json")))
     run = dataset(tmp_path, *options, "train.num_workers=3")
     before = checkpoint.of(run).marker(checkpoint.of(run).newest())["progress"]["history"]
     train_stage(run)

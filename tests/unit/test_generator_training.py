@@ -5,12 +5,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import FullDisk
 from PIL import Image
 
 from hyperface import config as configuration
@@ -81,25 +82,6 @@ def done(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Run:
     return trained(tmp_path_factory.mktemp("trained"), folder)
 
 
-@dataclass(frozen=True)
-class Failing(LocalStore):
-    """A disk that is full when one name is written."""
-
-    refused: str = ""
-
-    def put(self, name: str, data: bytes) -> None:
-        self._refuse(name)
-        super().put(name, data)
-
-    def put_new(self, name: str, data: bytes) -> bool:
-        self._refuse(name)
-        return super().put_new(name, data)
-
-    def _refuse(self, name: str) -> None:
-        if name.endswith(self.refused):
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-
-
 def test_the_weights_draw_faces_as_a_generator_and_know_their_features(done: Run):
     path = Path(str(done)) / "generator/vec2face/generator.safetensors"
     generator = Vec2FaceGenerator(named(path), device="cpu")
@@ -137,7 +119,7 @@ def test_the_loss_falls(done: Run, folder: Path, tmp_path: Path):
 )
 def test_a_training_that_was_stopped_ends_with_the_same_bytes(done: Run, folder: Path, tmp_path: Path, refused: str):
     with pytest.raises(StorageError, match="No space left"):
-        train(run_of(tmp_path, folder, store=Failing(str(tmp_path), refused=refused)))
+        train(run_of(tmp_path, folder, store=FullDisk(str(tmp_path), refused=refused)))
     run = run_of(tmp_path, folder)
     assert not Folder(run, "train_generator").is_done()
     assert weights(train(run)) == weights(done)
@@ -150,7 +132,7 @@ def test_an_adversary_joins_late_and_goes_on_with_the_same_bytes(folder: Path, t
     said = [row["discriminator"] for row in steps_of(whole)]
     assert said[:3] == [0.0, 0.0, 0.0]
     assert all(0 < loss < 5 for loss in said[3:])
-    stopped = Failing(str(tmp_path / "cut"), refused="step-000000006/marker.json")
+    stopped = FullDisk(str(tmp_path / "cut"), refused="step-000000006/marker.json")
     with pytest.raises(StorageError):
         train(run_of(tmp_path / "cut", folder, *options, store=stopped))
     assert weights(train(run_of(tmp_path / "cut", folder, *options))) == weights(whole)

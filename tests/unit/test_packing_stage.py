@@ -4,12 +4,13 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
 from hyperface import embeddings
@@ -39,23 +40,6 @@ def run_in(store: Store, config: PackingConfig = PACKING) -> Run:
 
 def references(run: Run) -> np.ndarray:
     return embeddings.read(run.store, REFERENCES, "identity").vectors_ND
-
-
-@dataclass(frozen=True)
-class FullDisk(LocalStore):
-    """A disk on which there is no room for the object `refused`."""
-
-    refused: str = ""
-
-    def put(self, name: str, data: bytes) -> None:
-        if name == self.refused:
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-        super().put(name, data)
-
-    def put_new(self, name: str, data: bytes) -> bool:
-        if name == self.refused:
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-        return super().put_new(name, data)
 
 
 def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path, capsys):

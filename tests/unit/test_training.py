@@ -4,13 +4,14 @@ import functools
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from color_world import ColorRecognizer, color_run, make_dataset
+from full_disk import FullDisk
 from PIL import Image
 
 from hyperface import config as configuration
@@ -64,25 +65,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("trained")
 
 
-@dataclass(frozen=True)
-class Failing(LocalStore):
-    """A disk that is full when one name is written."""
-
-    refused: str = ""
-
-    def put(self, name: str, data: bytes) -> None:
-        self._refuse(name)
-        super().put(name, data)
-
-    def put_new(self, name: str, data: bytes) -> bool:
-        self._refuse(name)
-        return super().put_new(name, data)
-
-    def _refuse(self, name: str) -> None:
-        if name.endswith(self.refused):
-            raise StorageError(f"{self.uri(name)}: cannot be written: No space left on device")
-
-
 def test_a_trained_network_tells_identities_of_its_dataset_apart(folder: Path):
     run = trained(folder)
     student = load_trained(run.store, "student")
@@ -130,7 +112,7 @@ def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):
 @pytest.mark.parametrize("refused", ["step-000000005/marker.json", "step-000000010/marker.json", "summary.json"])
 def test_a_training_that_was_stopped_ends_with_the_same_bytes(folder: Path, tmp_path: Path, refused: str, every: int):
     options = (f"train.checkpoint_every={every}",)
-    stopped = dataset(tmp_path, *options, store=Failing(str(tmp_path), refused=refused))
+    stopped = dataset(tmp_path, *options, store=FullDisk(str(tmp_path), refused=refused))
     with pytest.raises(StorageError, match="No space left"):
         train(stopped)
     assert not Folder(stopped, "train").is_done()
@@ -142,7 +124,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(folder: Path, tmp_
 def test_adaface_and_sampled_classes_go_on_with_the_same_bytes_too(tmp_path: Path):
     options = ("train.head=adaface", "train.sample_rate=0.5", "train.erasing=0.5", "train.crop=0.5")
     whole = train(dataset(tmp_path / "whole", *options))
-    stopped = Failing(str(tmp_path / "cut"), refused="step-000000010/marker.json")
+    stopped = FullDisk(str(tmp_path / "cut"), refused="step-000000010/marker.json")
     with pytest.raises(StorageError):
         train(dataset(tmp_path / "cut", *options, store=stopped))
     cut = train(dataset(tmp_path / "cut", *options))
@@ -174,7 +156,7 @@ def with_train(run: Run, **changes: object) -> Run:
 
 
 def test_a_training_begun_with_something_else_is_refused_by_key(folder: Path, tmp_path: Path):
-    stopped = dataset(tmp_path, store=Failing(str(tmp_path), refused="step-000000010/marker.json"))
+    stopped = dataset(tmp_path, store=FullDisk(str(tmp_path), refused="step-000000010/marker.json"))
     with pytest.raises(StorageError):
         train(stopped)
     for run in (dataset(tmp_path), trained(folder)):  # one that has a checkpoint, and one that is finished
