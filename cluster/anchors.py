@@ -37,7 +37,7 @@ class _AnchorPainter:
                 self.run, read_references(self.run), self.make_models(self.run.config)
             )
             without = self.maker.make_anchors(int(block))
-        except Exception as error:  # as an exception it would lose its type
+        except Exception as error:  # told as a row: Ray Data would wrap it, and lose its type
             own = isinstance(error, OWN_ERRORS)
             if not own:
                 traceback.print_exc()

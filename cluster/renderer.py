@@ -96,7 +96,7 @@ class Renderer:
         except OWN_ERRORS as error:  # one shard's failure is the job's at its end, not the other shards'
             self._note("failed", shard, attempt, logging.ERROR, error=_one_line(error))
             return {"shard": shard, "failed": _one_line(error)}
-        except Exception as error:  # a fresh process may do better
+        except Exception as error:  # printed, told to the ledger, which counts it, and tried in a fresh process
             traceback.print_exc()
             self._note("failed, and begun again", shard, attempt, logging.WARNING, error=_one_line(error))
             self._tell("failed", shard, _one_line(error))

@@ -45,7 +45,7 @@ def connect(config: ClusterConfig) -> None:
                 ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
             else:
                 _start_local(config)
-        except Exception as error:  # of no class of its own where a process of Ray did not come up
+        except Exception as error:  # Ray raises a bare Exception where a process of it does not come up
             ray.shutdown()
             why = (str(error).splitlines() or [type(error).__name__])[0]
             if address:

@@ -41,7 +41,7 @@ CHATTY = (
 Answer = TypeVar("Answer")
 
 
-class Client(JobSubmissionClient):  # type: ignore[misc]
+class Client(JobSubmissionClient):  # type: ignore[misc] # Ray's class is untyped
     """Ray's own waits without end where a connection falls silent."""
 
     def _do_request(self, *what: Any, **given: Any) -> Any:

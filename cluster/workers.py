@@ -71,7 +71,7 @@ def _begin(run: Run, work: Callable[[Run], None]) -> None:
     work(run)
 
 
-class _Failures(UserCallback):  # type: ignore[misc]
+class _Failures(UserCallback):  # type: ignore[misc] # Ray's class is untyped
     """Counts how often the group was lost. Lives where Ray Train leads the group from."""
 
     def __init__(self, stage: str, run: str, log_format: str) -> None:

@@ -9,7 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from hyperface.storage import Store, open_store
 if TYPE_CHECKING:
     from hyperface.synthesis.shards import References
 
+Kind = Literal["float32", "bfloat16"]
+"""Of the products of a packing."""
 SECONDS = 10.0
 """About so long each stage is measured."""
 REFERENCES = 128
@@ -80,18 +83,18 @@ def pairs(config: Config, dim: int, device: str, budget: float = SECONDS) -> Num
     from hyperface.packing.shard import one_process
 
     wanted = replace(config.packing, alpha=0.0, batch_identities=0, frozen="", protected="", steps=2)
-    kinds, found = {"float32", config.packing.precision}, Numbers()
+    kinds, found = set[Kind](("float32", config.packing.precision)), Numbers()
     n, largest = min(1024, config.packing.num_identities), min(LARGEST, config.packing.num_identities)
     while True:
         rows = torch.from_numpy(sphere.random_points(n, dim, 0)).to(device)
         problem = solver.Problem(replace(wanted, num_identities=n), 0)
 
-        def step(kind: str, problem: solver.Problem = problem, rows: torch.Tensor = rows) -> None:
-            chosen = replace(problem, config=replace(problem.config, precision=kind))  # type: ignore[arg-type]
+        def step(kind: Kind, problem: solver.Problem = problem, rows: torch.Tensor = rows) -> None:
+            chosen = replace(problem, config=replace(problem.config, precision=kind))
             state = solver.fresh_state(rows, chosen.config, 1.0)
             float(solver.local_step(state, chosen, one_process(len(rows))).loss)  # waits for the device
 
-        taken = {kind: seconds_of(lambda kind=kind: step(kind)) for kind in kinds}  # type: ignore[misc]
+        taken = {kind: seconds_of(partial(step, kind)) for kind in kinds}
         if max(taken.values()) > budget / 10 or n == largest:
             break
         n = min(2 * n, largest)

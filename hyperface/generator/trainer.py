@@ -50,7 +50,7 @@ class Training:
         torch.manual_seed(seed_of("generator", config.seed))
         architecture = sized(config.size, teacher.recognizer.embedding_dim, image_size)
         self.network = Vec2FaceNetwork(architecture, config.dropout).to(place.device)
-        self.network.image_decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.image_decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in PyTorch's types
         self.parallel = place.parallel(self.network)
         self.optimizer = torch.optim.AdamW(_groups(self.network, config.weight_decay), betas=BETAS)
         self.opponent = Opponent(config, place) if config.adversarial else None
@@ -89,7 +89,7 @@ class Training:
             own, order = self.place.streams(self.config.streams), loader.order_of(self.config.seed, epoch)
             size, threads = self.network.architecture.image_size, self.config.loader_threads
             parts = loader.batches(self.images, self.steps, own, order, first, size, threads)
-            with contextlib.closing(parts):  # type: ignore[type-var]
+            with contextlib.closing(parts):
                 began = time.monotonic()
                 for images_bSSC, _ in parts:
                     stepped = self.take(images_bSSC)

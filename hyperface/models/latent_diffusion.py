@@ -103,4 +103,4 @@ def pixels_per_latent(autoencoder: Autoencoder) -> int:
 def empty(network: type[nn.Module], config: dict[str, Any]) -> Any:
     """A network of diffusers' without memory for its weights, which a file brings."""
     with torch.device("meta"):
-        return network.from_config(config)  # type: ignore[attr-defined]
+        return network.from_config(config)  # type: ignore[attr-defined] # of its ConfigMixin

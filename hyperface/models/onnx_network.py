@@ -36,7 +36,7 @@ def _window(at: Attributes) -> tuple[list[int], list[int]]:
 def _padded(at: Attributes, x: Tensor, value: float = 0.0) -> Tensor:
     """By `pads`, which ONNX gives as all begins, then all ends, and PyTorch takes from the last axis on."""
     if at.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or at.get("ceil_mode", 0):
-        raise NotImplementedError("auto_pad and ceil_mode")
+        raise NotImplementedError("auto_pad and ceil_mode")  # `differentiable` refuses the file with it
     pads = at.get("pads", [0] * 4)
     half = len(pads) // 2
     turned = [pads[end * half + axis] for axis in reversed(range(half)) for end in (0, 1)]
@@ -55,7 +55,7 @@ def _max_pool(at: Attributes, x: Tensor) -> Tensor:
 
 def _average_pool(at: Attributes, x: Tensor) -> Tensor:
     if any(at.get("pads", ())) and not at.get("count_include_pad", 0):
-        raise NotImplementedError("count_include_pad=0 with pads")
+        raise NotImplementedError("count_include_pad=0 with pads")  # as above
     return functional.avg_pool2d(_padded(at, x), *_window(at))
 
 
@@ -191,7 +191,7 @@ def parse(data: bytes, path: str) -> onnx.ModelProto:
     """Raises ModelError: no ONNX model."""
     try:
         return onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's own, which has no types
+    except Exception as error:  # protobuf exports no class of its errors
         raise ModelError(f"{path}: is no whole ONNX model; give another file") from error
 
 

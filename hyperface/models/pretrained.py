@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -133,7 +134,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     else:
         try:
             return dict(load_file(path))
-        except Exception as error:  # its own kinds, and those of the system
+        except (OSError, SafetensorError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):

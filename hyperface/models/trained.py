@@ -73,7 +73,7 @@ class TrainedRecognizer:
         self.network, architecture = _built(data, name)
         self.image_size, self.embedding_dim = int(architecture["image_size"]), int(architecture["embedding_dim"])
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in PyTorch's types
 
     @torch.inference_mode()
     def features(self, images_BSSC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ class Vec2FaceGenerator:
         data = _read(config, storage)
         network, self.norm, self._scale = _loaded(data, config)
         self._network = network.to(self._device)
-        self._network.image_decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network.image_decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in PyTorch's types
         self._masks = MaskRatio(config.mask_min, config.mask_max, config.mask_mean, config.mask_std)
         architecture = network.architecture
         self.embedding_dim, self.image_size = architecture.embedding_dim, architecture.image_size

@@ -43,7 +43,7 @@ class Training:
             se=config.squeeze_excitation,
             dropout=config.dropout,
         )
-        self.network = network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in PyTorch's types
         self.parallel = place.parallel(self.network)
         self.optimizer = torch.optim.SGD(_groups(self.network, config.weight_decay), momentum=config.momentum)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "float16")
@@ -65,7 +65,7 @@ class Training:
             own, order = self.place.streams(self.config.streams), loader.order_of(self.config.seed, epoch)
             threads = self.config.loader_threads
             parts = loader.batches(self.images, self.steps, own, order, first, self.image_size, threads)
-            with contextlib.closing(parts):  # type: ignore[type-var]
+            with contextlib.closing(parts):
                 began = time.monotonic()
                 for images_bSSC, labels_b in parts:
                     stepped = self.take(images_bSSC, labels_b)

@@ -10,7 +10,7 @@ worker in a step, S pixels a side.
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -75,7 +75,7 @@ def image_size(images: Images) -> int:
 
 def batches(
     images: Images, steps: Steps, own: slice, order: int, first_step: int, size: int, threads: int
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """Images uint8 RGB [b, S, S, 3] and labels [b] of this worker, from a step to the end of the epoch.
 
     Args:

@@ -24,7 +24,7 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type] # a convolution may have none; this one has
 
     def forward(self, x: Tensor) -> Tensor:
         branch: Tensor = self.second(nn.functional.silu(self.first(nn.functional.silu(x))))
