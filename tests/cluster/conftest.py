@@ -1,14 +1,12 @@
 """A Ray for the tests of a file: four CPUs on loopback, with one token. What a test leaves behind ends with it."""
 
 import os
-import secrets
 from collections.abc import Iterator
 
 import pytest
 
-# Ray reads these when it is first imported. Without a token of our own it would write one into the home directory.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+import cluster  # noqa: F401  it says what Ray reads when it is imported, which most test files do first
+
 os.environ |= {"RAY_metrics_report_interval_ms": "500"}  # ten seconds otherwise
 
 
