@@ -3,7 +3,6 @@
 import contextlib
 import sys
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from cluster.metrics import GAUGES, counter, gauge
 from hyperface.curves import Curves
-from hyperface.progress import Point, unwatched
+from hyperface.progress import Every, Point, unwatched
 from hyperface.run import Run
 from hyperface.storage import StorageError
 
@@ -170,15 +169,13 @@ class Metrics:
 @contextlib.contextmanager
 def reported(numbers: Callable[[], Numbers], metrics: Metrics) -> Iterator[None]:
     """While the block runs: the metrics every few seconds, and a line to standard output; both once more at its end."""
-    done, every = threading.Event(), TERMINAL_SECONDS if sys.stdout.isatty() else LOG_SECONDS
+    done, due = threading.Event(), Every(TERMINAL_SECONDS if sys.stdout.isatty() else LOG_SECONDS)
 
     def report() -> None:
-        said = time.monotonic()
         while not done.wait(METRIC_SECONDS):
             now = numbers()
             metrics.set(now)
-            if time.monotonic() - said >= every:
-                said = time.monotonic()
+            if due():
                 print(line(now), flush=True)
 
     thread = threading.Thread(target=report, daemon=True)

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from hyperface.ranks import part_of
 from hyperface.run import to_json
 from hyperface.storage import Store
 
@@ -59,9 +60,8 @@ class Checkpoints:
         Args:
             sizes: rows of each rank.
         """
-        starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
-        ranges = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        names = [f"{self.folder(step)}/{_rows_name(part)}.safetensors" for rows in ranges for part in _parts(rows)]
+        parts = [part for rank in range(len(sizes)) for part in _parts(part_of(sizes, rank))]
+        names = [f"{self.folder(step)}/{_rows_name(part)}.safetensors" for part in parts]
         self.store.put(f"{self.folder(step)}/marker.json", to_json({**marker, "objects": names}))
         for old in sorted(self._marked())[:-KEEP]:
             self._delete(self.folder(old))

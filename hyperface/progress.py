@@ -1,5 +1,6 @@
-"""How far a stage is, in numbers: what metrics and curves are made of."""
+"""How far a stage is, in numbers: what metrics and curves are made of; and when it is time to say so."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,3 +22,17 @@ Watch = Callable[[Point], None]
 
 def unwatched(point: Point) -> None:
     """Nobody looks."""
+
+
+class Every:
+    """Whether it is time for another line: not more than one in so many seconds, counted from here."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._said = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._said < self._seconds:
+            return False
+        self._said = now
+        return True

@@ -3,7 +3,7 @@
 N: all rows, L: own rows of this rank.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -40,6 +40,12 @@ class Alone:
 def even_sizes(n: int, world_size: int) -> tuple[int, ...]:
     """Rows of each rank: as equal as can be, larger first."""
     return tuple(n // world_size + (rank < n % world_size) for rank in range(world_size))
+
+
+def part_of(sizes: Sequence[int], rank: int) -> slice:
+    """The rows of a rank among all: rank 0 has the first sizes[0], rank 1 the next, and so on."""
+    start = sum(sizes[:rank])
+    return slice(start, start + sizes[rank])
 
 
 def speaker(rank: int, say: Callable[[str], None] | None = None) -> Callable[[str], None]:

@@ -24,6 +24,7 @@ from hyperface.evaluation.verification import flip_sum, measured, squared_distan
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
 from hyperface.models.protocols import FeatureRecognizer
+from hyperface.progress import Every
 from hyperface.run import RunError
 from hyperface.storage import Store, open_store
 
@@ -98,7 +99,7 @@ def template_features(
         RunError: an image is broken or has no embedding, or landmarks are no face's.
     """
     total_MD = np.zeros((len(faces.templates_M), recognizer.embedding_dim))
-    said = time.monotonic()
+    due = Every(PROGRESS_SECONDS)
     for start in range(0, len(faces.images), batch_size):
         part = slice(start, start + batch_size)
         crops = [_crop(store, faces, at, recognizer.image_size) for at in range(*part.indices(len(faces.images)))]
@@ -108,8 +109,7 @@ def template_features(
             image = store.uri(faces.images[start + int(bad[0])])
             raise RunError(f"{image}: the recogniser has no embedding of it (NaN); evaluate another recogniser")
         np.add.at(total_MD, faces.rows_N[part], rows_BD * faces.weights_N[part, None])
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             print(f"{name}: {start + len(crops)}/{len(faces.images)} images", flush=True)
     x_MD = normalised(total_MD.astype(np.float32))
     bad = np.flatnonzero(~np.isfinite(x_MD).all(axis=1))

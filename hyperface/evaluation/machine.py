@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from hyperface.progress import Every
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -35,16 +37,14 @@ class Progress:
 
     def __init__(self, machine: Machine, unit: str, total: int) -> None:
         self.machine, self.unit, self.total = machine, unit, total
-        self.done, self.began = 0, time.monotonic()
-        self.said = self.began
+        self.done, self.began, self.due = 0, time.monotonic(), Every(machine.seconds)
 
     def add(self, units: int = 1) -> None:
         """So many more are done."""
         self.done += units
-        now, say = time.monotonic(), self.machine.say
-        if say is not None and now - self.said >= self.machine.seconds:
-            self.said = now
-            say(line(self.machine.what, self.unit, self.done, self.total, now - self.began))
+        say = self.machine.say
+        if say is not None and self.due():
+            say(line(self.machine.what, self.unit, self.done, self.total, time.monotonic() - self.began))
 
 
 def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:

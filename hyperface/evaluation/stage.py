@@ -19,6 +19,7 @@ from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
+from hyperface.progress import Every
 from hyperface.run import VERIFICATION, Run, RunError, provenance
 
 TOY = "toy"
@@ -91,7 +92,7 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
         RunError: as `verify_on`.
     """
     size, x_ND = recognizer.image_size, np.empty((len(pairs.images), recognizer.embedding_dim), np.float32)
-    start, said = 0, time.monotonic()
+    start, due = 0, Every(PROGRESS_SECONDS)
     for images_BHWC in pairs.batches(batch_size):
         height, width = images_BHWC.shape[1:3]
         if (height, width) != (size, size):
@@ -106,8 +107,7 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
             )
         x_ND[start : start + len(rows_BD)] = rows_BD
         start += len(rows_BD)
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             say(f"{pairs.name}: {start}/{len(x_ND)} images")
     return x_ND
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from hyperface.config import ConfigError, PackingConfig, StorageConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
+from hyperface.progress import Every
 from hyperface.storage import StorageError
 
 PROGRESS_SECONDS = 2.0
@@ -139,12 +139,10 @@ def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
 
 def _teller(steps: int) -> Callable[[Progress], None]:
     """Says every other second how far it is."""
-    said = time.monotonic()
+    due = Every(PROGRESS_SECONDS)
 
     def tell(progress: Progress) -> None:
-        nonlocal said
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             left = progress.seconds / (progress.step + 1) * (steps - progress.step - 1)
             _say(f"{stage.progress_line(progress, steps)}, {left:.0f} s left")
 

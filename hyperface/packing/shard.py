@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.ranks import Alone, Group
+from hyperface.ranks import Alone, Group, part_of
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class Shard:
         return Shard(tuple(sizes.tolist()), self.rank, self.group)
 
     def _rows(self, rank: int) -> slice:
-        start = sum(self.sizes[:rank])
-        return slice(start, start + self.sizes[rank])
+        return part_of(self.sizes, rank)
 
 
 def one_process(n: int) -> Shard:

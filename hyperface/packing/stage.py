@@ -4,7 +4,6 @@ N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +21,7 @@ from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State
-from hyperface.progress import Point, Watch, unwatched
+from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
 
@@ -73,12 +72,10 @@ def load_problem(
 
 def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
     """Says every other second how far the drawing of a start is."""
-    said = time.monotonic()
+    due = Every(PROGRESS_SECONDS)
 
     def tell(kept: int, seen: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             say(f"packing: drew {kept} of {n} identities, {seen} candidates")
 
     return tell
@@ -125,16 +122,16 @@ def pack_rows(
     config, problem = run.config.packing, posed.problem
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
-    told = f"{n} identities in {dim} dimensions, {len(shard.sizes)} workers"
+    workers = len(shard.sizes)
+    told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
     say(f"packing: {told}, from step {state.step} of {config.steps}")
-    said, saved = time.monotonic(), state.step
+    due, saved = Every(PROGRESS_SECONDS), state.step
     for value in solver.iterate(state, problem, shard):
         last = state.step == config.steps
         if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
             history.progress.append(Progress.of(value, state))
             watch(_point(history.progress[-1], config.steps))
-            if time.monotonic() - said > PROGRESS_SECONDS:
-                said = time.monotonic()
+            if due():
                 say(progress_line(history.progress[-1], config.steps))
         if state.step % config.checkpoint_every == 0 or last:
             checkpoint.save(run.store, state, history, shard)

@@ -8,7 +8,6 @@ Shape legend: B images of a step over all ranks, b of this rank, C classes, c of
 D embedding dimension, W ranks.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hyperface.ranks import Group
+from hyperface.ranks import Group, part_of
 from hyperface.recognition import margins
 from hyperface.recognition.margins import FeatureNorms
 from hyperface.seeds import seed_of
@@ -57,11 +56,11 @@ class Ranks:
 
     @property
     def own_classes(self) -> slice:
-        return _part(self.classes, self.rank)
+        return part_of(self.classes, self.rank)
 
     @property
     def own_images(self) -> slice:
-        return _part(self.images, self.rank)
+        return part_of(self.images, self.rank)
 
 
 class Centres:
@@ -176,8 +175,3 @@ def _drawn(rows: slice, dim: int, seed: int) -> Tensor:
         first = block * _BLOCK
         blocks.append(drawn[max(rows.start - first, 0) : rows.stop - first])
     return torch.cat(blocks) if blocks else torch.empty(0, dim)
-
-
-def _part(sizes: Sequence[int], rank: int) -> slice:
-    start = sum(sizes[:rank])
-    return slice(start, start + sizes[rank])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hyperface.ranks import Group, even_sizes
+from hyperface.ranks import Group, even_sizes, part_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,9 +24,7 @@ class Place:
 
     def streams(self, count: int) -> slice:
         """The loader's streams of this rank."""
-        sizes = even_sizes(count, self.world)
-        start = sum(sizes[: self.rank])
-        return slice(start, start + sizes[self.rank])
+        return part_of(even_sizes(count, self.world), self.rank)
 
     def wait_for_all(self) -> None:
         """Returns when every rank has called it."""

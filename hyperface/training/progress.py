@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hyperface.progress import Point, Watch, unwatched
+from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.run import RunError
 from hyperface.training.loader import Steps
 from hyperface.training.place import Place, Stepped
@@ -61,7 +61,7 @@ class Progress:
         self._count = 0
         self._every = max(1, training.last_step // RECORDED)
         self._began_at, self._began = training.step, time.monotonic()
-        self._said = self._began
+        self._due = Every(SAID_SECONDS)
 
     def add(self, stepped: Stepped) -> None:
         """A step was taken. Raises RunError as `look`."""
@@ -78,8 +78,7 @@ class Progress:
             self.history.append({**row, "learning_rate": stepped.learning_rate, **terms})
             self.watch(self._point(stepped.step))
             self._sums, self._count = [], 0
-        if time.monotonic() - self._said > SAID_SECONDS:
-            self._said = time.monotonic()
+        if self._due():
             self.look()
             self.say(self._line(stepped.step))
 

@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from hyperface.progress import Every
+
 
 class Progress:
     """Prints counts and rates: every two seconds on a terminal, every thirty in a log, and at the last shard."""
@@ -11,8 +13,7 @@ class Progress:
     def __init__(self, what: str, shards: int, say: Callable[[str], None]) -> None:
         self._what, self._shards, self._say = what, shards, say
         self._done = self._images = 0
-        self._began = self._said = time.monotonic()
-        self._every_s = 2.0 if sys.stdout.isatty() else 30.0
+        self._began, self._due = time.monotonic(), Every(2.0 if sys.stdout.isatty() else 30.0)
 
     def passed(self, shards: int) -> None:
         """Shards that an earlier attempt did."""
@@ -23,9 +24,7 @@ class Progress:
     def add(self, images: int) -> None:
         """One more shard is done."""
         self._done, self._images = self._done + 1, self._images + images
-        now = time.monotonic()
-        if now - self._said < self._every_s and self._done < self._shards:
+        if not (self._due() or self._done == self._shards):
             return
-        self._said = now
-        rate = self._images / max(now - self._began, 1e-9)
+        rate = self._images / max(time.monotonic() - self._began, 1e-9)
         self._say(f"{self._what}: {self._done} of {self._shards} shards, {rate:,.0f} images/s")
