@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperface.config.knobs import knob
+from hyperface.config.knobs import Rule, knob
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class PlanConfig:
     """Table of measured rates (JSON, local or s3://); empty: the run's `plan/rates.json`, which --calibrate writes."""
 
 
-def plan_rules(p: PlanConfig) -> Iterator[tuple[str, bool, str]]:
-    """(key, holds, rule)"""
+def plan_rules(p: PlanConfig) -> Iterator[Rule]:
     yield "plan.cpus", p.cpus >= 1, "must be at least 1"
     for key in ("gpus", "gpu_hour_price", "gpu_memory_gb", "network_gb_per_s", "num_faces"):
         yield f"plan.{key}", getattr(p, key) >= 0, "must be at least 0"

@@ -1,12 +1,11 @@
 """The keys of attribute control, and their rules."""
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.knobs import knob
+from hyperface.config.knobs import SHA256, Rule, is_sha256, knob
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ def reader_kind(control: ControlConfig, recognizer: str) -> Literal["toy", "onnx
     return "toy" if recognizer == "toy" else "onnx"
 
 
-def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: str) -> Iterator[tuple[str, bool, str]]:
-    """(key, holds, rule)"""
+def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: str) -> Iterator[Rule]:
     yield "control.steps", 1 <= c.steps <= 10_000, "must be between 1 and 10000"
     yield "control.learning_rate", 0 < c.learning_rate < 10, "must be above 0 and below 10"
     yield "control.identity_cosine", -1 <= c.identity_cosine <= 1, "must be between -1 and 1"
@@ -77,9 +75,7 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
     )
     yield "synthesis.generator", generator != "vec2face" or not turned, rule
     yield "control.attribute_path", bool(c.attribute_path) or not onnx, "is required: the model that reads attributes"
-    hexadecimal = bool(re.fullmatch(r"[0-9a-fA-F]{64}", c.attribute_sha256))
-    rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
-    yield "control.attribute_sha256", hexadecimal or not onnx, rule
+    yield "control.attribute_sha256", is_sha256(c.attribute_sha256) or not onnx, SHA256
 
 
 def _fit(c: ControlConfig) -> bool:

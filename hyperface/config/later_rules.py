@@ -3,14 +3,10 @@
 import re
 from collections.abc import Iterator
 
+from hyperface.config.knobs import SHA256, Rule, is_sha256
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
 from hyperface.config.schema import Config
 from hyperface.config.vec2face import vec2face_rules
-
-Rule = tuple[str, bool, str]
-"""(key, holds, rule)"""
-_HEX = re.compile(r"[0-9a-fA-F]{64}")
-_SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
 
 
 def later_rules(c: Config) -> Iterator[Rule]:
@@ -65,7 +61,7 @@ def _train_rules(t: TrainConfig) -> Iterator[Rule]:
 def _evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:
     onnx = e.model == "onnx"
     yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
-    yield "evaluate.sha256", bool(_HEX.fullmatch(e.sha256)) or not onnx, f"{_SHA256} when evaluate.model=onnx"
+    yield "evaluate.sha256", is_sha256(e.sha256) or not onnx, f"{SHA256} when evaluate.model=onnx"
     yield "evaluate.pixel_std", e.pixel_std > 0, "must be above 0"
     yield "evaluate.batch_size", e.batch_size >= 1, "must be at least 1"
     yield "evaluate.gpus", e.gpus >= 0, "must be at least 0"
@@ -78,8 +74,8 @@ def _audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
     onnx = a.attributes == "onnx"
     yield "audit.attributes", toy or a.attributes != "toy", "`toy` reads the toy recogniser's embeddings only"
     yield "audit.attribute_path", bool(a.attribute_path) or not onnx, "is required when audit.attributes=onnx"
-    rule = f"{_SHA256} when audit.attributes=onnx"
-    yield "audit.attribute_sha256", bool(_HEX.fullmatch(a.attribute_sha256)) or not onnx, rule
+    rule = f"{SHA256} when audit.attributes=onnx"
+    yield "audit.attribute_sha256", is_sha256(a.attribute_sha256) or not onnx, rule
     rule = "must name the model's numbers when audit.attributes=onnx, e.g. [age,yaw]"
     yield "audit.attribute_names", bool(a.attribute_names) or not onnx, rule
     each = len(set(a.attribute_names)) == len(a.attribute_names)

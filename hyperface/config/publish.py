@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperface.config.knobs import knob
+from hyperface.config.knobs import Rule, knob
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PublishConfig:
     """Where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
 
 
-def publish_rules(p: PublishConfig) -> Iterator[tuple[str, bool, str]]:
+def publish_rules(p: PublishConfig) -> Iterator[Rule]:
     for key in ("name", "creator"):
         yield f"publish.{key}", getattr(p, key).isprintable(), "must be one line of text"
     yield "publish.name", bool(p.name.strip()), "must not be empty"

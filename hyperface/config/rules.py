@@ -7,7 +7,7 @@ from typing import Any
 
 from hyperface.config.capacity import plan_rules
 from hyperface.config.control import control_rules
-from hyperface.config.knobs import ConfigError
+from hyperface.config.knobs import SHA256, ConfigError, Rule, is_sha256
 from hyperface.config.later_rules import later_rules
 from hyperface.config.publish import publish_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
@@ -19,7 +19,7 @@ def check(config: Config) -> None:
     _refuse(flat(config), _rules(config))
 
 
-def _refuse(values: Mapping[str, Any], rules: Iterable[tuple[str, bool, str]]) -> None:
+def _refuse(values: Mapping[str, Any], rules: Iterable[Rule]) -> None:
     broken = [f"{key} {rule}; it is {_shown(values[key])}" for key, holds, rule in rules if not holds]
     if broken:
         raise ConfigError("\n".join(broken))
@@ -31,8 +31,8 @@ def _shown(value: Any) -> str:
     return re.sub(r"s3://[^/]*[:@*].*", "s3://***'", shown)
 
 
-def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
-    """(key, holds, rule) for every rule that a type cannot express."""
+def _rules(c: Config) -> Iterator[Rule]:
+    """Every rule that a type cannot express."""
     yield "run.dir", bool(c.run.dir), "is required: a local directory or s3://bucket/prefix, e.g. run.dir=runs/demo"
     bare = not re.match(r"s3://[^/]*[:@]", c.run.dir)
     rule = "must name no user or password: write s3://bucket/prefix; credentials come from the standard AWS chain only"
@@ -48,17 +48,14 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     yield "cluster.num_cpus", c.cluster.num_cpus >= 0, "must be at least 0 (0: all)"
     onnx = c.recognizer.kind == "onnx"
     yield "recognizer.path", bool(c.recognizer.path) or not onnx, "is required when recognizer.kind=onnx"
-    yield (
-        "recognizer.sha256",
-        len(c.recognizer.sha256) == 64 or not onnx,
-        ("must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`) when recognizer.kind=onnx"),
-    )
-    rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`) when judge.kind=onnx"
-    yield "judge.path", bool(c.judge.path) or c.judge.kind != "onnx", "is required when judge.kind=onnx"
-    yield "judge.sha256", len(c.judge.sha256) == 64 or c.judge.kind != "onnx", rule
+    rule = f"{SHA256} when recognizer.kind=onnx"
+    yield "recognizer.sha256", is_sha256(c.recognizer.sha256) or not onnx, rule
+    judged = c.judge.kind == "onnx"
+    yield "judge.path", bool(c.judge.path) or not judged, "is required when judge.kind=onnx"
+    yield "judge.sha256", is_sha256(c.judge.sha256) or not judged, f"{SHA256} when judge.kind=onnx"
     same = bool(c.judge.sha256) and c.judge.sha256.lower() == c.recognizer.sha256.lower()
     rule = "must be another file than the recogniser's, or it would judge its own work; or judge.kind=none"
-    yield "judge.sha256", not (same and onnx and c.judge.kind == "onnx"), rule
+    yield "judge.sha256", not (same and onnx and judged), rule
     toy = c.embed.source == "toy"
     yield "embed.source", not (toy and onnx), "`toy` renders 64x64 faces for the toy recogniser; give real face images"
     yield "embed.num_faces", c.embed.num_faces >= (1 if toy else 0), "must be at least 1 for embed.source=toy, else 0"
@@ -90,7 +87,7 @@ def check_packing(config: PackingConfig) -> None:
     _refuse({f"packing.{key}": value for key, value in flat(config).items()}, _packing_rules(config))
 
 
-def _packing_rules(p: PackingConfig) -> Iterator[tuple[str, bool, str]]:
+def _packing_rules(p: PackingConfig) -> Iterator[Rule]:
     n, b = p.num_identities, p.batch_identities
     yield "packing.num_identities", n >= 2, "must be at least 2: one identity has no neighbour"
     yield "packing.alpha", p.alpha >= 0, "must be at least 0"
@@ -124,7 +121,7 @@ def _packing_rules(p: PackingConfig) -> Iterator[tuple[str, bool, str]]:
     yield "packing.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
 
 
-def _synthesis_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
+def _synthesis_rules(c: Config) -> Iterator[Rule]:
     s, real = c.synthesis, c.synthesis.generator == "arc2face"
     yield "synthesis.images_per_identity", 1 <= s.images_per_identity <= 10_000, "must be between 1 and 10000"
     yield "synthesis.images_per_shard", s.images_per_shard >= 1, "must be at least 1"
@@ -148,8 +145,8 @@ def _synthesis_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         bool(s.detector_path) or not landmarks,
         "is required for synthesis.alignment=landmarks",
     )
-    rule = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`) for synthesis.alignment=landmarks"
-    yield "synthesis.detector_sha256", len(s.detector_sha256) == 64 or not landmarks, rule
+    rule = f"{SHA256} for synthesis.alignment=landmarks"
+    yield "synthesis.detector_sha256", is_sha256(s.detector_sha256) or not landmarks, rule
     yield (
         "synthesis.one_face",
         landmarks or not s.one_face,
@@ -174,10 +171,10 @@ def _synthesis_rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         yield from vec2face_rules(c.vec2face)
 
 
-def _arc2face_rules(a: Arc2FaceConfig) -> Iterator[tuple[str, bool, str]]:
+def _arc2face_rules(a: Arc2FaceConfig) -> Iterator[Rule]:
     yield "arc2face.path", bool(a.path), "is required: a directory with arc2face/ and encoder/, or FoivosPar/Arc2Face"
     yield "arc2face.base_path", bool(a.base_path), "is required: a directory of Stable Diffusion 1.5, or its hub name"
-    yield "arc2face.sha256", len(a.sha256) in (0, 64), "must be empty or 64 hex digits"
+    yield "arc2face.sha256", not a.sha256 or is_sha256(a.sha256), "must be empty or 64 hex digits"
     yield "arc2face.lora_path", bool(a.lora_path) or not a.fast, "is required for arc2face.fast: the LCM-LoRA weights"
     tiny = a.decoder == "tiny"
     yield "arc2face.decoder_path", bool(a.decoder_path) or not tiny, "is required for arc2face.decoder=tiny"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.knobs import knob
+from hyperface.config.knobs import SHA256, Rule, is_sha256, knob
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,6 @@ class TrainGeneratorConfig:
     """Worker failures after which the training gives up; each restarts from the last checkpoint."""
 
 
-Rule = tuple[str, bool, str]
-"""(key, holds, rule)"""
-
-
 def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
     """Of `synthesis.generator=vec2face`."""
     yield (
@@ -116,8 +112,7 @@ def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
         bool(v.path),
         "is required: weights of jobs.train_generator (.safetensors), or published ones",
     )
-    hexadecimal = bool(re.fullmatch(r"[0-9a-fA-F]{64}", v.sha256))
-    yield "vec2face.sha256", hexadecimal, "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
+    yield "vec2face.sha256", is_sha256(v.sha256), SHA256
     yield "vec2face.norm", v.norm > 0, "must be above 0"
     yield from _mask_rules("vec2face", v)
 
