@@ -1,16 +1,17 @@
 """The rules of the sections in `later.py` that their types cannot express."""
 
-import re
 from collections.abc import Iterator
 
 from hyperface.config.knobs import SHA256, Rule, is_sha256
 from hyperface.config.later import AuditConfig, EvaluateConfig, ExperimentConfig, TrainConfig
 from hyperface.config.schema import Config
-from hyperface.config.vec2face import vec2face_rules
+from hyperface.config.training_rules import training_rules
+from hyperface.config.vec2face import TrainGeneratorConfig, mask_rules, vec2face_rules
 
 
 def later_rules(c: Config) -> Iterator[Rule]:
     yield from _train_rules(c.train)
+    yield from _train_generator_rules(c.train_generator)
     yield from _evaluate_rules(c.evaluate)
     yield from _audit_rules(c.audit, toy=c.recognizer.kind == "toy")
     yield from _experiment_rules(c.experiment, c.synthesis.generator)
@@ -19,7 +20,7 @@ def later_rules(c: Config) -> Iterator[Rule]:
 
 
 def _train_rules(t: TrainConfig) -> Iterator[Rule]:
-    yield "train.name", bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name)), "must be letters, digits, . _ or -"
+    yield from training_rules("train", t)
     taken = t.name in ("recognizer", "judge") or t.name.startswith("onnx-")
     yield "train.name", not taken, "names the record of another model (recognizer, judge, onnx-...); take another name"
     yield "train.embedding_dim", t.embedding_dim >= 2, "must be at least 2"
@@ -28,34 +29,30 @@ def _train_rules(t: TrainConfig) -> Iterator[Rule]:
     yield "train.scale", t.scale > 0, "must be above 0"
     yield "train.margin", 0 <= t.margin < 1.5, "must be at least 0 and below 1.5"
     yield "train.sample_rate", 0 < t.sample_rate <= 1, "must be above 0 and at most 1"
-    yield "train.epochs", t.epochs >= 1, "must be at least 1"
-    yield "train.streams", t.streams >= 1, "must be at least 1"
     yield "train.batch_size", t.batch_size >= 2, "must be at least 2: batch normalisation needs two images"
-    rule = f"must be a multiple of train.streams={t.streams}, each of which gives an equal part"
-    yield "train.batch_size", t.streams < 1 or t.batch_size % t.streams == 0, rule
-    rule = f"must be between 1 and train.streams={t.streams}: a stream belongs to one worker"
-    yield "train.num_workers", 1 <= t.num_workers <= t.streams, rule
-    yield "train.min_workers", 0 <= t.min_workers <= t.num_workers, "must be between 0 (all) and train.num_workers"
     alone = max(t.num_workers, 1) * 2 > t.batch_size
     yield "train.num_workers", t.num_workers == 1 or not alone, "must leave each worker two images of a batch"
-    shared = t.num_workers > 1 and 0 < t.gpus_per_worker < 1
-    yield "train.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
-    yield "train.learning_rate", t.learning_rate > 0, "must be above 0"
     yield "train.momentum", 0 <= t.momentum < 1, "must be at least 0 and below 1"
-    yield "train.weight_decay", t.weight_decay >= 0, "must be at least 0"
-    yield "train.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, "must be between 0 and train.epochs"
     ascending = t.milestones == sorted(set(t.milestones)) and all(m >= 1 for m in t.milestones)
     yield "train.milestones", ascending, "must be ascending epochs of at least 1, e.g. [12,20,24]"
     late = t.schedule == "steps" and any(m >= t.epochs for m in t.milestones)
     rule = f"must be below train.epochs={t.epochs}, or the learning rate would not fall, e.g. [5,8,9] for 10 epochs"
     yield "train.milestones", not late, rule
-    yield "train.clip_norm", t.clip_norm >= 0, "must be at least 0 (not cut)"
-    yield "train.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
-    for key in ("flip", "erasing", "crop", "low_resolution", "photometric"):
+    for key in ("erasing", "crop", "low_resolution", "photometric"):
         yield f"train.{key}", 0 <= getattr(t, key) <= 1, "must be a probability between 0 and 1"
-    yield "train.seed", 0 <= t.seed < 2**63, "must be at least 0 and below 2^63"
-    for key in ("checkpoint_every", "loader_threads"):
-        yield f"train.{key}", getattr(t, key) >= 1, "must be at least 1"
+
+
+def _train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
+    section = "train_generator"
+    yield from training_rules(section, t)
+    for key in ("pixel", "perceptual", "ssim", "token", "identity", "adversarial"):
+        yield f"{section}.{key}", getattr(t, key) >= 0, "must be at least 0"
+    learns = any((t.pixel, t.perceptual, t.ssim, t.token, t.identity))
+    yield f"{section}.pixel", learns, "must be above 0, or another term of the loss must"
+    yield f"{section}.adversarial_from", 0 <= t.adversarial_from <= 1, "must be between 0 and 1"
+    late = t.adversarial == 0 or t.adversarial_from < 1
+    yield f"{section}.adversarial_from", late, f"must be below 1 where {section}.adversarial is to take part"
+    yield from mask_rules(section, t)
 
 
 def _evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:

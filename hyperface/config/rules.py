@@ -11,7 +11,7 @@ from hyperface.config.knobs import SHA256, ConfigError, Rule, is_sha256
 from hyperface.config.later_rules import later_rules
 from hyperface.config.publish import publish_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
-from hyperface.config.vec2face import train_generator_rules, vec2face_rules
+from hyperface.config.vec2face import vec2face_rules
 
 
 def check(config: Config) -> None:
@@ -70,7 +70,6 @@ def _rules(c: Config) -> Iterator[Rule]:
     yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
     yield from later_rules(c)
     yield from plan_rules(c.plan)
-    yield from train_generator_rules(c.train_generator)
     yield from publish_rules(c.publish)
     yield "dataset.jpeg_quality", 1 <= c.dataset.jpeg_quality <= 100, "must be between 1 and 100"
     for key, value in flat(c).items():

@@ -1,6 +1,5 @@
 """The keys of Vec2Face, as a generator and as what `jobs.train_generator` trains, and their rules."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -114,39 +113,10 @@ def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
     )
     yield "vec2face.sha256", is_sha256(v.sha256), SHA256
     yield "vec2face.norm", v.norm > 0, "must be above 0"
-    yield from _mask_rules("vec2face", v)
+    yield from mask_rules("vec2face", v)
 
 
-def train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
-    section = "train_generator"
-    named = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name))
-    yield f"{section}.name", named, "must be letters, digits, . _ or -"
-    for key in ("epochs", "batch_size", "streams", "checkpoint_every", "loader_threads"):
-        yield f"{section}.{key}", getattr(t, key) >= 1, "must be at least 1"
-    rule = f"must be a multiple of {section}.streams={t.streams}, each of which gives an equal part"
-    yield f"{section}.batch_size", t.streams < 1 or t.batch_size % t.streams == 0, rule
-    rule = f"must be between 1 and {section}.streams={t.streams}: a stream belongs to one worker"
-    yield f"{section}.num_workers", 1 <= t.num_workers <= t.streams, rule
-    rule = f"must be between 0 (all) and {section}.num_workers"
-    yield f"{section}.min_workers", 0 <= t.min_workers <= t.num_workers, rule
-    shared = t.num_workers > 1 and 0 < t.gpus_per_worker < 1
-    yield f"{section}.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
-    yield f"{section}.learning_rate", t.learning_rate > 0, "must be above 0"
-    yield f"{section}.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, f"must be between 0 and {section}.epochs"
-    for key in ("weight_decay", "clip_norm", "pixel", "perceptual", "ssim", "token", "identity", "adversarial"):
-        yield f"{section}.{key}", getattr(t, key) >= 0, "must be at least 0"
-    learns = any((t.pixel, t.perceptual, t.ssim, t.token, t.identity))
-    yield f"{section}.pixel", learns, "must be above 0, or another term of the loss must"
-    late = t.adversarial == 0 or t.adversarial_from < 1
-    yield f"{section}.adversarial_from", late, f"must be below 1 where {section}.adversarial is to take part"
-    yield f"{section}.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
-    for key in ("flip", "adversarial_from"):
-        yield f"{section}.{key}", 0 <= getattr(t, key) <= 1, "must be between 0 and 1"
-    yield f"{section}.seed", 0 <= t.seed < 2**63, "must be at least 0 and below 2^63"
-    yield from _mask_rules(section, t)
-
-
-def _mask_rules(section: str, c: Vec2FaceConfig | TrainGeneratorConfig) -> Iterator[Rule]:
+def mask_rules(section: str, c: Vec2FaceConfig | TrainGeneratorConfig) -> Iterator[Rule]:
     yield f"{section}.mask_min", 0 <= c.mask_min < c.mask_max, f"must be at least 0 and below {section}.mask_max"
     yield f"{section}.mask_max", c.mask_max <= 1, "must be at most 1"
     yield f"{section}.mask_std", c.mask_std > 0, "must be above 0"
