@@ -14,12 +14,13 @@ from hyperface.models.vec2face_network import sized
 from hyperface.progress import Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.run import Run
-from hyperface.training.folder import Folder, Section, take_steps
+from hyperface.training.folder import Folder, Section
 from hyperface.training.images import Images
 from hyperface.training.loader import image_size
 from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
+from hyperface.training.underway import take_steps
 
 SECTION: Section = "train_generator"
 WEIGHTS = "generator.safetensors"
@@ -86,7 +87,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
         f"{SECTION}: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "
         f"{config.batch_size}, from step {training.step}, {where}"
     )
-    take_steps(training, progress, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
+    take_steps(training, progress.add, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
     if place.rank == 0:
         network = to_bytes(training.network, training.made())
         more = {"network": summary_of(training.network), "norm": training.norm}

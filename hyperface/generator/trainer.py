@@ -7,26 +7,28 @@ training goes on from any step, with any number of workers.
 Shape legend: B images of a step, b those of this rank, S pixels a side, D feature dimension.
 """
 
-import contextlib
 import math
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainGeneratorConfig
 from hyperface.generator import losses
 from hyperface.generator.discriminator import PatchDiscriminator
+from hyperface.models.device import DTYPES
+from hyperface.models.pixels import to_signal
 from hyperface.models.teacher import Teacher
 from hyperface.models.vec2face import Made
 from hyperface.models.vec2face_network import MaskRatio, Masks, Vec2FaceNetwork, draw_masks, sized
 from hyperface.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
-from hyperface.training.place import DTYPES, Place, Stepped
+from hyperface.training.place import Place, Stepped
+from hyperface.training.underway import steps_left
 
 LOSS = 2
 """Raised when the same recipe begins to ask for something else: no training goes on under another loss."""
@@ -45,6 +47,7 @@ class Training:
     ) -> None:
         """Random weights; `checkpoint.load` puts others in their place. The dataset has at least a batch of images."""
         self.config, self.images, self.place, self.teacher = config, images, place, teacher
+        self.image_size = image_size
         self.steps = loader.Steps(images.num_images, config.batch_size, config.streams)
         assert self.steps.count >= 1, self.steps
         torch.manual_seed(seed_of("generator", config.seed))
@@ -72,36 +75,24 @@ class Training:
 
     def measure_norm(self) -> None:
         """How long features are, from the first images of the dataset; rank 0 says it. Every rank calls it."""
-        size = self.network.architecture.image_size
         count = min(NORM_IMAGES, self.images.num_images)
         steps = loader.Steps(count, min(count, _LOOKED_AT), 1)
-        parts = loader.batches(self.images, steps, slice(0, 1), 0, 0, size, self.config.loader_threads)
+        parts = loader.batches(self.images, steps, slice(0, 1), 0, 0, self.image_size, self.config.loader_threads)
         with torch.no_grad():
-            rows = [self.teacher.look(self._signal(images))[0] for images, _ in parts]
+            rows = [self.teacher.look(to_signal(images, self.place.device))[0] for images, _ in parts]
         mine = torch.cat(rows).norm(dim=1).mean()
         self.norm = float(self.place.group.gather(mine[None], (1,) * self.place.world)()[0])
 
     def run(self) -> Iterator[Stepped]:
         """Take the steps that are left; after each of them the state may be saved."""
         self.parallel.train()
-        while self.step < self.last_step:
-            epoch, first = divmod(self.step, self.steps.count)
-            own, order = self.place.streams(self.config.streams), loader.order_of(self.config.seed, epoch)
-            size, threads = self.network.architecture.image_size, self.config.loader_threads
-            parts = loader.batches(self.images, self.steps, own, order, first, size, threads)
-            with contextlib.closing(parts):
-                began = time.monotonic()
-                for images_bSSC, _ in parts:
-                    stepped = self.take(images_bSSC)
-                    self.seconds += time.monotonic() - began
-                    yield stepped
-                    began = time.monotonic()
+        return steps_left(self)
 
-    def take(self, images_bSSC: np.ndarray) -> Stepped:
-        """One step on the own images uint8 [b, S, S, 3]. Every rank calls it."""
+    def take(self, images_bSSC: NDArray[np.uint8], labels_b: NDArray[np.int64]) -> Stepped:
+        """One step on the own images [b, S, S, 3], whoever they show. Every rank calls it."""
         config = self.config
         rate = learning_rate(config, self.step, self.steps.count)
-        wanted, masks = self._drawn(self._signal(images_bSSC))
+        wanted, masks = self._drawn(to_signal(images_bSSC, self.place.device))
         torch.manual_seed(seed_of("dropout", config.seed, self.step, self.place.rank))
         with half(config, self.place.device):
             seen_bD, seen_maps = self._seen(wanted)
@@ -128,10 +119,6 @@ class Training:
     def scale(self) -> float:
         """What features are multiplied by: the network sees components of about 1."""
         return self.made().scale
-
-    def _signal(self, images_bSSC: np.ndarray) -> Tensor:
-        x = torch.from_numpy(images_bSSC).to(self.place.device).permute(0, 3, 1, 2)
-        return x.float() / 127.5 - 1  # channels last, as the bytes are
 
     def _drawn(self, images: Tensor) -> tuple[Tensor, Masks]:
         """The own images, some of them mirrored, and their masks."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hyperface.config import Arc2FaceConfig, local_path
+from hyperface.models import device as devices
 from hyperface.models import latent_diffusion, lora, pretrained
 from hyperface.models.latent_diffusion import Autoencoder, Solver
 from hyperface.models.protocols import ModelError
@@ -68,8 +69,8 @@ class Arc2FaceGenerator:
             ModelError: a file is missing, damaged or another than `config.sha256` says, does not fit its neighbours,
                 or half precision is asked of a CPU.
         """
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = _precision(config.precision, self._device)
+        self._device = devices.chosen(device)
+        self._dtype = devices.precision("arc2face", config.precision, self._device)
         self._steps = steps or (4 if config.fast else 25)
         self._guidance = guidance or (1.0 if config.fast else 3.0)
         files = _files(config)
@@ -156,15 +157,6 @@ class Projector:
         visiting = {name: tensor.to(self._device, non_blocking=True) for name, tensor in self._weights.items()}
         answer: Tensor = functional_call(self._encoder, visiting, kwargs={"input_ids": ids_BL})[0]
         return answer
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    if device.type == "cpu" and name == "float16":
-        raise ModelError(
-            "arc2face.precision: float16 needs a GPU, and this worker has none; set arc2face.precision=float32, or "
-            "reserve one with synthesis.gpus_per_actor=1"
-        )
-    return {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
 def _files(config: Arc2FaceConfig) -> dict[str, Path]:

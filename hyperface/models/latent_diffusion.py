@@ -16,6 +16,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepSchedule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hyperface.models.pixels import is_finite, to_pixels
+
 Solver: TypeAlias = DPMSolverMultistepScheduler | LCMScheduler
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
 
@@ -79,20 +81,13 @@ def paint(autoencoder: Autoencoder, latents: Tensor, at_once: int) -> NDArray[np
 
     Where half precision overflows in the decoder, the image is decoded again in float32.
     """
-    drawable_B = _finite(latents)
+    drawable_B = is_finite(latents)
     signal = decode(autoencoder, latents, at_once)
-    rows = (drawable_B & ~_finite(signal)).nonzero()[:, 0]
+    rows = (drawable_B & ~is_finite(signal)).nonzero()[:, 0]
     if len(rows) and signal.dtype != torch.float32:
         wide: Any = copy.deepcopy(autoencoder).float()
         signal = signal.float().index_copy(0, rows, decode(wide, latents[rows], 1))
-    shown = (drawable_B & _finite(signal))[:, None, None, None]
-    levels = (torch.where(shown, signal.float(), -1.0) * 127.5 + 127.5).round().clamp(0.0, 255.0).to(torch.uint8)
-    pixels: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return pixels
-
-
-def _finite(images: Tensor) -> Tensor:
-    return torch.isfinite(images).flatten(1).all(1)
+    return to_pixels(signal, drawable_B)
 
 
 def pixels_per_latent(autoencoder: Autoencoder) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hyperface.models import device as devices
 from hyperface.models.arcface import input_shape
 from hyperface.models.onnx_file import checked_bytes, open_session
 from hyperface.models.onnx_network import differentiable, parse
@@ -44,7 +45,7 @@ class OnnxAttributes:
             rule = f"must give [batch, {len(self.ranges)}] for the {len(self.ranges)} attributes of its metadata"
             raise ModelError(f"{path}: {rule}; for {len(blank)} image(s) it gives {found}")
         self._network = differentiable(model, path, session, self.image_size)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = devices.chosen()
         with torch.enable_grad():
             if not self.values(torch.from_numpy(blank[:1]).requires_grad_()).requires_grad:
                 rule = "must not round what it gives (Cast to integers): no gradient passes"

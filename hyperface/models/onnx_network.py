@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyperface.models import device as devices
 from hyperface.models.protocols import ModelError
 
 TOLERANCE = 1e-3
@@ -208,7 +209,7 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
     if strange:
         fix = "export the model without them (see infra/adr/0012), or steer nothing (no control.targets)"
         raise ModelError(f"{path}: no gradient is known here for its operators {', '.join(strange)}; {fix}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = devices.chosen()
     network = OnnxNetwork(model).eval().requires_grad_(False).to(device)
     tried = np.random.default_rng(0).uniform(-1, 1, (_TRIED, 3, image_size, image_size)).astype(np.float32)
     fixed = session.get_inputs()[0].shape[0]

@@ -1,7 +1,5 @@
 """A recogniser that was trained by this product: its file, and how it is used.
 
-The file tells what network it is in its own header, so that it can be moved and used without its run.
-
 Shape legend: B images, S pixels a side (the network's), D embedding dimension.
 """
 
@@ -11,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hyperface.models import iresnet
+from hyperface.models import device as devices
+from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import ModelError, Preprocessing
 from hyperface.run import RECOGNITION, RunError
@@ -45,9 +42,8 @@ def summary_file(name: str) -> str:
 
 
 def to_bytes(network: nn.Module, architecture: Mapping[str, Any]) -> bytes:
-    """The network's weights and buffers; equal ones give equal bytes."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    return safetensors.torch.save(tensors, metadata={ARCHITECTURE: json.dumps(architecture, sort_keys=True)})
+    """The file; equal networks give equal bytes."""
+    return own_file.to_bytes(network, ARCHITECTURE, architecture)
 
 
 class TrainedRecognizer:
@@ -72,7 +68,7 @@ class TrainedRecognizer:
         self.fingerprint = hashlib.sha256(data).hexdigest()
         self.network, architecture = _built(data, name)
         self.image_size, self.embedding_dim = int(architecture["image_size"]), int(architecture["embedding_dim"])
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = devices.chosen(device)
         self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in PyTorch's types
 
     @torch.inference_mode()
@@ -118,11 +114,9 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
 
 def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:
     try:
-        tensors = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        architecture: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ARCHITECTURE])
+        tensors, architecture = own_file.from_bytes(data, ARCHITECTURE)
         network = iresnet.build(**architecture)
         network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name}: is not a backbone of this product ({str(error).splitlines()[0]})") from error
     return network.eval().requires_grad_(False), architecture

@@ -7,21 +7,20 @@ Shape legend: B images, D feature dimension, H = W pixels.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hyperface.config import ConfigError, StorageConfig, Vec2FaceConfig
 from hyperface.embeddings import UNIT_TOLERANCE
-from hyperface.models import vec2face_published
+from hyperface.models import device as devices
+from hyperface.models import own_file, vec2face_published
+from hyperface.models.pixels import to_pixels
 from hyperface.models.protocols import ModelError
 from hyperface.models.vec2face_network import (
     SIZES,
@@ -58,8 +57,7 @@ class Made:
 
 def to_bytes(network: nn.Module, made: Made) -> bytes:
     """A file of weights; equal ones give equal bytes."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    return safetensors.torch.save(tensors, metadata={HEADER: json.dumps(vars(made), sort_keys=True)})
+    return own_file.to_bytes(network, HEADER, vars(made))
 
 
 class Vec2FaceGenerator:
@@ -81,8 +79,8 @@ class Vec2FaceGenerator:
                 a CPU.
             ConfigError: vec2face.path is none that files are read from.
         """
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = _precision(config.precision, self._device)
+        self._device = devices.chosen(device)
+        self._dtype = devices.precision("vec2face", config.precision, self._device)
         data = _read(config, storage)
         network, self.norm, self._scale = _loaded(data, config)
         self._network = network.to(self._device)
@@ -120,24 +118,12 @@ class Vec2FaceGenerator:
         if not len(seeds_B):
             return np.empty((0, self.image_size, self.image_size, 3), np.uint8)
         images = self.decode(torch.from_numpy(np.ascontiguousarray(embeddings_BD, np.float32)), seeds_B)
-        finite = torch.isfinite(images).flatten(1).all(1)[:, None, None, None]
-        levels = (torch.where(finite, images, -1.0) * 127.5 + 127.5).round().clamp(0.0, 255.0).to(torch.uint8)
-        pixels: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return pixels
+        return to_pixels(images)
 
     def _lengthened(self, embeddings_BD: Tensor) -> Tensor:
         """Directions get the length of the training's features."""
         norms_B1 = embeddings_BD.detach().norm(dim=1, keepdim=True)
         return embeddings_BD * torch.where((norms_B1 - 1).abs() <= UNIT_TOLERANCE, self.norm / norms_B1, 1.0)
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    if device.type == "cpu" and name == "float16":
-        raise ModelError(
-            "vec2face.precision: float16 needs a GPU, and this worker has none; set vec2face.precision=float32, or "
-            "reserve one with synthesis.gpus_per_actor=1"
-        )
-    return {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
 def _read(config: Vec2FaceConfig, storage: StorageConfig | None) -> bytes:
@@ -175,13 +161,12 @@ def _loaded(data: bytes, config: Vec2FaceConfig) -> tuple[Vec2FaceNetwork, float
 
 def _ours(data: bytes, path: str) -> tuple[dict[str, Tensor], Made]:
     try:
-        tensors = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        made = Made(**json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER]))
+        tensors, described = own_file.from_bytes(data, HEADER)
+        made = Made(**described)
         sized(made.size, made.embedding_dim, made.image_size)
         if not made.norm > 0:
             raise ValueError(f"norm must be above 0; it is {made.norm}")
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         fix = "give what jobs.train_generator wrote, or published weights (.pth)"
         raise ModelError(f"{path}: is no Vec2Face of this product ({first}); {fix}") from error

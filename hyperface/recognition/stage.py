@@ -10,11 +10,12 @@ from hyperface.ranks import speaker
 from hyperface.recognition import checkpoint
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run
-from hyperface.training.folder import Folder, Section, take_steps
+from hyperface.training.folder import Folder, Section
 from hyperface.training.loader import image_size
 from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
+from hyperface.training.underway import take_steps
 
 SECTION: Section = "train"
 
@@ -55,7 +56,7 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     )
     if place.device.type == "cpu" and config.precision != "float32":
         progress.say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")
-    take_steps(training, progress, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
+    take_steps(training, progress.add, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
     if place.rank == 0:
         write_results(run, training, progress)
         uri = run.store.uri(weights_file(config.name))

@@ -3,17 +3,18 @@
 Shape legend: B images of a step over all ranks, b of this rank, S pixels a side, D embedding dimension.
 """
 
-import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainConfig
 from hyperface.models import iresnet
+from hyperface.models.device import DTYPES
+from hyperface.models.pixels import to_signal
 from hyperface.ranks import even_sizes
 from hyperface.recognition.augment import NUMBERS, Augmentation, augment
 from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
@@ -21,7 +22,8 @@ from hyperface.recognition.schedule import learning_rate
 from hyperface.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
-from hyperface.training.place import DTYPES, Place, Stepped
+from hyperface.training.place import Place, Stepped
+from hyperface.training.underway import steps_left
 
 
 class Training:
@@ -60,26 +62,14 @@ class Training:
     def run(self) -> Iterator[Stepped]:
         """Take the steps that are left; after each of them the state may be saved."""
         self.parallel.train()
-        while self.step < self.last_step:
-            epoch, first = divmod(self.step, self.steps.count)
-            own, order = self.place.streams(self.config.streams), loader.order_of(self.config.seed, epoch)
-            threads = self.config.loader_threads
-            parts = loader.batches(self.images, self.steps, own, order, first, self.image_size, threads)
-            with contextlib.closing(parts):
-                began = time.monotonic()
-                for images_bSSC, labels_b in parts:
-                    stepped = self.take(images_bSSC, labels_b)
-                    self.seconds += time.monotonic() - began
-                    yield stepped
-                    began = time.monotonic()
+        return steps_left(self)
 
-    def take(self, images_bSSC: np.ndarray, labels_b: np.ndarray) -> Stepped:
-        """One step on the own images uint8 [b, S, S, 3] and labels [b]. Every rank calls it."""
+    def take(self, images_bSSC: NDArray[np.uint8], labels_b: NDArray[np.int64]) -> Stepped:
+        """One step on the own images [b, S, S, 3] and labels [b]. Every rank calls it."""
         config, device = self.config, self.place.device
         rate = learning_rate(config, self.step, self.steps.count)
         torch.manual_seed(seed_of("dropout", config.seed, self.step))  # a resumed training drops the same
-        x = torch.from_numpy(images_bSSC).to(device).permute(0, 3, 1, 2)
-        x = augment(x.float() / 127.5 - 1, self._numbers(), self._augmentation())
+        x = augment(to_signal(images_bSSC, device), self._numbers(), self._augmentation())
         with torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32"):
             features_bD = self.parallel(x.contiguous(memory_format=torch.channels_last)).float()
         labels = torch.from_numpy(labels_b).to(device)

@@ -112,9 +112,10 @@ class Control:
         """What the reader says of images as they are stored, beside what was wanted."""
         import torch
 
-        signal = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        from hyperface.models.pixels import to_signal
+
         with torch.no_grad():
-            values_BA = reader.values(signal)[:, [aim.column for aim in self.aims]].cpu()
+            values_BA = reader.values(to_signal(images_BHWC))[:, [aim.column for aim in self.aims]].cpu()
         return [self._outcome(values_BA[b], targets_BA[b], steps) for b, steps in enumerate(steps_B)]
 
     def miss(self, outcome: Outcome) -> float:

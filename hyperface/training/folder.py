@@ -11,7 +11,7 @@ take the same steps; the network and the summary of the first are kept.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ from hyperface.config import TrainConfig, TrainGeneratorConfig
 from hyperface.run import GENERATOR, RECOGNITION, Run, RunError, git_sha, to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
-from hyperface.training.progress import Progress, Underway
+from hyperface.training.progress import Progress
+from hyperface.training.underway import Underway
 
 Section = Literal["train", "train_generator"]
 _NO_TERMS = ("step", "epoch", "loss", "learning_rate")
@@ -125,13 +126,3 @@ class Folder:
         }
         store.put_new(self.summary, to_json(summary))
         self.checkpoints.clear()
-
-
-def take_steps(training: Underway, progress: Progress, every: int, save: Callable[[], None]) -> None:
-    """Take the steps that are left; save after each epoch, and after so many steps."""
-    saved = training.step
-    for stepped in training.run():
-        progress.add(stepped)
-        if stepped.step % training.steps.count == 0 or stepped.step - saved >= every:
-            save()
-            saved = stepped.step

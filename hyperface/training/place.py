@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from hyperface.ranks import Group, even_sizes, part_of
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 @dataclass(frozen=True)
 class Place:

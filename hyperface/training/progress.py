@@ -2,38 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.run import RunError
-from hyperface.training.loader import Steps
-from hyperface.training.place import Place, Stepped
+from hyperface.training.place import Stepped
+from hyperface.training.underway import Underway
 
 SAID_SECONDS = 5.0
 RECORDED = 200
 """About so many steps of a training are recorded, each with the mean loss since the one before."""
 LOOKED_AT = 20
 """Steps between looks at the loss, for each of which the device is waited for."""
-
-
-class Underway(Protocol):
-    """A training, as what all have in common sees it."""
-
-    step: int
-    """Steps taken."""
-    steps: Steps
-    seconds: float
-    """Spent in steps, the training's earlier parts included."""
-    place: Place
-
-    @property
-    def last_step(self) -> int: ...
-    def run(self) -> Iterator[Stepped]: ...
 
 
 class Progress:

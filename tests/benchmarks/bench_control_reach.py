@@ -21,11 +21,12 @@ from hyperface.config import ControlConfig
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import Sample
+from hyperface.models.pixels import to_signal
 from hyperface.models.protocols import AttributeRange, Models
 from hyperface.models.toy.attributes import RANGES, AngleNet, ToyAttributes, load_attributes
 from hyperface.models.toy.diffusion_generator import ToyDiffusionGenerator
 from hyperface.models.toy.faces import HELD_OUT_SEED, render_faces
-from hyperface.models.toy.recognizer import load_judge, load_recognizer, to_signal
+from hyperface.models.toy.recognizer import load_judge, load_recognizer
 from hyperface.models.toy.weights import read_weights
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import Gate

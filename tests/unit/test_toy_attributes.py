@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.protocols import Decoder, DifferentiableRecognizer
 from hyperface.models.toy.attributes import RANGES, load_attributes
 from hyperface.models.toy.diffusion_generator import ToyDiffusionGenerator
 from hyperface.models.toy.faces import HELD_OUT_SEED, render_faces
-from hyperface.models.toy.recognizer import load_recognizer, to_signal
+from hyperface.models.toy.recognizer import load_recognizer
 from hyperface.models.toy.render_generator import ToyRenderGenerator
 from hyperface.models.toy.train_attributes import HELD_OUT_ANGLES_SEED, angle_errors, render_angles
 from hyperface.synthesis.attribute_control import Settings, steer

@@ -19,7 +19,7 @@ from hyperface.config import ConfigError
 from hyperface.dataset import jpeg, read_shards
 from hyperface.models.protocols import ModelError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
-from hyperface.progress import Point
+from hyperface.progress import Every, Point
 from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
 from hyperface.recognition.schedule import learning_rate
@@ -89,7 +89,7 @@ def test_a_line_tells_the_loss_also_when_nobody_has_looked_at_it_yet(tmp_path: P
     run, said = dataset(tmp_path / "run", "train.epochs=40"), list[str]()
     made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     progress = Progress(made, said.append)
-    progress._every, progress._said = 100, float("-inf")  # steps between looks, as in a long training; long ago
+    progress._every, progress._due = 100, Every(0.0)  # steps between looks, as in a long training; a line each
     progress.add(next(made.run()))
     assert re.match(r"train: epoch 0\.2/40 loss \d", said[0])
 

@@ -58,7 +58,7 @@ def sharpness(images_BCHW: Tensor) -> Tensor:
 
 
 class ToyAttributes:
-    """Faces to yaw, light and sharpness; a `DifferentiableAttributes` (hyperface.models.protocols)."""
+    """Faces to yaw, light and sharpness; an `AttributeReader` (hyperface.models.protocols)."""
 
     image_size = IMAGE_SIZE
     ranges = RANGES

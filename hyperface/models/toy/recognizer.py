@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.protocols import Preprocessing
 from hyperface.models.toy.renderer import IMAGE_SIZE
 from hyperface.models.toy.weights import SHIPPED, read_weights
@@ -84,11 +85,6 @@ class PlainNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         embedding: Tensor = self.head(self.body(x).flatten(1))
         return embedding
-
-
-def to_signal(images_BHWC: NDArray[np.uint8]) -> Tensor:
-    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [-1, 1], channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 class ToyRecognizer:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.toy.attributes import LIGHT_DEGREES, YAW_DEGREES
-from hyperface.models.toy.recognizer import to_signal
 from hyperface.models.toy.renderer import NUISANCE_TRAITS, render, sample_identities, sample_nuisance
 from hyperface.models.toy.train_recognizer import soften
 

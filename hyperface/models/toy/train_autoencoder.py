@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.toy.autoencoder import Autoencoder
 from hyperface.models.toy.faces import FaceSet
-from hyperface.models.toy.recognizer import to_signal
 
 _LOG = logging.getLogger(__name__)
 

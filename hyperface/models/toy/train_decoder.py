@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cosine_similarity
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.toy.autoencoder import Autoencoder
 from hyperface.models.toy.diffusion_generator import make_condition
 from hyperface.models.toy.faces import FaceSet
-from hyperface.models.toy.recognizer import to_signal
 from hyperface.models.toy.render_generator import Inverter
 from hyperface.models.toy.train_autoencoder import blend_weights, difference_loss
 from hyperface.models.toy.train_generators import mix_embeddings

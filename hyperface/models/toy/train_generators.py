@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.toy.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Autoencoder
 from hyperface.models.toy.diffusion_generator import (
     TRAINING_TIMESTEPS,
@@ -26,7 +27,7 @@ from hyperface.models.toy.diffusion_generator import (
     predict,
 )
 from hyperface.models.toy.faces import FaceSet
-from hyperface.models.toy.recognizer import EMBEDDING_DIM, ToyRecognizer, to_signal
+from hyperface.models.toy.recognizer import EMBEDDING_DIM, ToyRecognizer
 from hyperface.models.toy.render_generator import Inverter
 from hyperface.models.toy.train_autoencoder import blend_weights
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from hyperface.models.pixels import to_signal
 from hyperface.models.toy.faces import FaceSet
-from hyperface.models.toy.recognizer import EMBEDDING_DIM, to_signal
+from hyperface.models.toy.recognizer import EMBEDDING_DIM
 from hyperface.models.toy.renderer import IDENTITY_DIM
 
 _LOG = logging.getLogger(__name__)

@@ -1,0 +1,31 @@
+"""A file of weights of this product (.safetensors): its header says what network they are of, so that the file can be
+moved and used without its run."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+
+def to_bytes(network: nn.Module, key: str, described: Mapping[str, Any]) -> bytes:
+    """The network's weights and buffers; equal ones give equal bytes.
+
+    Args:
+        key: of the header, under which the description stands as JSON.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return safetensors.torch.save(tensors, metadata={key: json.dumps(described, sort_keys=True)})
+
+
+def from_bytes(data: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, description) of what `to_bytes` wrote. Raises ValueError: cut off, or without this key."""
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        described: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][key])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
+    return tensors, described
