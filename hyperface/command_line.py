@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal, NoReturn, get_args, get_origin
@@ -25,10 +25,10 @@ def _field_docs(section: type) -> dict[str, str]:
     return docs
 
 
-def describe() -> str:
-    """Every key with its choices or type, default and meaning."""
+def describe(sections: Collection[str] = ()) -> str:
+    """Every key of some sections, or of all, with its choices or type, default and meaning."""
     lines = []
-    for section in fields(Config):
+    for section in (f for f in fields(Config) if f.name in sections or not sections):
         defaults = getattr(Config(), section.name)
         cls = type(defaults)
         docs = _field_docs(cls)
@@ -42,7 +42,7 @@ def describe() -> str:
 
 
 def from_command_line(purpose: str, module: str, more: str = "") -> Config:
-    """Parse `python -m MODULE CONFIG.yaml|RUN [key=value ...]`; `--help` prints every key and exits 0.
+    """Parse `python -m MODULE CONFIG.yaml|RUN [key=value ...]`; `--help [SECTION ...]` prints the keys and exits 0.
 
     Args:
         more: of the usage: what else the job takes.
@@ -53,7 +53,7 @@ def from_command_line(purpose: str, module: str, more: str = "") -> Config:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         usage = " ".join(filter(None, [f"python -m {module} CONFIG.yaml|RUN [key=value ...]", more]))
-        _print_help(purpose, usage, 0 if arguments else 2)
+        _print_help(purpose, usage, arguments)
     source, *overrides = arguments
     if is_override(source):
         return load(None, arguments)
@@ -106,7 +106,13 @@ def is_config(source: str) -> bool:
     return source.endswith((".yaml", ".yml")) or Path(source).is_file()
 
 
-def _print_help(purpose: str, usage: str, code: int) -> NoReturn:
-    taken = "RUN: a run.dir, whose recorded configuration is taken."
-    print(f"{purpose}\n\nusage: {usage}\n\n{taken}\n{describe()}")
-    raise SystemExit(code)
+def _print_help(purpose: str, usage: str, arguments: Sequence[str]) -> NoReturn:
+    """The usage and, where they are asked for, the keys: there are hundreds of them."""
+    sections = [section.name for section in fields(Config)]
+    print(f"{purpose}\n\nusage: {usage}\n\nRUN: a run.dir, whose recorded configuration is taken.")
+    if arguments:
+        print(describe([word for word in arguments if word in sections]))
+    else:
+        told = f"--help lists every key, --help SECTION ... those of some sections: {', '.join(sections)}"
+        print(textwrap.fill(told, 110))
+    raise SystemExit(0 if arguments else 2)

@@ -76,8 +76,11 @@ SHA-256.
 
 
 def rows(parts: Mapping[str, Any]) -> str:
-    """Rows of a table of names and values, none of which is taken for markup."""
-    return "\n".join(f"| `{key}` | {code(value)} |" for key, value in sorted(parts.items()))
+    """Rows of a table of names and values, none of which is taken for markup; what is empty had no say, nor had the
+    keys of a generator that drew nothing."""
+    idle = () if parts.get("synthesis.generator") == "arc2face" else ("arc2face.",)
+    there = {key: value for key, value in parts.items() if value not in ("", [], {}) and not key.startswith(idle)}
+    return "\n".join(f"| `{key}` | {code(value)} |" for key, value in sorted(there.items()))
 
 
 def code(value: Any) -> str:

@@ -88,11 +88,18 @@ def lines(found: Status) -> Iterator[str]:
         who = f"process {found.driver.get('pid')} of {found.driver.get('host')}"
         yield _row("driver", f"{who}, seen {found.driver.get('seen')}")
     for record, row in found.last.items():
-        told = ", ".join(f"{key} {value}" for key, value in row.items() if not isinstance(value, dict | list))
+        told = ", ".join(_told(key, value) for key, value in row.items() if not isinstance(value, dict | list))
         yield _row(f"last of {record}", told[:160])
     yield from (_row("quarantined", found.quarantined[shard]) for shard in sorted(found.quarantined))
     yield from (_row("failing", problem) for problem in found.failing)
     yield _row("next", found.next or "nothing is left to do")
+
+
+def _told(key: str, value: Any) -> str:
+    """A number of a record, short enough to be read: the record has all of its digits."""
+    if key == "event":
+        return str(value)
+    return f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
 
 
 def _row(name: str, told: str) -> str:

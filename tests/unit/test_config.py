@@ -150,6 +150,30 @@ def test_every_key_has_a_meaning_in_the_help():
             assert f"{section.name}.{field.name}=" in text
 
 
+def said_to(words: list[str], monkeypatch, capsys) -> tuple[int, str]:
+    """(exit code, what a job without a configuration says)"""
+    monkeypatch.setattr(sys, "argv", ["jobs.pack", *words])
+    with pytest.raises(SystemExit) as ended:
+        command_line.from_command_line("Pack.", "jobs.pack")
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_help_lists_the_keys_of_the_sections_that_are_named(monkeypatch, capsys):
+    code, said = said_to(["--help", "dataset", "run"], monkeypatch, capsys)
+    assert code == 0
+    assert "dataset.format=" in said
+    assert "run.seed=" in said
+    assert "packing." not in said
+
+
+def test_a_job_without_words_says_how_it_is_called_and_where_its_keys_are_listed(monkeypatch, capsys):
+    code, said = said_to([], monkeypatch, capsys)
+    assert code == 2
+    assert "usage: python -m jobs.pack CONFIG.yaml|RUN [key=value ...]" in said
+    assert "--help SECTION" in said
+    assert len(said.splitlines()) < 12
+
+
 def test_help_needs_neither_torch_nor_ray():
     code = (
         "import sys, runpy; sys.argv = ['jobs.pipeline', '--help']\n"

@@ -19,7 +19,7 @@ from hyperface import config
 from hyperface.auditing import audit_here
 from hyperface.command_line import to_publish
 from hyperface.config import ConfigError
-from hyperface.dataset import licences, read_shards
+from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
 from hyperface.run import AUDIT, Run, RunError
 from hyperface.storage import open_store
@@ -199,3 +199,14 @@ def test_what_cannot_be_published_is_refused(word: str):
     with pytest.raises(ConfigError, match=rf"publish\.{word.partition('=')[0]} must") as told:
         config.load(None, ["run.dir=runs/x", f"publish.{word}"])
     assert "pw" not in str(told.value)
+
+
+def test_a_card_tells_what_decided_the_bytes_and_nothing_that_had_no_say():
+    parts = {
+        "synthesis.generator": "toy_render",
+        "arc2face.precision": "float16",
+        "run.seed": 0,
+        "recognizer.sha256": "",
+    }
+    assert card.rows(parts) == "| `run.seed` | `0` |\n| `synthesis.generator` | `toy_render` |"
+    assert "| `arc2face.precision` | `float16` |" in card.rows({**parts, "synthesis.generator": "arc2face"})
