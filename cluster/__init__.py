@@ -5,8 +5,10 @@ import secrets
 
 # Ray reads these when it is imported, which every module of this package does. A Ray started in this process gets a
 # token of its own: without one, ray.init() writes a token to the home directory, and later clusters want it. It has no
-# dashboard, which Ray Train would ask each second whether it still runs, and complain.
+# dashboard, which Ray Train would ask each second whether it still runs, and complain; and it warns of a loss of its own
+# objects that a Ray of one machine does not survive anyway.
 if "RAY_ADDRESS" not in os.environ:
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Failed to query Ray Train Controller actor state")
+    noise = "Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", noise)
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -1,15 +1,25 @@
 """One way to fan work out: numbered pieces to a pool of actors on Ray Data, with bounded restarts."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
 import ray.data
+from numpy.typing import NDArray
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.session import connect
-from hyperface.config import ClusterConfig
+from hyperface.config import ClusterConfig, ConfigError
+from hyperface.embeddings import EmbeddingError
+from hyperface.models.protocols import ModelError
+from hyperface.run import RunError
+from hyperface.storage import StorageError
+
+MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
+"""Errors that say what is wrong and how to mend it; they would say so again."""
+
+Columns = dict[str, NDArray[Any]]
 
 
 def fan_out(
@@ -22,8 +32,8 @@ def fan_out(
     gpus: float,
     failures: int,
     calls: int = 1,
-) -> ray.data.Dataset:
-    """A dataset of what `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
+) -> Iterator[Columns]:
+    """What `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
 
     Args:
         actors: size of the pool; 0: as many as the cluster's CPUs (or GPUs, where each reserves some) hold. Never more
@@ -32,6 +42,10 @@ def fan_out(
         failures: times that an actor is restarted, and a piece tried again, before the job fails; -1: without end, for
             actors that find out themselves which piece kills them.
         calls: pieces in an actor at a time, each in a thread of its own.
+
+    Raises:
+        ConfigError, RunError: what an actor returned by `stop`; the pieces that are left are given up.
+        RayError: Ray itself cannot go on.
     """
     connect(cluster)
     there = ray.cluster_resources()
@@ -46,7 +60,7 @@ def fan_out(
     with warnings.catch_warnings():
         # Ray Data 2.60 bounds restarts through deprecated arguments only.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return rows.map_batches(
+        made = rows.map_batches(
             actor,
             fn_constructor_args=arguments,
             batch_size=1,
@@ -56,3 +70,21 @@ def fan_out(
             max_restarts=failures,
             max_task_retries=failures,
         )
+    return _results(made)
+
+
+def _results(rows: ray.data.Dataset) -> Iterator[Columns]:
+    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
+    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+    try:
+        for batch in batches:
+            if "stop" in batch:
+                raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
+            yield batch
+    finally:
+        del rows, batches  # an error would keep them, and they would keep their actors
+
+
+def stop(error: Exception) -> Mapping[str, list[Any]]:
+    """What an actor returns for an error that ends the job: as an exception it would lose its type on the way."""
+    return {"stop": [str(error)], "refused": [isinstance(error, ConfigError)]}

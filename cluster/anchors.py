@@ -1,13 +1,12 @@
 """Before the shards, where a judge is asked: the anchors of all identities, block by block, on actors."""
 
-import json
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
 from ray.exceptions import RayError
 
-from cluster.actor_pool import fan_out
+from cluster.actor_pool import Columns, fan_out, stop
 from cluster.renderer import OWN_ERRORS, MakeModels
 from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint
@@ -30,20 +29,18 @@ class _AnchorPainter:
         self.run, self.make_models = run, make_models
         self.maker: ShardMaker | None = None
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
         (block,) = batch["piece"]
         try:
             self.maker = self.maker or shard_maker(
                 self.run, read_references(self.run), self.make_models(self.run.config)
             )
-            without = self.maker.make_anchors(int(block))
-        except Exception as error:  # told as a row: Ray Data would wrap it, and lose its type
-            own = isinstance(error, OWN_ERRORS)
-            if not own:
-                traceback.print_exc()
-            said = str(error) if own else f"{type(error).__name__}: {error}"
-            return {"result": [json.dumps({"stop": said, "refused": isinstance(error, ConfigError)})]}
-        return {"result": [json.dumps({"without": without})]}
+            return {"without": [self.maker.make_anchors(int(block))]}
+        except OWN_ERRORS as error:
+            return stop(error)
+        except Exception as error:  # shown here, and told where the job ends
+            traceback.print_exc()
+            return stop(RunError(f"{type(error).__name__}: {error}"))
 
 
 def draw_anchors(run: Run, make_models: MakeModels) -> None:
@@ -71,15 +68,11 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
         failures=MAX_FAILURES,
     )
     try:
-        # To the end, for every block: a loop that is left early would leave its workers behind.
-        batches = list(rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+        without = sum(int(batch["without"][0]) for batch in rows)
+    except (ConfigError, RunError) as error:
+        raise type(error)(f"{run}: anchors of the judge: {error}") from error
     except RayError as error:
         what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         raise RunError(f"{run}: the anchors of the judge cannot be drawn ({what}); the same command goes on") from error
-    results = [json.loads(result) for batch in batches for result in batch["result"]]
-    for result in results:
-        if "stop" in result:
-            raise (ConfigError if result["refused"] else RunError)(f"{run}: anchors of the judge: {result['stop']}")
-    without = sum(result["without"] for result in results)
     if without:
         print(f"synthesize: {without} identities have no anchor, and so will have no image", flush=True)

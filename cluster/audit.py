@@ -1,29 +1,24 @@
 """The audit on Ray: shards and real pictures fan out to actors that embed them; one process then compares all."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 
-from cluster.actor_pool import fan_out
+from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
 from cluster.metrics import watching
 from cluster.session import connect
 from hyperface.auditing import Auditor, Piece, auditor_of
-from hyperface.config import ConfigError
 from hyperface.dataset.source import Source, open_source
-from hyperface.embeddings import EmbeddingError
 from hyperface.evaluation import audit
 from hyperface.evaluation.audit import Record
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
-from hyperface.models.protocols import ModelError
 from hyperface.progress import Point
 from hyperface.real_faces import Faces
-from hyperface.run import AUDIT, Run, RunError
-from hyperface.storage import StorageError
+from hyperface.run import AUDIT, Run
 
 PROGRESS_SECONDS = 2.0
 
@@ -40,13 +35,13 @@ class _Embedder:
         self.pieces, self.source, self.make_auditor, self.told = pieces, source, make_auditor, told
         self.auditor: Auditor | None = None
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    def __call__(self, batch: Columns) -> Mapping[str, Any]:
         (number,) = batch["piece"]
         try:
             self.auditor = self.auditor or replace(self.make_auditor(self.source), told=self.told)
             return {"pictures": [self.auditor.embed(self.pieces[number])]}
-        except (ConfigError, EmbeddingError, ModelError, RunError, StorageError) as error:
-            return {"stop": [str(error)]}  # as an exception it would lose its type
+        except MENDABLE as error:
+            return stop(error)
 
 
 def audit_stage(run: Run, make_auditor: MakeAuditor = auditor_of) -> None:
@@ -88,21 +83,13 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         failures=config.audit.max_failures,
     )
     watch = watching(auditor.source.run, "audit")
-    said, pictures, stop = time.monotonic(), 0, ""
-    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
-    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
-    for done, batch in enumerate(batches, start=1):
-        if "stop" in batch:
-            stop = str(batch["stop"][0])
-            break
+    said, pictures = time.monotonic(), 0
+    for done, batch in enumerate(rows, start=1):
         pictures += int(batch["pictures"].sum())
         watch(Point(done, len(pieces), {"pictures": pictures}))
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
-    del rows, batches  # an error would keep them, and they would keep their actors
-    if stop:
-        raise RunError(stop)
     return pictures
 
 

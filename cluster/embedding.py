@@ -1,22 +1,19 @@
 """Stage embed on Ray Data: chunks of faces fan out to recogniser actors; the driver assembles one gallery file."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
-from cluster.actor_pool import fan_out
+from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
 from cluster.metrics import watching
 from hyperface import gallery
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.embeddings import to_parquet
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
-from hyperface.models.protocols import ModelError, Recognizer
+from hyperface.models.protocols import Recognizer
 from hyperface.progress import Point
-from hyperface.run import GALLERY, Run, RunError
-from hyperface.storage import StorageError
+from hyperface.run import GALLERY, Run
 
 PROGRESS_SECONDS = 2.0
 
@@ -31,13 +28,13 @@ class _Embedder:
         self.chunks, self.config = chunks, config
         self.recognizer: Recognizer | None = None
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    def __call__(self, batch: Columns) -> Mapping[str, Any]:
         (piece,) = batch["piece"]
         try:
             self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
             faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
-        except (ConfigError, ModelError, RunError, StorageError) as error:  # as an exception it would lose its type
-            return {"stop": [str(error)]}
+        except MENDABLE as error:
+            return stop(error)
         return {
             "key": [face.key for face in faces],
             "embedding": [face.embedding_D for face in faces],
@@ -82,13 +79,8 @@ def _embedded(run: Run) -> Iterator[EmbeddedFace]:
         failures=config.embed.max_failures,
     )
     watch, faces, left_out = watching(run, "embed"), 0, 0
-    said, stop = time.monotonic(), ""
-    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
-    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
-    for done, batch in enumerate(batches, start=1):
-        if "stop" in batch:
-            stop = str(batch["stop"][0])
-            break
+    said = time.monotonic()
+    for done, batch in enumerate(rows, start=1):
         columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
         for values in zip(*columns, strict=True):
             yield EmbeddedFace(*values)
@@ -98,6 +90,3 @@ def _embedded(run: Run) -> Iterator[EmbeddedFace]:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"embed: {done}/{len(chunks)} chunks", flush=True)
-    del rows, batches  # an error would keep them, and they would keep their actors
-    if stop:
-        raise RunError(stop)

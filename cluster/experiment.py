@@ -4,25 +4,21 @@ A piece has a run of its own under `experiment/arms/`, whose stages go on where 
 `result.json`. What a piece is made of is in `hyperface/trial.py`.
 """
 
-import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
-from cluster.actor_pool import fan_out
+from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
 from cluster.metrics import watching
 from hyperface import config as configuration
 from hyperface import experiment
 from hyperface.config import Config, ConfigError
-from hyperface.embeddings import EmbeddingError
 from hyperface.experiment import Piece
-from hyperface.models.protocols import ModelError
 from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
-from hyperface.run import EXPERIMENT, Run, RunError, provenance
-from hyperface.storage import StorageError
+from hyperface.run import EXPERIMENT, Run, provenance
 from hyperface.trial import make_piece, test_sets
 
 
@@ -89,20 +85,11 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         failures=run.config.experiment.max_failures,
     )
     watch, before = watching(run, "experiment"), len(every) - len(todo)
-    began, stop = time.monotonic(), ""
-    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
-    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
-    for done, batch in enumerate(batches, start=1):
-        said = json.loads(batch["said"][0])
-        if "stop" in said:
-            stop = said["stop"]
-            break
-        watch(Point(before + done, len(every), {"accuracy": said["accuracy"]}))
+    began = time.monotonic()
+    for done, batch in enumerate(rows, start=1):
+        watch(Point(before + done, len(every), {"accuracy": float(batch["accuracy"][0])}))
         left = (time.monotonic() - began) / done * (len(todo) - done)
-        print(f"experiment: {done}/{len(todo)} {said['line']}, ETA {left / 60:.0f} min", flush=True)
-    del rows, batches  # an error would keep them, and they would keep their actors
-    if stop:
-        raise RunError(stop)
+        print(f"experiment: {done}/{len(todo)} {batch['line'][0]}, ETA {left / 60:.0f} min", flush=True)
 
 
 class _Worker:
@@ -112,13 +99,12 @@ class _Worker:
         torch.set_num_threads(1)
         self.run, self.every = run, every
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
+    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
         piece, began = self.every[int(batch["piece"][0])], time.monotonic()
         try:
             result = make_piece(self.run, piece)
-        except (ConfigError, EmbeddingError, ModelError, RunError, StorageError) as error:
-            # As an exception it would lose its type on the way.
-            return {"said": [json.dumps({"stop": f"{piece.folder}: {error}"})]}
-        seconds = time.monotonic() - began
-        line = f"{piece.arm.name}, repeat {piece.repeat}: accuracy {result['accuracy']['mean']:.4f}, {seconds:.0f} s"
-        return {"said": [json.dumps({"line": line, "accuracy": result["accuracy"]["mean"]})]}
+        except MENDABLE as error:
+            return stop(type(error)(f"{piece.folder}: {error}"))
+        seconds, accuracy = time.monotonic() - began, result["accuracy"]["mean"]
+        line = f"{piece.arm.name}, repeat {piece.repeat}: accuracy {accuracy:.4f}, {seconds:.0f} s"
+        return {"line": [line], "accuracy": [accuracy]}

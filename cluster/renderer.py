@@ -8,24 +8,23 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayError
 
+from cluster.actor_pool import MENDABLE, Columns, stop
 from cluster.ledger import Standing
 from cluster.turn import Lane, Stopped, Turn
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.dataset import quarantine
 from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import quarantine_file
 from hyperface.dataset.quarantine import Quarantine
-from hyperface.embeddings import EmbeddingError
 from hyperface.logs import as_asked, note
-from hyperface.models.protocols import ModelError, Models
+from hyperface.models.protocols import Models
 from hyperface.run import Run, RunError
 from hyperface.storage import StorageError
 from hyperface.synthesis.render import RenderError
@@ -36,8 +35,8 @@ CALLS = 2
 UPLOAD_SECONDS = 300.0
 """For so long an actor that is about to end itself waits for the upload of the shard before."""
 
-OWN_ERRORS = (ConfigError, EmbeddingError, ModelError, RenderError, RunError, ShardError, StorageError)
-"""They say what is wrong, and would say so again: not worth another attempt."""
+OWN_ERRORS = (*MENDABLE, RenderError, ShardError)
+"""Not worth another attempt."""
 
 MakeModels = Callable[[Config], Models]
 
@@ -56,46 +55,50 @@ class Renderer:
 
         torch.set_num_threads(1)
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
         (shard,) = batch["piece"]
         try:
-            result = self._result(int(shard))
+            return {"result": [self._result(int(shard))]}
         except RayError as error:
-            result = _stop(RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on"))
-        return {"result": [result if isinstance(result, str) else json.dumps(result)]}
+            return stop(RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on"))
+        except (*OWN_ERRORS, Stopped) as error:
+            return stop(error)
 
-    def _result(self, shard: int) -> dict[str, Any] | str:
-        """The shard's statistics; `failed` or `quarantined`, and the others go on; or `stop`, when none can."""
+    def _result(self, shard: int) -> str:
+        """As JSON: the shard's statistics, or `failed` or `quarantined`, and the others go on. Raises what none can go
+        on with."""
         if self.stop:
-            return _stop(RunError(self.stop))
+            raise Stopped(self.stop)
         admission = self._tell("admit", shard)
         if admission.row:
             return str(admission.row)
         if admission.given_up:
-            return self._quarantined(shard, admission.standing)
+            return json.dumps(self._quarantined(shard, admission.standing))
         attempt = admission.standing.attempts + 1
         self._note("begun", shard, attempt)
         try:
             with self.loading:
                 self.maker = self.maker or self._start()
+        except OWN_ERRORS:
+            raise
         except Exception as error:  # whatever keeps a model from loading keeps it from loading for every shard ...
-            if not isinstance(error, OWN_ERRORS) and self._tell("ends", _one_line(error)):
+            if self._tell("ends", _one_line(error)):
                 os._exit(1)  # ... unless it has loaded before: the device is lost, or held by the process before
-            return _stop(error)
+            raise RunError(_one_line(error)) from error
         return self._made(self.maker, shard, attempt, Turn(self.lane, shard, alone=admission.standing.alone))
 
-    def _made(self, maker: ShardMaker, shard: int, attempt: int, turn: Turn) -> dict[str, Any] | str:
+    def _made(self, maker: ShardMaker, shard: int, attempt: int, turn: Turn) -> str:
         row = ""
         try:
             made = maker.make(shard, turn)
             row = json.dumps(made)
             self._note("done", shard, attempt, rows=made["rows"], rejects=made["rejects"])
             return row
-        except (StorageError, Stopped) as error:
-            return _stop(error)
+        except (StorageError, Stopped):
+            raise
         except OWN_ERRORS as error:  # one shard's failure is the job's at its end, not the other shards'
             self._note("failed", shard, attempt, logging.ERROR, error=_one_line(error))
-            return {"shard": shard, "failed": _one_line(error)}
+            return json.dumps({"shard": shard, "failed": _one_line(error)})
         except Exception as error:  # printed, told to the ledger, which counts it, and tried in a fresh process
             traceback.print_exc()
             self._note("failed, and begun again", shard, attempt, logging.WARNING, error=_one_line(error))
@@ -108,10 +111,7 @@ class Renderer:
     def _quarantined(self, shard: int, standing: Standing) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         left = Quarantine(shard, standing.attempts, standing.error, now)
-        try:
-            self.run.store.put(quarantine_file(shard), quarantine.to_bytes(left))
-        except StorageError as error:
-            return _stop(error)
+        self.run.store.put(quarantine_file(shard), quarantine.to_bytes(left))
         self._note("quarantined", shard, standing.attempts, logging.ERROR, error=standing.error)
         return {"shard": shard, "quarantined": str(left)}
 
@@ -126,10 +126,6 @@ class Renderer:
         return ray.get(getattr(self.ledger, what).remote(self.name, *arguments))
 
 
-def _stop(error: Exception) -> dict[str, Any]:
-    return {"stop": _one_line(error), "refused": isinstance(error, ConfigError)}
-
-
 def _one_line(error: Exception) -> str:
     """The product's own errors speak for themselves; others with their type."""
-    return str(error) if isinstance(error, (*OWN_ERRORS, Stopped)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"

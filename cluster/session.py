@@ -12,8 +12,17 @@ from collections.abc import Iterator
 import ray
 import ray.data
 
-from hyperface.config import ClusterConfig
-from hyperface.run import RunError
+from hyperface.config import ClusterConfig, Config
+from hyperface.lease import only_driver
+from hyperface.run import Run, RunError, open_run
+
+
+@contextlib.contextmanager
+def driving(config: Config) -> Iterator[Run]:
+    """The run of a configuration, and a session, for its only driver. Raises what `open_run` and `only_driver` do."""
+    run = open_run(config)
+    with session(), only_driver(run.store):
+        yield run
 
 
 @contextlib.contextmanager

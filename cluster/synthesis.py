@@ -20,7 +20,6 @@ from cluster.ledger import open_ledger
 from cluster.progress import Metrics, Numbers, Tally, reported
 from cluster.renderer import CALLS, MakeModels, Renderer
 from cluster.session import connect
-from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import sweep
 from hyperface.dataset.layout import Format, marker_file, quarantine_file
@@ -152,8 +151,6 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
         with reported(numbers, Metrics(run)), closing(_results(run, todo, make_models, ledger)) as said:
             try:
                 for result in said:
-                    if "stop" in result:
-                        raise (ConfigError if result["refused"] else RunError)(result["stop"])
                     results.append(result)
                     tally.add(result, plan.rows(result["shard"]), time.monotonic() - began)
             except (KeyboardInterrupt, SystemExit):
@@ -188,8 +185,7 @@ def _results(run: Run, todo: list[int], make_models: MakeModels, ledger: Any) ->
         failures=-1,
         calls=CALLS,
     )
-    # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
-    for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+    for batch in rows:
         yield from map(json.loads, batch["result"])
 
 

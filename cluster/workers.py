@@ -12,16 +12,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cluster.actor_pool import MENDABLE
 from cluster.metrics import gauge
-from hyperface.config import ConfigError, PackingConfig, TrainConfig
+from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
-from hyperface.embeddings import EmbeddingError
 from hyperface.logs import as_asked, note
-from hyperface.models.protocols import ModelError
 from hyperface.run import Run, RunError
-from hyperface.storage import StorageError
-
-MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 
 GATHER_TIMEOUT_SECONDS = 120
 """A worker that waits longer than this for the others fails, and the group starts again; and, above that, as long as

@@ -14,13 +14,10 @@ EXPORT = "--export"
 
 def main(config: Config, export: str = "") -> None:
     from cluster.evaluation import evaluate_stage
-    from cluster.session import session
+    from cluster.session import driving
     from hyperface.evaluation.stage import NothingToVerify
-    from hyperface.lease import only_driver
-    from hyperface.run import open_run
 
-    run = open_run(config)
-    with session(), only_driver(run.store):
+    with driving(config) as run:
         if export:
             from hyperface.models.onnx_export import export_trained
 

@@ -6,12 +6,9 @@ from jobs.start import start
 
 def main(config: Config) -> None:
     from cluster.packing import pack_stage
-    from cluster.session import session
-    from hyperface.lease import only_driver
-    from hyperface.run import open_run
+    from cluster.session import driving
 
-    run = open_run(config)
-    with session(), only_driver(run.store):
+    with driving(config) as run:
         pack_stage(run)
 
 

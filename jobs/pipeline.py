@@ -7,18 +7,16 @@ from jobs.start import start
 def main(config: Config) -> None:
     from cluster.embedding import embed_stage
     from cluster.packing import pack_stage
-    from cluster.session import session
+    from cluster.session import driving
     from cluster.synthesis import synthesize_stage
-    from hyperface.lease import only_driver
     from hyperface.packing import others
-    from hyperface.run import DATASET, REPORT, open_run
+    from hyperface.run import DATASET, REPORT
     from hyperface.synthesis.steering import check_targets
     from jobs import report
 
     check_targets(config)
     others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
-    run = open_run(config)
-    with session(), only_driver(run.store):
+    with driving(config) as run:
         embed_stage(run)
         pack_stage(run)
         synthesize_stage(run)

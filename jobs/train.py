@@ -5,13 +5,10 @@ from jobs.start import start
 
 
 def main(config: Config) -> None:
-    from cluster.session import session
+    from cluster.session import driving
     from cluster.training import train_stage
-    from hyperface.lease import only_driver
-    from hyperface.run import open_run
 
-    run = open_run(config)
-    with session(), only_driver(run.store):
+    with driving(config) as run:
         train_stage(run)
 
 
