@@ -16,7 +16,7 @@ from hyperface.evaluation import audit
 from hyperface.evaluation.audit import Record
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
-from hyperface.progress import Point
+from hyperface.progress import Every, Point
 from hyperface.real_faces import Faces
 from hyperface.run import AUDIT, Run
 
@@ -83,12 +83,11 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         failures=config.audit.max_failures,
     )
     watch = watching(auditor.source.run, "audit")
-    said, pictures = time.monotonic(), 0
+    due, pictures = Every(PROGRESS_SECONDS), 0
     for done, batch in enumerate(rows, start=1):
         pictures += int(batch["pictures"].sum())
         watch(Point(done, len(pieces), {"pictures": pictures}))
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
     return pictures
 

@@ -12,7 +12,7 @@ from hyperface.embeddings import to_parquet
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
-from hyperface.progress import Point
+from hyperface.progress import Every, Point
 from hyperface.run import GALLERY, Run
 
 PROGRESS_SECONDS = 2.0
@@ -79,7 +79,7 @@ def _embedded(run: Run) -> Iterator[EmbeddedFace]:
         failures=config.embed.max_failures,
     )
     watch, faces, left_out = watching(run, "embed"), 0, 0
-    said = time.monotonic()
+    due = Every(PROGRESS_SECONDS)
     for done, batch in enumerate(rows, start=1):
         columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
         for values in zip(*columns, strict=True):
@@ -87,6 +87,5 @@ def _embedded(run: Run) -> Iterator[EmbeddedFace]:
         bad = sum(map(bool, batch["problem"]))
         faces, left_out = faces + len(batch["problem"]) - bad, left_out + bad
         watch(Point(done, len(chunks), {"faces": faces, "faces_left_out": left_out}))
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
+        if due():
             print(f"embed: {done}/{len(chunks)} chunks", flush=True)

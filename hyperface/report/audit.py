@@ -1,8 +1,9 @@
 """What the audit found: how many identities there are, and whether faces copy real ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperface.dataset.export.measured import NETWORKS, by_network
 from hyperface.report import attributes
 from hyperface.report import elements as e
 from hyperface.report.plots import Histogram, Rule, histograms, occupied_range
@@ -11,8 +12,6 @@ from hyperface.run import AUDIT, AUDIT_FACES
 
 PAIRS_SHOWN = 8
 """Pairs of faces that are on the page at once; the others unfold."""
-NETWORKS = {"judge": "independent judge", "recognizer": "recogniser"}
-"""Who looked, the one whose word counts for more first."""
 
 Record = Mapping[str, Any]
 
@@ -30,21 +29,18 @@ def sections(r: Records) -> str:
     return "\n".join(parts)
 
 
-def _by(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(network, its part of a record), the judge first."""
-    yield from ((name, networks[name]) for name in NETWORKS if name in networks)
-
-
 def _identities(r: Records, alike: str) -> str:
     networks = r.audit["networks"]
-    (first, best), *_ = _by(networks)
+    (first, best), *_ = by_network(networks)
     prove = "The recogniser guided the generator, so its cosines prove little"
     whose = f"{prove}; the {NETWORKS[first]}’s come first." if first == "judge" else f"{prove}, and nobody else looked."
     now = "" if r.is_audited else " <b>The dataset has changed since: run jobs.audit again.</b>"
     counts = [d["histogram"] for n in networks.values() for k in ("intra", "inter") if (d := n[k])]
     centres = [d["histogram"] for n in networks.values() if (d := n["nearest_centre"])]
-    plots = [_pairs(name, of, occupied_range(counts)) for name, of in _by(networks) if of["intra"] or of["inter"]]
-    plots += [_centres(name, of, occupied_range(centres)) for name, of in _by(networks) if of["nearest_centre"]]
+    plots = [
+        _pairs(name, of, occupied_range(counts)) for name, of in by_network(networks) if of["intra"] or of["inter"]
+    ]
+    plots += [_centres(name, of, occupied_range(centres)) for name, of in by_network(networks) if of["nearest_centre"]]
     return f"""<section>
 <h2>Audit: how many identities are there?</h2>
 <p>{e.count(best["images"])} images were embedded and compared, each with every other one. {whose}
@@ -71,7 +67,7 @@ def _list(heading: str, notes: Sequence[Any]) -> str:
 
 def _identities_table(networks: Record) -> str:
     rows = []
-    for name, of in _by(networks):
+    for name, of in by_network(networks):
         calibrated, equal = of["calibrated"], of["equal_error"]
         at = f"FAR {e.far(calibrated['false_accept_rate'])}"
         if of["at_calibrated"]:
@@ -173,14 +169,14 @@ first. Whether they show one person is for you to see: a cosine is no proof. Rec
 
 
 def _alike_identities(faces: Record) -> str:
-    found = _by(faces["nearest_identities"])
+    found = by_network(faces["nearest_identities"])
     return _unfolding([(name, [_two_identities(pair) for pair in pairs]) for name, pairs in found])
 
 
 def _alike_faces(faces: Record) -> str:
     parts: list[str] = []
     for table, networks in faces["leakage"].items():
-        pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in _by(networks) if of]
+        pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in by_network(networks) if of]
         if not pairs:  # audit.top_pairs=0
             continue
         told = "" if parts else _MOST_ALIKE
@@ -189,7 +185,7 @@ def _alike_faces(faces: Record) -> str:
 
 
 def _leakage(leaks: Record, shown: str) -> str:
-    every = [(table, name, of) for table, networks in leaks.items() for name, of in _by(networks)]
+    every = [(table, name, of) for table, networks in leaks.items() for name, of in by_network(networks)]
     return f"""<section>
 <h2>Audit: does a face copy a real one?</h2>
 <p>Every image was compared with every real face that is known. The threshold is the cosine that pairs of two different

@@ -23,7 +23,7 @@ real ones, is not known."""
 
 Every image was embedded again and compared with every other one.
 {alone}
-{_table(SEPARATION, [_separation(name, of) for name, of in _by(audit["networks"])])}
+{_table(SEPARATION, [_separation(name, of) for name, of in by_network(audit["networks"])])}
 
 Effective identities: those that a network can tell apart at the threshold of the leakage audit, or where both errors
 are equal.
@@ -45,7 +45,8 @@ LEAKAGE = (
 )
 
 
-def _by(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def by_network(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(network, its part of a record), the judge first."""
     yield from ((name, networks[name]) for name in NETWORKS if name in networks)
 
 
@@ -64,7 +65,7 @@ def _separation(name: str, of: Mapping[str, Any]) -> list[str]:
 def _leakage(tables: Mapping[str, Any]) -> str:
     if not tables:
         return "Not measured: no real faces were compared with."
-    found = [_leaks(table, name, of) for table, networks in tables.items() for name, of in _by(networks)]
+    found = [_leaks(table, name, of) for table, networks in tables.items() for name, of in by_network(networks)]
     return f"""{_table(LEAKAGE, found)}
 
 An image over the threshold is not yet a copy: beside its share stands that of real faces that are as near to a face of
