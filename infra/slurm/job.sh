@@ -26,6 +26,8 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # One token for this job, in the environment, which other users of a node cannot read.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN
+# Where Ray keeps its files on each node. Not --temp-dir: `symmetric-run` itself would not find the Ray that it started.
+export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Ray's 30 are few for Python on a shared disk
 
 # The head is this node, the first of the job. By its address: its name may mean loopback here. Of several networks the
@@ -49,7 +51,7 @@ DRIVER
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
   --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=0 --kill-on-bad-exit=0 \
   ray symmetric-run --address="$head:6379" --min-nodes="$SLURM_JOB_NUM_NODES" \
-  --num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="/tmp/ray-$SLURM_JOB_ID" -- \
+  --num-cpus="$SLURM_CPUS_PER_TASK" -- \
   env RAY_ADDRESS="$head:6379" bash "$scratch/driver" "jobs.$1" "${@:2}" &
 srun=$!
 # The driver runs on this node: told directly, it leaves in order, and Ray after it. srun would kill instead.

@@ -1,5 +1,6 @@
 """The file of `ray up`, judged by Ray's own validator, and what it promises."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def test_ray_accepts_it_and_refuses_one_with_a_wrong_key(config):
 
 
 def test_workers_are_spot_gpu_nodes_that_come_on_demand_and_the_head_computes_nothing(config):
-    nodes = config["available_node_types"]
+    nodes = dict(config["available_node_types"])
     head = nodes.pop(config["head_node_type"])
     assert head["resources"] == {"CPU": 0}
     assert head["node_config"]["InstanceType"].startswith("m")
@@ -47,10 +48,13 @@ def test_every_node_asks_for_the_token_and_no_secret_is_written_down(config):
     assert not re.search(r"RAY_AUTH_TOKEN=|AWS_(SECRET|ACCESS)|AKIA|password", FILE.read_text(), re.IGNORECASE)
 
 
-def test_only_ssh_from_a_named_network_gets_in(config):
-    (rule,) = config["provider"]["security_group"]["IpPermissions"]
-    assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
-    assert rule["IpRanges"] == [{"CidrIp": "OFFICE/32"}]
+def test_ray_makes_no_security_group_of_its_own_which_it_would_open_to_the_world(config):
+    from ray.autoscaler._private.aws.config import _configure_security_group
+
+    # With a group to make it would ask AWS now, and fail without a region and credentials.
+    ready = _configure_security_group(copy.deepcopy(config))
+    groups = [node["node_config"]["SecurityGroupIds"] for node in ready["available_node_types"].values()]
+    assert groups == [["sg-PLACEHOLDER"]] * 3
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][1]
 
 
