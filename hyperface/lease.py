@@ -31,6 +31,8 @@ SILENT = 2 / 3
 """Of the time after which a lease is stale: a driver that was silent for so long writes it no more."""
 ANSWER = 1 / 6
 """Of that time: for which a beat waits for an answer. The last write so ends before the lease is stale."""
+RELEASE_S = 5.0
+"""For which a driver that is done tries to remove its lease: left behind it makes the next one wait."""
 
 
 @contextlib.contextmanager
@@ -163,6 +165,8 @@ class _Lease:
     def release(self) -> None:
         if self.lost:
             return
+        if isinstance(self.store, S3Store):
+            self.store = replace(self.store, patience_s=RELEASE_S, answer_s=RELEASE_S)
         with contextlib.suppress(StorageError, RunError):
             if self._read().get("id") == self.own:
                 self.store.delete(LEASE)
