@@ -29,7 +29,7 @@ _GROUP = {"worker_failures": "Times that the group of workers was lost and had t
 _TRAINING = {
     "loss": "Mean loss since the point before",
     "learning_rate": "Learning rate of the last step",
-    "images_per_second": "Images per second, lately",
+    "images_per_second": "Images per second, in this job",
     **_GROUP,
 }
 

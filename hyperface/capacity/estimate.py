@@ -269,13 +269,27 @@ def _warnings(p: Planned, found: Estimate) -> Iterator[str]:
     if config.plan.gpus and not any(found[f"{stage}.gpu_hours"] for stage in STAGES[:-1]):
         keys = "synthesis.gpus_per_actor, packing.gpus_per_worker or embed.gpus_per_actor"
         yield f"plan.gpus={config.plan.gpus:,} are paid for and no stage reserves one; set {keys}"
-    memory = {"a packing worker": found["packing.device_memory"] if config.packing.gpus_per_worker else 0.0}
-    memory["a synthesis actor, as measured,"] = rates.numbers.get("draw_gpu_bytes", 0.0)
+    yield from _shared(config)
+    sharing = max(1, int(1 / config.synthesis.gpus_per_actor)) if config.synthesis.gpus_per_actor else 1
+    drawing = f"{sharing} synthesis actors that share a GPU need" if sharing > 1 else "a synthesis actor needs"
+    memory = {"a packing worker needs": found["packing.device_memory"] if config.packing.gpus_per_worker else 0.0}
+    memory[f"as measured, {drawing}"] = sharing * rates.numbers.get("draw_gpu_bytes", 0.0)
     for who, size in memory.items():
         if size > config.plan.gpu_memory_gb * GB > 0:
-            yield f"{who} needs {size / GB:.1f} GB of a GPU; plan.gpu_memory_gb={config.plan.gpu_memory_gb:g}"
+            yield f"{who} {size / GB:.1f} GB of a GPU; plan.gpu_memory_gb={config.plan.gpu_memory_gb:g}"
     if found["report.seconds"] > found["total.seconds"] / 2:
         yield "the report takes more than half of the time, in one process while all GPUs wait: run the stages as jobs"
+
+
+def _shared(config: Config) -> Iterator[str]:
+    """What a rate of one actor alone, or of one start, does not tell."""
+    shares = {"embed.gpus_per_actor": config.embed.gpus_per_actor}
+    for key, gpus in (shares | {"synthesis.gpus_per_actor": config.synthesis.gpus_per_actor}).items():
+        if 0 < gpus < 1:
+            slower = f"{int(1 / gpus)} actors that share a GPU may each be so many times slower"
+            yield f"{key}={gpus:g}: rates were measured by one actor alone on its GPU; {slower}"
+    if config.packing.restarts > 1 or config.packing.polish:
+        yield "packing.restarts and packing.polish are for small problems, and not counted: all restarts take all steps"
 
 
 def _gpu_hours(stage: str, seconds: float, gpus: float) -> Figure:

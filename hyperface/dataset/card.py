@@ -89,8 +89,8 @@ def code(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """A text of which Markdown and HTML take nothing for markup."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+    """A text of which Markdown and HTML take nothing for markup, not even an address for a link."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~>:.])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def front_matter(title: str, licence_id: str, licence_name: str, images: int, path: str) -> str:
@@ -102,7 +102,7 @@ def front_matter(title: str, licence_id: str, licence_name: str, images: int, pa
     size = next((name for limit, name in SIZES if images < limit), "1B<n<10B")
     name = f"\nlicense_name: {json.dumps(licence_name)}" if licence_name else ""
     return f"""---
-pretty_name: {json.dumps(title)}
+pretty_name: {json.dumps(title, ensure_ascii=False)}
 license: {json.dumps(licence_id)}{name}
 task_categories:
 - image-classification

@@ -17,6 +17,8 @@ LAYOUT = 2
 """Raised when the same configuration begins to give other bytes."""
 DEALING = 2
 """The same, where images get shares of something: kinds of noise, or targets of attributes."""
+OF_MODELS = ("recognizer", "generator", "aligner", "judge", "attributes")
+"""Parts that are known once models are loaded."""
 BATCH_SIZE = "batch_size"
 """Images per call of the generator: as configured, or found by trial."""
 
@@ -71,11 +73,14 @@ def agree(store: Store, of_parts: dict[str, Any], find_batch_size: Callable[[], 
 def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming every part that is wanted now and was another.
 
-    A key that there was not when the dataset was begun had its default then: a new key must change nothing by it.
+    A key that there was not when the dataset was begun, or that is not there now, has its default: a new key must
+    change nothing by it. Of models only who knows them can tell.
     """
     defaults = configuration.identity(Config())
-    was = {key: before.get(key, defaults.get(key)) for key in now}
-    changed = configuration.differences(was, now)
+    untold = {BATCH_SIZE, *(() if OF_MODELS[0] in now else OF_MODELS)}
+    keys = now.keys() | (before.keys() - untold)
+    was, wanted = ({key: parts.get(key, defaults.get(key)) for key in keys} for parts in (before, now))
+    changed = configuration.differences(was, wanted)
     if changed:
         advice = "resume with what it was begun with, or choose another run.dir"
         raise ConfigError(f"{store.uri(DATASET)}: was made with something else ({advice}):\n  " + "\n  ".join(changed))

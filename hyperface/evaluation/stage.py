@@ -58,6 +58,7 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Say = print) -> dict[str, 
     own, record = dict[str, Any](), {"model": evaluated.described, "sets": _kept(run, name, evaluated)}
     keys = {key: value for key, value in flat(run.config).items() if key in ASKED}
     record["asked"] = {"sets": asked, "keys": keys}
+    run.put_json(name, record)
     say(HEADER)
     for found in _measured(evaluate, run.config.storage, recognizer, say):
         own[found["name"]] = {**found, "provenance": made_by}

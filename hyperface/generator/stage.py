@@ -55,7 +55,7 @@ def decided(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{SECTION}.size: {error}") from error
     seen = {"fingerprint": recognizer.fingerprint, "embedding_dim": recognizer.embedding_dim}
-    return {"recognizer": seen, "loss": {"version": LOSS}}
+    return {"recognizer": seen, "objective": {"version": LOSS}}
 
 
 def _images(run: Run) -> Images:

@@ -11,7 +11,7 @@ from hyperface.config import RECIPES, StorageConfig, TrainConfig, flat
 from hyperface.dataset import quarantine
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
-from hyperface.status.stages import Stage, is_whole, verified
+from hyperface.status.stages import Stage, verifications
 
 
 def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: StorageConfig) -> str:
@@ -56,10 +56,9 @@ def _as_begun(seen: Seen, section: str, name: str) -> list[str]:
 
 def _as_asked(seen: Seen) -> list[str]:
     """The keys of the first verification that is not whole, where the run's configuration says other ones."""
-    records = (seen.json(f"{names.VERIFICATION}/{label}.json") for label in verified(seen))
-    asked = next(record["asked"] for record in records if not is_whole(record))
+    keys = next((each.keys for each in verifications(seen) if each.made < len(each.asked)), {})
     usual = flat(seen.config)
-    return [f"{key}={_word(value)}" for key, value in asked["keys"].items() if usual.get(key) != value]
+    return [f"{key}={_word(value)}" for key, value in keys.items() if usual.get(key) != value]
 
 
 def _word(value: Any) -> str:

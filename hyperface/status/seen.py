@@ -1,14 +1,16 @@
 """A run and its listing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from hyperface import run as names
 from hyperface.config import Config
 from hyperface.run import Run
 from hyperface.storage import Store
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -42,6 +44,16 @@ class Seen:
             pass
         self.troubles.append(f"{self.store.uri(name)}: is no JSON; delete it, and run its job again")
         return {}
+
+    def made_of(self, name: str, make: Callable[[], Made]) -> Made | None:
+        """What is made of a record; None where that cannot be done, which is a trouble."""
+        try:
+            return make()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            advice = "delete it, and run its job again"
+            self.troubles.append(f"{self.store.uri(name)}: is damaged or of another version ({what}); {advice}")
+            return None
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The record of a stage, oldest row first."""

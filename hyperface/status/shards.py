@@ -33,7 +33,7 @@ def shards_of(seen: Seen) -> Shards:
 def failing(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Damage that names tell; shards that the last job could not make; a gallery with too many bad faces."""
     yield from (shards.damaged[shard] for shard in sorted(shards.damaged))
-    failed = {row["shard"]: row["failed"] for row in rows if row.get("event") == "failed"}
+    failed = {row["shard"]: row["failed"] for row in rows if {"shard", "failed"} <= row.keys()}
     yield from (f"shard {shard}: {failed[shard]}" for shard in sorted(failed.keys() & shards.left))
     problems = [row for row in seen.rows("embed") if row.get("event") == "problem"]
     if problems and names.GALLERY not in seen.listing:
@@ -46,5 +46,5 @@ def rejects(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> in
     finished = [row for row in rows if row.get("event") == "finished" and "rejects" in row]
     if finished and not shards.left and not shards.quarantined:
         return int(finished[-1]["rejects"])
-    made = {row["shard"]: row["rejects"] for row in rows if row.get("event") == "shard"}
+    made = {row["shard"]: row["rejects"] for row in rows if {"shard", "rejects"} <= row.keys()}
     return sum(rejects for shard, rejects in made.items() if marker_file(shard) in seen.listing)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from hyperface import experiment
@@ -51,11 +52,13 @@ def _pack(seen: Seen) -> Stage:
     if names.REFERENCES in seen.listing and names.GALLERY not in seen.listing:
         return Stage("pack", "done", "references from elsewhere")
     marker = seen.newest(names.CHECKPOINTS)
-    if marker:
+
+    def partly() -> Stage:
         history = marker.get("progress") or [{}]
         told = f"step {marker['step']} of {steps}{_number(history[-1], 'max_cosine')}"
         return Stage("pack", "partly", told, marker["step"], steps)
-    return Stage("pack", "not begun")
+
+    return (seen.made_of(names.CHECKPOINTS, partly) if marker else None) or Stage("pack", "not begun")
 
 
 def _synthesize(seen: Seen, shards: Shards) -> Stage:
@@ -82,36 +85,61 @@ def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iter
         if summary:
             yield Stage(f"{section} {name}", "done", f"{summary.get('steps')} steps{_number(summary, 'loss')}")
             continue
-        recipe, data = begun.get(section, {}), begun.get("data", {})
-        if not recipe or not data:
+        total = seen.made_of(f"{folder}/training.json", partial(_steps, begun, section)) if begun else None
+        if total is None:
             continue
-        total = data["images"] // recipe["batch_size"] * recipe["epochs"]
-        marker = seen.newest(f"{folder}/checkpoints")
-        step, history = marker.get("step", 0), marker.get("progress", {}).get("history") or [{}]
-        told = f"step {step} of {total}{_number(history[-1], 'loss')}"
-        yield Stage(f"{section} {name}", "partly", told, step, total)
+        marker, at = seen.newest(f"{folder}/checkpoints"), f"{folder}/checkpoints"
+        step, told = (seen.made_of(at, partial(_reached, marker)) if marker else None) or (0, "")
+        yield Stage(f"{section} {name}", "partly", f"step {step} of {total}{told}", step, total)
+
+
+def _steps(begun: Mapping[str, Any], section: str) -> int:
+    """Of the whole training, from what it was begun with."""
+    recipe, data = begun[section], begun["data"]
+    return int(data["images"]) // int(recipe["batch_size"]) * int(recipe["epochs"])
+
+
+def _reached(marker: Mapping[str, Any]) -> tuple[int, str]:
+    """(step, loss in words) of a checkpoint."""
+    history = marker["progress"]["history"] or [{}]
+    return int(marker["step"]), _number(history[-1], "loss")
 
 
 def _evaluations(seen: Seen) -> Iterator[Stage]:
-    records = {label: seen.json(f"{names.VERIFICATION}/{label}.json") for label in verified(seen)}
-    if done := [label for label, record in records.items() if is_whole(record)]:
+    every = list(verifications(seen))
+    if done := [each.label for each in every if each.made == len(each.asked)]:
         yield Stage("evaluate", "done", ", ".join(done))
-    for label, record in records.items():
-        asked = record.get("asked", {}).get("sets", [])
-        made = sum(name in record["sets"] for name in asked)
-        if made < len(asked):
-            yield Stage("evaluate", "partly", f"{label}, {made} of {len(asked)} sets", made, len(asked))
+    for each in every:
+        if each.made < len(each.asked):
+            told = f"{each.label}, {each.made} of {len(each.asked)} sets"
+            yield Stage("evaluate", "partly", told, each.made, len(each.asked))
 
 
-def is_whole(verification: Mapping[str, Any]) -> bool:
-    """Whether a record has every set that was asked for."""
-    return all(name in verification["sets"] for name in verification.get("asked", {}).get("sets", []))
+@dataclass(frozen=True)
+class Verification:
+    """Of one model."""
+
+    label: str
+    asked: list[str]
+    """Sets that it was asked for last."""
+    made: int
+    """Of these."""
+    keys: dict[str, Any]
+    """Of the configuration, by which it was asked for."""
 
 
-def verified(seen: Seen) -> list[str]:
-    """Labels of the models whose verification was begun."""
-    prefix = f"{names.VERIFICATION}/"
-    return sorted(name.removeprefix(prefix).removesuffix(".json") for name in seen.listing if name.startswith(prefix))
+def verifications(seen: Seen) -> Iterator[Verification]:
+    """Those that were begun, by their labels."""
+    for name in sorted(name for name in seen.listing if name.startswith(f"{names.VERIFICATION}/")):
+        record = seen.json(name)
+        if record and (found := seen.made_of(name, partial(_verification, name, record))):
+            yield found
+
+
+def _verification(name: str, record: Mapping[str, Any]) -> Verification:
+    asked, there = dict(record.get("asked", {"sets": [], "keys": {}})), set(record["sets"])
+    label = name.removeprefix(f"{names.VERIFICATION}/").removesuffix(".json")
+    return Verification(label, list(asked["sets"]), len(there.intersection(asked["sets"])), dict(asked["keys"]))
 
 
 def _audits(seen: Seen) -> Iterator[Stage]:

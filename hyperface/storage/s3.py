@@ -99,7 +99,7 @@ class S3Store(Store):
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """All bytes, or those from `start` to before `end`. Raises FileNotFoundError."""
-        return cast(bytes, self._patiently(name, lambda: self._fs.cat_file(self.uri(name), start=start, end=end)))
+        return cast(bytes, self._looked_at(name, lambda: self._fs.cat_file(self.uri(name), start=start, end=end)))
 
     def put_new(self, name: str, data: bytes) -> bool:
         if not self.conditional:
@@ -195,7 +195,26 @@ class S3Store(Store):
                 yield entry["Key"].removeprefix(self._folder)
 
     def _head(self, name: str) -> Any:
-        return self._patiently(name, lambda: self._call("head_object", name))
+        return self._looked_at(name, lambda: self._call("head_object", name))
+
+    def _looked_at(self, name: str, call: Callable[[], T]) -> T:
+        """As `_patiently`, for requests that read one object.
+
+        Whoever may list a prefix only is told by AWS that access is denied where there is no such object: then the
+        listing is asked, which may be seen.
+        """
+        try:
+            return self._patiently(name, call)
+        except StorageError as error:
+            if isinstance(error.__cause__, PermissionError) and not self._is_listed(name):
+                raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
+            raise
+
+    def _is_listed(self, name: str) -> bool:
+        key = self._key(name)
+        place = {"Bucket": self._bucket, "Prefix": key, "MaxKeys": 1}
+        found = self._patiently(name, lambda: self._fs.call_s3("list_objects_v2", **place))
+        return any(entry["Key"] == key for entry in found.get("Contents", []))
 
     def _put(self, name: str, data: bytes, **condition: Any) -> None:
         if len(data) > LARGEST_OBJECT:

@@ -137,11 +137,22 @@ def test_the_anchors_of_a_judge_cost_an_image_of_each_identity():
         ("synthesis.images_per_shard=40000", "a shard takes 1.1 h"),
         ("synthesis.images_per_shard=90000", "synthesis.images_per_shard must be at most"),
         ("plan.gpu_memory_gb=8", "a packing worker needs"),
+        ("synthesis.gpus_per_actor=0.25", "4 actors that share a GPU may each be so many times slower"),
+        ("packing.polish=true packing.alpha=0 packing.num_workers=1", "packing.restarts and packing.polish are"),
     ],
 )
 def test_what_would_go_wrong_is_said_with_the_key(override: str, said: str):
     assert not any(said in warning for warning in of().warnings)
-    assert any(said in warning for warning in of(override).warnings), of(override).warnings
+    warnings = of(*override.split()).warnings
+    assert any(said in warning for warning in warnings), warnings
+
+
+def test_actors_that_share_a_gpu_must_fit_it_together():
+    rates = Rates("a table", NUMBERS | {"draw_gpu_bytes": 30e9})
+    alone = configuration.load(None, [*MILLION, "plan.gpu_memory_gb=80"])
+    assert not any("draw" in warning or "synthesis actor" in warning for warning in estimate(alone, rates).warnings)
+    four = configuration.load(None, [*MILLION, "plan.gpu_memory_gb=80", "synthesis.gpus_per_actor=0.25"])
+    assert "as measured, 4 synthesis actors that share a GPU need 120.0 GB" in "".join(estimate(four, rates).warnings)
 
 
 def test_settings_that_differ_from_the_measured_ones_are_named():

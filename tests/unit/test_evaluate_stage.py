@@ -225,6 +225,15 @@ def test_what_was_measured_before_a_broken_set_is_kept(tmp_path: Path) -> None:
     assert record["asked"]["keys"]["evaluate.benchmarks"] == run.config.evaluate.benchmarks
 
 
+def test_what_was_asked_for_is_recorded_before_the_first_set_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "bad.bin").write_bytes(pickle.dumps(([b"\xff\xd8 no", b"\xff\xd8 no"], [True])))
+    run = color_run(tmp_path, f"evaluate.benchmarks=[{tmp_path}/bad.bin]")
+    with pytest.raises(RunError, match=r"bad\.bin: image 0"):
+        evaluate(run)
+    record = run.get_json(f"{VERIFICATION}/tested.json")
+    assert (record["sets"], record["asked"]["sets"]) == ({}, ["bad"])
+
+
 def test_an_image_without_embedding_is_named(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Blind(Colors):

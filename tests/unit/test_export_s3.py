@@ -1,6 +1,8 @@
 """Exports that read from a bucket and write to one; moto stands in for it."""
 
+import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from color_world import ColorGenerator, color_run, make_dataset
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.run import Run, RunError
-from hyperface.storage import Store, open_store
+from hyperface.storage import S3Store, Store, open_store
 
 FILE_BY_FILE: list[Kind] = ["imagefolder", "huggingface"]
 
@@ -81,3 +83,47 @@ def test_a_prefix_that_holds_something_else_is_refused(run: Run, open_bucket: Ca
         quiet(run, "imagefolder", open_bucket("out"))
     with pytest.raises(ConfigError, match="lies in the dataset"):
         quiet(run, "imagefolder", open_bucket("run/dataset/images"))
+
+
+def interrupted(store: Store, happens: Callable[[], None]) -> Store:
+    """The store, when something happens just before an export to it begins."""
+    assert isinstance(store, S3Store)
+
+    class Late(S3Store):
+        def put_new(self, name: str, data: bytes) -> bool:
+            if name == ".export/begun.json":
+                happens()
+            return super().put_new(name, data)
+
+    return Late(**{f.name: getattr(store, f.name) for f in fields(store)})
+
+
+@pytest.mark.parametrize("wholly", [True, False])
+def test_two_exports_to_one_prefix_at_a_time_are_not_mixed(
+    run: Run, open_bucket: Callable[[str], Store], tmp_path: Path, wholly: bool
+):
+    other = color_run(tmp_path / "other", "run.seed=7")
+    make_dataset(other)
+
+    def faster() -> None:
+        if wholly:
+            quiet(other, "huggingface", open_bucket("out"))
+        else:
+            begun = {"format": "huggingface", "layout": 2, "source": {"index.json": "of another"}}
+            open_bucket("out").put(".export/begun.json", json.dumps(begun).encode())
+
+    with pytest.raises(ConfigError, match="out: holds an export of something else"):
+        quiet(run, "huggingface", interrupted(open_bucket("out"), faster))
+    if wholly:
+        quiet(other, "huggingface", open_store(str(tmp_path / "alone")))
+        assert content(open_bucket("out")) == content(open_store(str(tmp_path / "alone")))
+    assert bool(open_bucket("out").list(".export")) != wholly
+
+
+def test_a_summary_without_its_files_is_refused(run: Run, open_bucket: Callable[[str], Store]):
+    quiet(run, "imagefolder", open_bucket("out"))
+    done = json.loads(open_bucket("out").read("export.json"))
+    del done["files"]
+    open_bucket("out").put("export.json", json.dumps(done).encode())
+    with pytest.raises(ConfigError, match=r"export\.json: is not of an export"):
+        quiet(run, "imagefolder", open_bucket("out"))

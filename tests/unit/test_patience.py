@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -201,3 +201,19 @@ def test_endpoint_and_region_come_from_the_usual_aws_settings(s3_bucket: str, pr
     command = [sys.executable, "-c", REACHES, s3_bucket]
     done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["True", proxy.url, "eu-central-1"], done.stderr
+
+
+def reads(part: str) -> Callable[[Request], bool]:
+    return lambda asked: asked.method in ("GET", "HEAD") and part in asked.path and "list-type" not in asked.path
+
+
+def test_what_may_only_be_listed_is_not_there_when_access_to_it_is_denied(proxy: FaultProxy, store: S3Store):
+    proxy.answer(403, "AccessDenied", when=reads("marker"), times=-1)
+    assert not store.exists("marker.json")
+    with pytest.raises(FileNotFoundError):
+        store.read("marker.json")
+    store.put("marker.json", b"{}")
+    with pytest.raises(StorageError, match="access denied"):
+        store.read("marker.json")
+    with pytest.raises(StorageError, match="access denied"):
+        store.exists("marker.json")

@@ -201,6 +201,13 @@ def test_what_cannot_be_published_is_refused(word: str):
     assert "pw" not in str(told.value)
 
 
+def test_a_title_of_any_letters_is_read_back_as_it_was_written():
+    head = card.front_matter('Faces \N{GRINNING FACE} "1: 2"', "apache-2.0", "", 5, "data/*.parquet")
+    assert yaml.safe_load(head.strip("-"))["pretty_name"] == 'Faces \N{GRINNING FACE} "1: 2"'
+    assert "https://" not in card.plain("see https://example.com")
+    assert "www." not in card.plain("see www.example.com")
+
+
 def test_a_card_tells_what_decided_the_bytes_and_nothing_that_had_no_say():
     parts = {
         "synthesis.generator": "toy_render",

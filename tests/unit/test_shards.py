@@ -157,3 +157,20 @@ def test_each_kind_of_variation_makes_a_whole_dataset(tmp_path: Path, kind: str)
     assert verify(run, deep=True) == []
     spread = [cosine for shard in read_shards(run) for cosine in shard.cosines]
     assert 0.7 < sum(spread) / len(spread) < 0.97
+
+
+def test_a_dataset_that_was_steered_is_not_gone_on_with_unsteered(tmp_path: Path):
+    config = color_run(tmp_path / "run").config
+    begun = replace(config, control=replace(config.control, targets={"yaw": [0.0]}))
+    before = {**fingerprint.chosen(begun, "ab"), "batch_size": 4, "generator": "cd", "recognizer": "ef"}
+    store = color_run(tmp_path / "run").store
+    fingerprint.refuse_others(store, before, fingerprint.chosen(begun, "ab"))
+    with pytest.raises(ConfigError, match=r"control\.targets: \{'yaw': \[0\.0\]\} -> \{\}"):
+        fingerprint.refuse_others(store, before, fingerprint.chosen(config, "ab"))
+
+
+def test_a_dataset_that_was_judged_is_not_gone_on_with_unjudged(tmp_path: Path):
+    store = color_run(tmp_path / "run").store
+    before = {"recognizer": "ab", "generator": "cd", "judge": "ef", "batch_size": 4}
+    with pytest.raises(ConfigError, match="judge: 'ef' -> None"):
+        fingerprint.refuse_others(store, before, {"recognizer": "ab", "generator": "cd"})

@@ -18,7 +18,7 @@ from hyperface.config import StorageConfig
 from hyperface.dataset import quarantine
 from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.quarantine import Quarantine
-from hyperface.run import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT, Run, open_run
+from hyperface.run import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT, Run, open_run, to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
 from hyperface.storage import LocalStore, open_store
 from jobs import status as job
@@ -293,3 +293,50 @@ def test_no_run_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(sys, "argv", ["jobs.status", str(tmp_path)])
     assert exit_code(job.main) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+VERIFIED = "evaluation/verification/student.json"
+TRAINED = "recognition/student/training.json"
+STEP = "packing/checkpoints/step-000000010/marker.json"
+TRAINED_STEP = "recognition/student/checkpoints/step-000000010/marker.json"
+BEGUN = {"train": {"batch_size": 4, "epochs": 2}, "data": {"images": 8}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (VERIFIED, {"model": {}}),
+        (VERIFIED, {"asked": None, "sets": {}}),
+        (VERIFIED, {"asked": {"sets": ["easy"], "keys": {}}, "sets": None}),
+        (VERIFIED, []),
+        (TRAINED, {**BEGUN, "data": {}}),
+        (TRAINED, {"data": {"images": 8}}),
+        (STEP, {"progress": []}),
+        (TRAINED_STEP, {"step": 1, "progress": None}),
+        ("records/synthesis.jsonl", {"event": "shard", "shard": 0}),
+    ],
+)
+def test_a_record_of_another_shape_is_told_and_ends_nothing(run: Run, name: str, content: Any):
+    if name == STEP:
+        run.store.delete(REFERENCES)
+        run.store.delete(PACKING_SUMMARY)
+    if name == TRAINED_STEP:
+        run.store.put(TRAINED, to_json(BEGUN))
+    run.store.put(name, json.dumps(content).encode())
+    found = status(run)
+    assert "\n".join(lines(found))
+    if not name.startswith("records/"):
+        (problem,) = found.failing
+        folder = name if "checkpoints" not in name else name.split("/checkpoints", maxsplit=1)[0]
+        assert folder in problem
+        assert found.exit_code == FAILING
+        assert "evaluate" not in states(found)
+
+
+def test_a_verification_that_has_not_measured_its_first_set_goes_on(run: Run):
+    asked = {"sets": ["easy", "hard"], "keys": {"evaluate.benchmarks": ["toy"]}}
+    run.store.put(VERIFIED, to_json({"model": {}, "asked": asked, "sets": {}}))
+    run.store.put(REPORT, b"<html>")
+    found = status(run)
+    assert told(found, "evaluate") == "student, 0 of 2 sets"
+    assert found.next == f"python -m jobs.evaluate {run} 'evaluate.benchmarks=[\"toy\"]'"

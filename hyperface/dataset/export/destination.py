@@ -74,7 +74,8 @@ class Destination:
             return None
         try:
             found = json.loads(self.store.read(name))
-            return dict(found, source=dict(found["source"]), format=str(found["format"]))
+            files = {"files": dict(found["files"])} if name == DONE else {}
+            return dict(found, source=dict(found["source"]), format=str(found["format"]), **files)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{self.store.uri(name)}: is not of an export ({error}); give another directory"
@@ -104,8 +105,14 @@ class Destination:
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
         """Hold the destination, alone on a local disk, and record what is put into it."""
-        if self.folder is None:  # equal parts have equal bytes: a second writer on a bucket does no harm
-            self.store.put(BEGUN, to_json(self.described))
+        if self.folder is None:  # equal parts have equal bytes: a second writer of the same does no harm
+            first = self.store.put_new(BEGUN, to_json(self.described))
+            try:
+                self.finished()  # once more: somebody else may have begun, or ended, since it was looked at
+            except ConfigError:
+                if first:
+                    self.store.delete(BEGUN)
+                raise
             yield
             return
         with self.written(STATE):
@@ -116,6 +123,8 @@ class Destination:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError(f"{self.store}: another export is writing here; wait for it, or stop it") from error
+            if self.store.exists(DONE):  # somebody else may have ended since it was looked at
+                self.finished()
             self.put(BEGUN, to_json(self.described), durable=True)
             yield
 
