@@ -4,6 +4,7 @@ The driver's standard output becomes one JSON object a line. Workers say theirs 
 `cluster/session.py` gives them: there a record also names its job, node, worker and actor. In text nothing changes.
 """
 
+import atexit
 import io
 import json
 import logging
@@ -37,7 +38,8 @@ def begin(run: str, job: str = "") -> None:
     handler.setFormatter(_Json({"run": run, **({"submission_id": job} if job else {})}))
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(logging.INFO)
-    sys.stdout = _Lines()
+    sys.stdout = lines = _Lines()
+    atexit.register(lines.end)
 
 
 def as_asked(log_format: str) -> None:
@@ -101,3 +103,7 @@ class _Lines(io.TextIOBase):
             if line.strip():
                 say(line)
         return len(text)
+
+    def end(self) -> None:
+        """What this thread printed last is a line, though nobody ended it."""
+        self.write("\n")

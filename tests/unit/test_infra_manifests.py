@@ -214,8 +214,15 @@ def test_the_entrypoint_is_a_configuration_that_the_job_accepts():
 
 
 def test_the_driver_is_given_time_to_leave():
-    (container,) = pods("rayjob.yaml")[0]["spec"]["containers"]
+    head, *workers = [pod["spec"] for pod in pods("rayjob.yaml") if "terminationGracePeriodSeconds" in pod["spec"]]
+    (container,) = head["containers"]
     assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"} in container["env"]
+    assert [spec["terminationGracePeriodSeconds"] for spec in (head, *workers)] == [90] * 3
+
+
+def test_a_job_and_the_cluster_that_stays_share_no_service():
+    names = [read(name)["metadata"]["name"] for name in ("rayjob.yaml", "raycluster.yaml")]
+    assert len(set(names)) == 2
 
 
 def test_the_network_policy_covers_every_pod_and_opens_only_dashboard_and_metrics_to_others():

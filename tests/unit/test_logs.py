@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def records() -> Iterator[None]:
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_last_line_that_nobody_ended_is_a_record_too():
+    code = "from hyperface.logs import begin; begin('/runs/a'); print('nearly', end='')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["message"] == "nearly"
 
 
 @pytest.mark.parametrize("root", [logging.WARNING, logging.DEBUG])
