@@ -40,7 +40,7 @@ def fit(
     """
     gpus, patience = config.gpus_per_worker, GATHER_TIMEOUT_SECONDS + OUTAGES * run.config.storage.patience_s
     with tempfile.TemporaryDirectory(prefix="hyperface-") as scratch:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             lambda arguments: _begin(arguments["run"], work),
             train_loop_config={"run": run},
             scaling_config=ScalingConfig(
@@ -60,6 +60,11 @@ def fit(
             trainer.fit()
         except TrainingFailedError as error:
             raise _last_words(stage, error, config.max_failures) from error
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc] # Ray's class is untyped
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Ctrl-C is the job's: Ray Train's own answer to it ends the process with 1."""
 
 
 def _begin(run: Run, work: Callable[[Run], None]) -> None:

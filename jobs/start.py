@@ -42,13 +42,23 @@ def _begun(config: Config) -> Config:
 
 def exit_code(call: Callable[[], None]) -> int:
     """Call, and turn what a user can mend into one message on standard error; anything else keeps its traceback."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    told: list[int] = []
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
+        told.append(number)
+        raise Terminated(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         call()
     except KeyboardInterrupt:
         logs.complain(f"interrupted: {GOES_ON}")
         return INTERRUPTED
-    except Terminated:
+    except SystemExit as end:
+        in_ray = bool(told) and end.code == 1  # what Ray's calls make of any SystemExit
+        if not (in_ray or isinstance(end, Terminated)):
+            raise
         logs.complain(f"terminated: {GOES_ON}")
         return TERMINATED
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
@@ -64,11 +74,6 @@ def exit_code(call: Callable[[], None]) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
-    raise Terminated(TERMINATED)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

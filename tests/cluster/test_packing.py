@@ -145,3 +145,19 @@ def test_a_killed_driver_of_one_worker_goes_on_from_its_checkpoint(tmp_path, cap
     first_line = capsys.readouterr().out.splitlines()[0]
     assert re.search(r"from step [1-9][0-9]* of 600", first_line)
     assert_summary_of(oracle(run), run, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "said"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_job_of_two_workers_that_is_told_to_leave_says_so_and_goes_on(tmp_path, told, code, said):
+    run = run_in(tmp_path, PackingConfig(50, steps=100_000, num_workers=2, checkpoint_every=50))
+    words = [f"run.dir={tmp_path}", "run.seed=3", "packing.num_identities=50", "packing.steps=100000"]
+    words += ["packing.num_workers=2", "packing.checkpoint_every=50", "cluster.num_cpus=4"]
+    job = subprocess.Popen([sys.executable, "-m", "jobs.pack", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: checkpoint_markers(run))
+    job.send_signal(told)
+    _, complaint = job.communicate(timeout=60)
+    assert job.returncode == code, complaint
+    assert f"{said}: the same command goes on where this one stopped" in complaint
+    assert checkpoint_markers(run)

@@ -1,12 +1,15 @@
 """How a job ends: the exit code and the one clear line."""
 
+import os
+import signal
+
 import pytest
 from ray.exceptions import RayTaskError
 
 from hyperface.config import ConfigError
 from hyperface.run import RunError
 from hyperface.storage import StorageError
-from jobs.start import INTERRUPTED, exit_code
+from jobs.start import INTERRUPTED, TERMINATED, exit_code
 
 
 def fails_with(error: BaseException):
@@ -51,3 +54,21 @@ def test_anything_else_keeps_its_traceback(capsys: pytest.CaptureFixture[str]):
 def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
     assert exit_code(fails_with(KeyboardInterrupt())) == INTERRUPTED
     assert "the same command" in capsys.readouterr().err
+
+
+def test_a_job_that_is_terminated_inside_of_ray_ends_as_any_other(capsys: pytest.CaptureFixture[str]):
+    def job() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise SystemExit(1) from None  # as Ray's calls do
+
+    assert exit_code(job) == TERMINATED
+    assert "terminated: the same command goes on" in capsys.readouterr().err
+
+
+def test_a_job_that_ends_with_a_code_of_its_own_is_not_spoken_for(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        exit_code(fails_with(SystemExit(3)))
+    assert ended.value.code == 3
+    assert not capsys.readouterr().err
