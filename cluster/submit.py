@@ -123,6 +123,12 @@ def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Pat
     return name
 
 
+def worth_retrying(attempts: Sequence[JobDetails]) -> JobDetails:
+    """The last one whose words were no bad input (exit code 2), where there is one."""
+    good = [job for job in attempts if not job.status.is_terminal() or exit_code_of(job) != 2]
+    return (good or attempts)[-1]
+
+
 def command(attempt: JobDetails) -> tuple[str, list[str]]:
     """The job that an attempt was, and its words."""
     _, _, module, *words = shlex.split(attempt.entrypoint)

@@ -114,17 +114,25 @@ def open_run(config: Config) -> Run:
     """
     run = Run(open_store(config.run.dir, config.storage).prepared(), config)
     text = configuration.to_yaml(config).encode()
-    if not run.store.put_new(CONFIG, text):
-        recorded = configuration.identity(recorded_config(run.store))
-        changed = configuration.differences(recorded, configuration.identity(config))
-        if changed and _is_begun(run.store):
-            advice = "resume with the recorded values, or choose another run.dir"
-            raise ConfigError(f"{run}: belongs to another configuration ({advice}):\n  " + "\n  ".join(changed))
-        if changed:
-            run.store.put(CONFIG, text)
+    if not run.store.put_new(CONFIG, text) and refuse_another(run.store, config):
+        run.store.put(CONFIG, text)
     if not run.store.exists(PROVENANCE):
         run.store.put_new(PROVENANCE, to_json(provenance(config)))
     return run
+
+
+def refuse_another(store: Store, config: Config) -> bool:
+    """Whether the configuration recorded in a directory is another one, which binds nobody yet.
+
+    Raises:
+        ConfigError: it writes other bytes, and something was made by it; names the keys.
+    """
+    recorded = configuration.identity(recorded_config(store))
+    changed = configuration.differences(recorded, configuration.identity(config))
+    if changed and _is_begun(store):
+        advice = "resume with the recorded values, or choose another run.dir"
+        raise ConfigError(f"{store}: belongs to another configuration ({advice}):\n  " + "\n  ".join(changed))
+    return bool(changed)
 
 
 def _is_begun(store: Store) -> bool:

@@ -1,7 +1,7 @@
 """Submit a job to the Ray cluster of RAY_API_SERVER_ADDRESS, follow its log, and exit with its own exit code.
 
 usage: python -m jobs.submit JOB CONFIG.yaml|RUN [key=value ...]   the next attempt of the run: RUN-a1, RUN-a2, ...
-       python -m jobs.submit --retry RUN [key=value ...]           its last command again, which goes on
+       python -m jobs.submit --retry RUN [key=value ...]           its last good command again, which goes on
        python -m jobs.submit --follow RUN                          its log from the beginning, and its exit code
        python -m jobs.submit --status RUN                          all attempts, and the last line of the log
        python -m jobs.submit --stop RUN                            end it; --retry goes on
@@ -11,14 +11,14 @@ RUN: the run.dir, s3://BUCKET/RUN or an absolute path that all nodes have. JOB: 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperface.command_line import is_config, is_override, of_run
-from hyperface.config import ConfigError, load, local_path
-from hyperface.run import RunError
-from hyperface.storage import StorageError
+from hyperface.config import Config, ConfigError, load, local_path
+from hyperface.run import CONFIG, RunError, refuse_another
+from hyperface.storage import StorageError, open_store
 from jobs.start import INTERRUPTED, TERMINATED, Terminated, exit_code
 
 if TYPE_CHECKING:
@@ -69,19 +69,32 @@ def checked(words: Sequence[str]) -> str:
     """
     source, *rest = words
     overrides = [word for word in rest if is_override(word)]
-    if is_override(source):
-        return kept(load(None, [source, *overrides]).run.dir)
     file = str(ROOT / source)
-    if is_config(file):
-        return kept(load(file, overrides).run.dir)
+    if is_override(source) or is_config(file):
+        config = load(None, [source, *overrides]) if is_override(source) else load(file, overrides)
+        run = kept(config.run.dir)
+        return left_to_the_job(lambda: agreed(run, config), run)
     run = kept(source)
     if "://" not in run and not os.path.isdir(run):
         return run  # a folder of the nodes
+    return left_to_the_job(lambda: agreed(run, of_run(run, overrides)), run)
+
+
+def agreed(run: str, config: Config) -> None:
+    """Raise ConfigError where the run was begun with another configuration."""
+    store = open_store(run, config.storage)
+    store.reach()
+    if store.exists(CONFIG):
+        refuse_another(store, config)
+
+
+def left_to_the_job(check: Callable[[], None], run: str) -> str:
+    """The run, after a check that cannot be made here where its storage cannot be reached from here."""
     try:
-        return kept(of_run(run, overrides).run.dir)
+        check()
     except StorageError as error:
         print(f"submit: the configuration is left to the job to check: {error}", file=sys.stderr)
-        return run
+    return run
 
 
 def kept(directory: str) -> str:
@@ -129,7 +142,7 @@ def look_after(run: str, what: str, words: Sequence[str]) -> None:
     name = attempts[-1].submission_id
     match what:
         case "--retry":
-            job, before = ray_jobs.command(attempts[-1])
+            job, before = ray_jobs.command(ray_jobs.worth_retrying(attempts))
             checked([*before, *words])
             submit(run, job, [*before, *words])
         case "--follow":

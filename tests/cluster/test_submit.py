@@ -27,6 +27,7 @@ from cluster.submit import (
     patiently,
     run_name,
     submit,
+    worth_retrying,
 )
 from hyperface.config import ConfigError
 from hyperface.run import RunError
@@ -135,6 +136,22 @@ def test_what_is_wrong_is_said_before_anything_is_submitted(tmp_path: Path, monk
     assert checked(["/nodes/only/run", "train.recipe=toy"]) == "/nodes/only/run"
     monkeypatch.setenv("HYPERFACE_BASE_DIR", "/somewhere")
     assert checked([TOY, "run.dir=runs/demo"]) == "/somewhere/runs/demo"
+
+
+def test_a_run_that_was_begun_with_another_configuration_is_refused_before_anything_is_submitted(tmp_path: Path):
+    make_dataset(color_run(tmp_path / "run"))
+    with pytest.raises(ConfigError, match=r"another configuration(.|\n)*synthesis\.min_cosine: 0\.9 -> 0\.5"):
+        checked([str(tmp_path / "run"), "synthesis.min_cosine=0.5"])
+    with pytest.raises(ConfigError, match=r"another configuration(.|\n)*packing\.num_identities: 6 -> 200"):
+        checked([TOY, f"run.dir={tmp_path}/run"])
+    assert checked([str(tmp_path / "run"), "synthesis.num_actors=3"]) == str(tmp_path / "run")
+
+
+def test_the_attempt_to_retry_is_the_last_whose_words_were_right():
+    good, stopped, bad = details("FAILED", 1), details("STOPPED"), details("FAILED", 2)
+    assert worth_retrying([good, stopped, bad, bad]) is stopped
+    assert worth_retrying([bad, good]) is good
+    assert worth_retrying([bad]) is bad
 
 
 def test_a_configuration_is_named_from_the_folder_that_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
