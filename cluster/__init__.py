@@ -2,13 +2,19 @@
 
 import os
 import secrets
+import sys
 
-# Ray reads these when it is imported, which every module of this package does. A Ray started in this process gets a
-# token of its own: without one, ray.init() writes a token to the home directory, and later clusters want it. Not shown
-# are complaints about a missing dashboard, which it does not have, and a warning of lost objects, which a Ray of one
-# machine does not survive anyway.
+# Ray reads these when it is imported, which every module of this package does. Not shown are lines of Ray Train that
+# say nothing which its "Attempting to start training worker group" does not; colours are for terminals.
+noise = "Requesting resources: |Setting up process group for: |Started training worker group|world_rank=.*local_rank="
+if not sys.stdout.isatty():
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+
+# A Ray started in this process gets a token of its own: without one, ray.init() writes a token to the home directory,
+# and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have, and a warning
+# of lost objects, which a Ray of one machine does not survive anyway.
 if "RAY_ADDRESS" not in os.environ:
-    noise = "Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", noise)
+    noise += "|Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", noise)

@@ -110,7 +110,7 @@ def template_features(
             raise RunError(f"{image}: the recogniser has no embedding of it (NaN); evaluate another recogniser")
         np.add.at(total_MD, faces.rows_N[part], rows_BD * faces.weights_N[part, None])
         if due():
-            print(f"{name}: {start + len(crops)}/{len(faces.images)} images", flush=True)
+            print(f"evaluate: {name}, {start + len(crops)}/{len(faces.images)} images", flush=True)
     x_MD = normalised(total_MD.astype(np.float32))
     bad = np.flatnonzero(~np.isfinite(x_MD).all(axis=1))
     if len(bad):

@@ -59,12 +59,13 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Say = print) -> dict[str, 
     keys = {key: value for key, value in flat(run.config).items() if key in ASKED}
     record["asked"] = {"sets": asked, "keys": keys}
     run.put_json(name, record)
-    say(HEADER)
     for found in _measured(evaluate, run.config.storage, recognizer, say):
         own[found["name"]] = {**found, "provenance": made_by}
         # A set takes minutes: what another job recorded of this model meanwhile is kept.
         record["sets"] = _kept(run, name, evaluated) | own
         run.put_json(name, record)
+        if len(own) == 1:
+            say(HEADER)
         say(table_line(found["name"], found))
     return record
 
@@ -109,7 +110,7 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
         x_ND[start : start + len(rows_BD)] = rows_BD
         start += len(rows_BD)
         if due():
-            say(f"{pairs.name}: {start}/{len(x_ND)} images")
+            say(f"evaluate: {pairs.name}, {start}/{len(x_ND)} images")
     return x_ND
 
 
@@ -163,7 +164,7 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     for path in evaluate.benchmarks:
         if path == TOY:
-            say(f"{TOY}: each of the {len(toy_sets.TOY_SETS)} sets is drawn, then embedded")
+            say(f"evaluate: {TOY}, each of the {len(toy_sets.TOY_SETS)} sets is drawn, then embedded")
         for pairs in toy_sets.toy_sets() if path == TOY else [read_benchmark(path, storage)]:
             yield verify_on(pairs, recognizer, evaluate.batch_size, say)
     for path in evaluate.ijb:

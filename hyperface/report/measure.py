@@ -54,7 +54,11 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
         if isinstance(recorded, dict) and recorded.get("asked") == asked:
             return recorded
     began = time.monotonic()
-    images = collect(read_shards(run), sampled_identities(run), asked["images_per_identity"])
+    identities = sampled_identities(run)
+    print(
+        f"report: reads the images of {len(identities)} of {run.config.packing.num_identities} identities", flush=True
+    )
+    images = collect(read_shards(run), identities, asked["images_per_identity"])
     if not images.keys:
         raise RunError(f"{run}: none of the images to measure is in the dataset; all of them were rejected")
     found, faces = _measure(run, images, recognizer, judge)
@@ -134,8 +138,8 @@ def _measure(
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
     start_ND = start_of(run)
-    own_ND = rows_of(images.jpegs, recognizer, str(run))
-    judged_ND = rows_of(images.jpegs, judge, str(run)) if judge else own_ND
+    own_ND = _embedded(run, images, recognizer, "recogniser")
+    judged_ND = _embedded(run, images, judge, "judge") if judge else own_ND
     by_own = separation.of_images(own_ND, images.identities_N, CLOSEST_PAIRS)
     by_judge = separation.of_images(judged_ND, images.identities_N, CLOSEST_PAIRS) if judge else None
     rows_N = images.identities_N - run.config.packing.first_identity
@@ -165,6 +169,11 @@ def _measure(
         for pair in (by_judge or by_own).closest
     ]
     return numbers, {"grid": face_rows(run, images, judged_ND), "closest": closest}
+
+
+def _embedded(run: Run, images: StoredImages, network: Recognizer, who: str) -> NDArray[np.float32]:
+    print(f"report: embeds {len(images.keys)} images by the {who}", flush=True)
+    return rows_of(images.jpegs, network, str(run))
 
 
 def _plain(result: Any) -> Any:

@@ -93,6 +93,8 @@ def lines(found: Status) -> Iterator[str]:
     yield from (_row("quarantined", found.quarantined[shard]) for shard in sorted(found.quarantined))
     yield from (_row("failing", problem) for problem in found.failing)
     yield _row("next", found.next or "nothing is left to do")
+    if found.run.startswith("s3://") and found.next:
+        yield _row("on a cluster", found.next.replace("-m jobs.", "-m jobs.submit ", 1))
 
 
 def _told(key: str, value: Any) -> str:

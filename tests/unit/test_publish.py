@@ -13,6 +13,7 @@ import pytest
 import yaml
 from audited_run import audited_run, auditor, put_faces
 from color_world import color_run, make_dataset
+from finished_run import finished_run, write_color_report
 from PIL import Image
 
 from hyperface import config
@@ -21,7 +22,7 @@ from hyperface.command_line import to_publish
 from hyperface.config import ConfigError
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
-from hyperface.run import AUDIT, Run, RunError
+from hyperface.run import AUDIT, SEPARATION, Run, RunError
 from hyperface.storage import open_store
 
 TOLD = {"creator": "Somebody", "url": "https://example.org/faces", "license": "cc-by-nc-4.0"}
@@ -133,6 +134,34 @@ def test_an_audit_that_came_later_gets_into_the_card_and_no_data_file_is_written
     assert not (tmp_path / "out/.export").exists()
     done = subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=tmp_path / "out", check=False)
     assert done.returncode == 0
+
+
+def test_before_an_audit_the_card_quotes_the_report(tmp_path: Path):
+    run = finished_run(tmp_path / "run")
+    write_color_report(run)
+    publish(run, tmp_path / "out")
+    found = run.get_json(SEPARATION)["images"]
+    text = (tmp_path / "out/README.md").read_text()
+    judge = found["by_judge"]
+    rate = f"{judge['equal_error_rate']:.2%}"
+    assert f"| independent judge | {judge['identities']} | {rate} | {judge['to_centre']['mean']:.3f} |" in text
+    assert f"{found['count']} images of whole identities" in text
+    assert "Not measured: whether faces copy real ones" in text
+    run.put_json(SEPARATION, {"images": {}})
+    with pytest.raises(RunError, match=r"separation\.json: is of another version .* run jobs\.report again"):
+        publish(run, tmp_path / "out")
+
+
+def test_a_card_tells_near_duplicates_that_nobody_looked_for_from_none(tmp_path: Path):
+    for distance in (0, 1):
+        run = color_run(tmp_path / f"run{distance}", f"synthesis.min_hash_distance={distance}")
+        make_dataset(run)
+        publish(run, tmp_path / f"out{distance}")
+        count = json.loads((tmp_path / f"out{distance}/export.json").read_text())["duplicates_left_out"]
+        assert (
+            f"that were left out: {count if distance else 'not looked for'}.\n"
+            in (tmp_path / f"out{distance}/README.md").read_text()
+        )
 
 
 def test_an_audit_of_another_dataset_is_not_this_ones(run: Run, tmp_path: Path):

@@ -281,6 +281,8 @@ def test_a_run_in_a_bucket_is_told_like_one_on_a_disk(run: Run, s3_endpoint: str
     assert found.stages == local.stages
     assert (found.run, found.exit_code) == (url, UNFINISHED)
     assert found.next == " ".join([f"python -m jobs.pipeline {url}", *words])
+    last = list(lines(found))[-1].split(maxsplit=3)
+    assert last == ["on", "a", "cluster", " ".join([f"python -m jobs.submit pipeline {url}", *words])]
 
 
 def test_names_of_stages_stand_apart_from_what_is_told_of_them(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What an audit found of a dataset, in Markdown, for its card. Paths of real faces are not told."""
+"""What an audit found of a dataset, or before one its report, in Markdown for its card, without paths of real faces."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -11,13 +11,23 @@ NETWORKS = {"judge": "independent judge", "recognizer": "recogniser"}
 ALONE = "\nNobody independent looked: the recogniser guided the generator, and its own cosines prove little.\n"
 
 
-def sections(audit: Mapping[str, Any] | None) -> str:
-    """Separation and leakage, or that neither was measured."""
-    if audit is None:
-        return """## Measured separation and leakage
+def sections(audit: Mapping[str, Any] | None, reported: Mapping[str, Any] | None) -> str:
+    """Separation and leakage, or what of them was not measured.
+
+    Args:
+        reported: `evaluation/separation.json`, which is quoted where there is no audit.
+    """
+    if audit is not None:
+        return _audited(audit)
+    if reported is not None:
+        return _reported(reported["images"])
+    return """## Measured separation and leakage
 
 Neither was measured on the dataset as it is: whether other networks tell the identities apart, and whether faces copy
 real ones, is not known."""
+
+
+def _audited(audit: Mapping[str, Any]) -> str:
     alone = "" if "judge" in audit["networks"] else ALONE
     return f"""## Measured separation
 
@@ -33,7 +43,26 @@ are equal.
 {_leakage(audit["leakage"])}"""
 
 
+def _reported(images: Mapping[str, Any]) -> str:
+    """The numbers of the report, on a part of the images."""
+    found = {name: images[f"by_{name}"] for name in NETWORKS if images[f"by_{name}"] is not None}
+    cells = [
+        [NETWORKS[name], str(of["identities"]), _percent(of["equal_error_rate"]), _cosine(of["to_centre"], "mean")]
+        for name, of in found.items()
+    ]
+    return f"""## Measured separation
+
+{images["count"]} images of whole identities were embedded again and compared with each other.
+{"" if "judge" in found else ALONE}
+{_table(REPORTED, cells)}
+
+## Leakage audit
+
+Not measured: whether faces copy real ones is not known."""
+
+
 SEPARATION = ("by", "images", "equal error rate", "to identity, mean", "most alike identities", "effective identities")
+REPORTED = ("by", "identities", "equal error rate", "to identity, mean")
 LEAKAGE = (
     "real faces",
     "by",

@@ -11,7 +11,7 @@ from typing import Any
 from hyperface.dataset import card, licences
 from hyperface.dataset.export import croissant, measured
 from hyperface.dataset.source import Source
-from hyperface.run import AUDIT, PROVENANCE, RunError, to_json
+from hyperface.run import AUDIT, PROVENANCE, SEPARATION, RunError, to_json
 
 CARD, CROISSANT, SUMS = "README.md", "croissant.json", "SHA256SUMS"
 NAMES = (CARD, CROISSANT, SUMS)
@@ -61,11 +61,13 @@ def _audit(source: Source) -> Any:
 
 
 def _measured(source: Source) -> str:
+    audit, store = _audit(source), source.run.store
+    name, job = (AUDIT, "jobs.audit") if audit else (SEPARATION, "jobs.report")
     try:
-        return measured.sections(_audit(source))
-    except (KeyError, TypeError, AttributeError) as error:
-        uri = source.run.store.uri(AUDIT)
-        raise RunError(f"{uri}: is of another version ({error}); run jobs.audit again") from error
+        reported = source.run.get_json(SEPARATION) if not audit and store.exists(SEPARATION) else None
+        return measured.sections(audit, reported)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{store.uri(name)}: is of another version ({error}); delete it, and run {job} again") from error
 
 
 def _made_by(source: Source) -> dict[str, Any]:
@@ -98,12 +100,13 @@ def _croissant(source: Source, done: Mapping[str, Any]) -> dict[str, Any]:
 def _card(source: Source, done: Mapping[str, Any]) -> str:
     config, terms = source.run.config, licences.chosen(source.run.config)
     title, images, classes = config.publish.name, done["images"], done["classes"]
+    looked = config.synthesis.min_hash_distance
     return f"""{card.front_matter(title, terms.id, terms.name, images, DATA)}
 # {card.plain(title)}: {classes} identities, {images} images
 
 Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
 recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and drawn by a generator conditioned on
-them. Near-duplicates that were left out: {done["duplicates_left_out"]}.
+them. Near-duplicates that were left out: {done["duplicates_left_out"] if looked else "not looked for"}.
 
 | column | |
 |---|---|
