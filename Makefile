@@ -74,5 +74,5 @@ browser: ## the report is tested in a real one
 object-store: ## the tests of storage talk to a real S3 server, unpacked beside the system
 	@infra/local/object_store.sh fetch
 
-clean:
-	rm -rf $(VENV) runs
+clean: ## removes .venv; runs stay
+	rm -rf $(VENV)
