@@ -43,7 +43,8 @@ def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
         yield f"images over {limit:.3f}: {images['images_over']}, {images['share_over']:.2%}{strangers}"
         yield f"pairs over: {images['pairs_over']}, by chance {images['pairs_expected']:.0f}"
     if as_near := of_table["as_near"]:
-        yield f"as near as planted copies: {as_near['images']} images, {as_near['strangers']} real faces to a stranger"
+        near = f"{as_near['images']} images to a real face, {as_near['strangers']} real faces to another person"
+        yield f"as near as planted copies are: {near}"
     control = of_table["control"]
     if control["faces"]:
         shares = {name: kind["found"] for name, kind in control["kinds"].items()}
