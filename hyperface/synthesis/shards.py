@@ -167,9 +167,13 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
 
 def _check_fit(run: Run, references: References, models: Models) -> None:
     dim, uri = references.vectors_Nd.shape[1], run.store.uri(REFERENCES)
-    for name, model in (("recogniser", models.recognizer), ("generator", models.generator)):
+    draws = "choose another synthesis.generator, or the recogniser that it was trained with"
+    for name, model, fix in (
+        ("recogniser", models.recognizer, "pack again with this one"),
+        ("generator", models.generator, draws),
+    ):
         if model.embedding_dim != dim:
-            raise EmbeddingError(f"{uri}: has dimension {dim}; the {name} works in {model.embedding_dim}; pack again")
+            raise EmbeddingError(f"{uri}: has dimension {dim}; the {name} works in {model.embedding_dim}; {fix}")
     drawn = models.aligner.image_size if models.aligner else models.generator.image_size
     for name, size in (
         ("recogniser", models.recognizer.image_size),

@@ -29,8 +29,16 @@ def maker(run: Run, generator: ColorGenerator | None = None, recognizer: ColorRe
 @pytest.mark.parametrize(
     ("generator", "recognizer", "rule"),
     [
-        (ColorGenerator(embedding_dim=128), ColorRecognizer(), r"has dimension 12; the generator works in 128"),
-        (ColorGenerator(), ColorRecognizer(embedding_dim=512), r"has dimension 12; the recogniser works in 512"),
+        (
+            ColorGenerator(embedding_dim=128),
+            ColorRecognizer(),
+            r"has dimension 12; the generator works in 128; choose another synthesis.generator",
+        ),
+        (
+            ColorGenerator(),
+            ColorRecognizer(embedding_dim=512),
+            r"has dimension 12; the recogniser works in 512; pack again",
+        ),
     ],
 )
 def test_models_of_another_dimension_are_refused_with_the_references_name(
