@@ -11,10 +11,9 @@ if not sys.stdout.isatty():
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
 # A Ray started in this process gets a token of its own: without one, ray.init() writes a token to the home directory,
-# and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have, and a warning
-# of lost objects, which a Ray of one machine does not survive anyway.
+# and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have.
 if "RAY_ADDRESS" not in os.environ:
-    noise += "|Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
+    noise += "|Failed to query Ray Train Controller actor state"
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", noise)

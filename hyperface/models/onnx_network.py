@@ -28,6 +28,10 @@ Operator = Callable[..., Tensor]
 """(attributes of the node, its inputs) -> its first output; an input that the node leaves out is None."""
 
 
+class _Unknown(RuntimeError):
+    """An attribute of an operator that is not known here: `differentiable` refuses the file with it."""
+
+
 def _window(at: Attributes) -> tuple[list[int], list[int]]:
     """(kernel, strides) of a pooling."""
     kernel = at["kernel_shape"]
@@ -37,7 +41,7 @@ def _window(at: Attributes) -> tuple[list[int], list[int]]:
 def _padded(at: Attributes, x: Tensor, value: float = 0.0) -> Tensor:
     """By `pads`, which ONNX gives as all begins, then all ends, and PyTorch takes from the last axis on."""
     if at.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or at.get("ceil_mode", 0):
-        raise NotImplementedError("auto_pad and ceil_mode")  # `differentiable` refuses the file with it
+        raise _Unknown("auto_pad and ceil_mode")
     pads = at.get("pads", [0] * 4)
     half = len(pads) // 2
     turned = [pads[end * half + axis] for axis in reversed(range(half)) for end in (0, 1)]
@@ -56,7 +60,7 @@ def _max_pool(at: Attributes, x: Tensor) -> Tensor:
 
 def _average_pool(at: Attributes, x: Tensor) -> Tensor:
     if any(at.get("pads", ())) and not at.get("count_include_pad", 0):
-        raise NotImplementedError("count_include_pad=0 with pads")  # as above
+        raise _Unknown("count_include_pad=0 with pads")
     return functional.avg_pool2d(_padded(at, x), *_window(at))
 
 
@@ -220,9 +224,9 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
     try:
         with torch.no_grad():
             found = network(torch.from_numpy(tried).to(device)).float().cpu().numpy()
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         what = f"PyTorch cannot run it on {_TRIED} images ({str(error).splitlines()[0]})"
-        unknown = isinstance(error, NotImplementedError)  # an attribute that is refused above, or one of PyTorch's own
+        unknown = isinstance(error, _Unknown | NotImplementedError)  # by this file, or by PyTorch
         fix = "export the model without that" if unknown else "export it with any number of images a batch"
         raise ModelError(f"{path}: {what}; {fix}") from error
     scale = float(np.abs(wanted).max()) or 1.0

@@ -5,7 +5,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +55,7 @@ class FolderImages:
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for number in permute(np.arange(begin, end), self.num_images, order):
             name = self.names[number]
-            yield Item(self.store.uri(name), self._labels[_person(name)], lambda name=name: self.store.read(name))  # type: ignore[misc]
+            yield Item(self.store.uri(name), self._labels[_person(name)], partial(self.store.read, name))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class RecordImages:
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for place in permute(np.arange(begin, end), self.num_images, order):
             number = int(self._numbers_N[place])
-            read = lambda number=number: self._picture(number)  # noqa: E731
+            read = partial(self._picture, number)
             yield Item(f"{self.store.uri(RECORDS)}: record {number}", int(self._labels_N[place]), read)
 
     def _offsets(self, numbers_N: NDArray[np.int64]) -> NDArray[np.int64]:
