@@ -45,9 +45,9 @@ class LedgerStore(LocalStore):
         marker = "_done" in name
         if marker and self.before and first(self.before):
             die(os.getpid())
+        self._note("asked", name)
         won = super().put_new(name, data)
-        with Path(self.ledger).open("a") as file:
-            file.write(f"{'new' if won else 'adopted'} {name}\n")
+        self._note("new" if won else "adopted", name)
         if marker and self.after and first(self.after):
             die(os.getpid())
         return won
@@ -55,7 +55,14 @@ class LedgerStore(LocalStore):
     def noted(self, kind: str) -> list[str]:
         """Names of the shards' files that were written (`new`) or found with the same bytes (`adopted`)."""
         lines = [line.split() for line in Path(self.ledger).read_text().splitlines()]
-        return [name for how, name in lines if how == kind and "/shard-" in name]
+        asked, names = ([name for how, name in lines if how == key and "/shard-" in name] for key in ("asked", kind))
+        if kind == "new":  # also what a process wrote that was killed, by another thread of its, before it noted it
+            names += [name for name in set(asked) - set(names) if self.exists(name)]
+        return names
+
+    def _note(self, kind: str, name: str) -> None:
+        with Path(self.ledger).open("a") as file:
+            file.write(f"{kind} {name}\n")
 
 
 @dataclass(frozen=True)
