@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import ray
-
 from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
 from cluster.metrics import watching
-from cluster.session import connect
+from cluster.one_task import in_a_task
 from hyperface.auditing import Auditor, Piece, auditor_of
 from hyperface.dataset.source import Source, open_source
 from hyperface.evaluation import audit
@@ -97,10 +95,7 @@ def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
     config = auditor.source.run.config
     if not config.evaluate.gpus:
         return auditor.measure(Machine(say=_say))
-    connect(config.cluster)
-    task = ray.remote(num_cpus=1, num_gpus=config.evaluate.gpus)(_on_a_gpu)
-    record: Record = ray.get(task.remote(auditor.source, make_auditor))
-    return record
+    return in_a_task(_on_a_gpu, auditor.source, make_auditor, cluster=config.cluster, gpus=config.evaluate.gpus)
 
 
 def _on_a_gpu(source: Source, make_auditor: MakeAuditor) -> Record:

@@ -3,10 +3,7 @@
 import time
 from typing import Any
 
-import ray
-from ray.exceptions import RayTaskError
-
-from cluster.session import connect
+from cluster.one_task import in_a_task
 from hyperface.config import Config
 from hyperface.evaluation.stage import HEADER, evaluate_run, table_line
 from hyperface.models.loading import load_evaluated
@@ -22,7 +19,7 @@ def evaluate_stage(run: Run) -> None:
     """
     began, gpus = time.monotonic(), run.config.evaluate.gpus
     if gpus:
-        label, record = _in_a_task(run.config, gpus)
+        label, record = in_a_task(_on_gpus, run.config, cluster=run.config.cluster, gpus=gpus)
         print("\n".join([HEADER, *(table_line(name, found) for name, found in record["sets"].items())]))
     else:
         evaluated = load_evaluated(run.config, run.store)
@@ -30,16 +27,6 @@ def evaluate_stage(run: Run) -> None:
     seconds = round(time.monotonic() - began, 2)
     run.record("evaluate", [{"event": "finished", "model": label, "sets": sorted(record["sets"]), "seconds": seconds}])
     print(f"evaluate: {label}, {seconds:.0f} s -> {run.store.uri(f'{VERIFICATION}/{label}.json')}")
-
-
-def _in_a_task(config: Config, gpus: float) -> tuple[str, dict[str, Any]]:
-    connect(config.cluster)
-    try:
-        task = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_on_gpus)
-        found: tuple[str, dict[str, Any]] = ray.get(task.remote(config))
-    except RayTaskError as error:
-        raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
-    return found
 
 
 def _on_gpus(config: Config) -> tuple[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from jobs.start import start
 def main(config: Config) -> None:
     from cluster.embedding import embed_stage
     from cluster.packing import pack_stage
+    from cluster.preflight import try_models
     from cluster.session import driving
     from cluster.synthesis import synthesize_stage
     from hyperface.packing import others
@@ -17,6 +18,7 @@ def main(config: Config) -> None:
     check_targets(config)
     others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
     with driving(config) as run:
+        try_models(run)
         embed_stage(run)
         pack_stage(run)
         synthesize_stage(run)

@@ -142,8 +142,8 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
     """Check that the models fit the references and each other, and that the dataset was begun with the same ones.
 
     Raises:
-        EmbeddingError: the references have another dimension than a model.
-        RunError: the recogniser takes images of another size than it is given.
+        EmbeddingError: the references have another dimension than the models.
+        RunError: the models do not fit each other.
         ConfigError: the dataset was begun with other models or references; names them. Or its images cannot be steered
             to control.targets by these models.
     """
@@ -166,14 +166,27 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
 
 
 def _check_fit(run: Run, references: References, models: Models) -> None:
-    dim, uri = references.vectors_Nd.shape[1], run.store.uri(REFERENCES)
-    draws = "choose another synthesis.generator, or the recogniser that it was trained with"
-    for name, model, fix in (
-        ("recogniser", models.recognizer, "pack again with this one"),
-        ("generator", models.generator, draws),
-    ):
-        if model.embedding_dim != dim:
-            raise EmbeddingError(f"{uri}: has dimension {dim}; the {name} works in {model.embedding_dim}; {fix}")
+    given, dim = references.vectors_Nd.shape[1], models.recognizer.embedding_dim
+    if given != dim:
+        uri = run.store.uri(REFERENCES)
+        raise EmbeddingError(f"{uri}: has dimension {given}; the recogniser works in {dim}; pack again with this one")
+    check_models(run.config, models)
+
+
+def check_models(config: Config, models: Models) -> None:
+    """Check that the models fit each other, and the configuration; no reference is needed for that.
+
+    Raises:
+        RunError: the generator takes other embeddings than the recogniser gives, or the recogniser or judge takes
+            images of another size than it is given.
+        ConfigError: images cannot be steered to control.targets by these models; a shard would be too large.
+    """
+    dim, taken, generator = models.recognizer.embedding_dim, models.generator.embedding_dim, config.synthesis.generator
+    if taken != dim:
+        raise RunError(
+            f"synthesis.generator={generator}: takes embeddings of {taken} numbers; the recogniser's have {dim}; "
+            "choose another generator, or the recogniser that it was trained with"
+        )
     drawn = models.aligner.image_size if models.aligner else models.generator.image_size
     for name, size in (
         ("recogniser", models.recognizer.image_size),
@@ -181,12 +194,12 @@ def _check_fit(run: Run, references: References, models: Models) -> None:
     ):
         if size and size != drawn:
             raise RunError(
-                f"synthesis.generator={run.config.synthesis.generator}: images have {drawn} pixels; the {name} takes "
+                f"synthesis.generator={generator}: images have {drawn} pixels; the {name} takes "
                 f"{size}; give one that takes the same, or set synthesis.alignment"
             )
-    if run.config.control.targets:
+    if config.control.targets:
         steering.check_fit(models, drawn)
-    check_size(run.config.synthesis.images_per_shard, drawn, dim)
+    check_size(config.synthesis.images_per_shard, drawn, dim)
 
 
 def _drawing(config: Config, batch_size: int, control: steering.Control | None) -> Drawing:

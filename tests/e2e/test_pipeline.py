@@ -120,3 +120,12 @@ def test_an_unknown_key_exits_with_two_before_anything_is_written(tmp_path: Path
     assert refused.returncode == 2
     assert "num_identities" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_missing_are_named_before_a_face_is_embedded(tmp_path: Path):
+    words = pipeline(tmp_path / "run", "synthesis.generator=vec2face", "vec2face.size=small")
+    refused = run(*words, f"vec2face.path={tmp_path}/missing.safetensors", f"vec2face.sha256={'5e' * 32}")
+    assert refused.returncode == 1, refused.stderr
+    assert f"{tmp_path}/missing.safetensors" in refused.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "run/gallery").exists()

@@ -1,0 +1,32 @@
+"""Before a run begins: the models that draw its images are there, and fit each other, where its actors will be."""
+
+import time
+
+from cluster.one_task import in_a_task
+from cluster.renderer import MakeModels
+from hyperface.config import Config
+from hyperface.models.loading import load_models
+from hyperface.run import REFERENCES, Run
+from hyperface.synthesis.shards import check_models
+
+
+def try_models(run: Run, make_models: MakeModels = load_models) -> None:
+    """Load the models of the synthesis once on a node that its actors may get: a file that is missing there, or another
+    one, is better said before faces are embedded and packed. Nothing to do for what ships with the code, nor when the
+    references are there: the synthesis is next, and says it itself.
+
+    Raises:
+        ConfigError, ModelError, RunError: as `load_models` and `check_models`.
+    """
+    config = run.config
+    if (config.synthesis.generator.startswith("toy_") and config.recognizer.kind == "toy") or run.store.exists(
+        REFERENCES
+    ):
+        return
+    began = time.monotonic()
+    in_a_task(_try, config, make_models, cluster=config.cluster, gpus=config.synthesis.gpus_per_actor)
+    print(f"pipeline: the models of the synthesis load and fit, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _try(config: Config, make_models: MakeModels) -> None:
+    check_models(config, make_models(config))
