@@ -214,8 +214,6 @@ def _report(p: Planned) -> Iterator[Figure]:
     reading = read / rates["read_bytes_per_second"] + measured / rates["report_images_per_second"]
     pairs = p.n * (p.n - 1) + p.n * p.rows.gallery  # before and after, each pair once; each reference with the gallery
     comparing = 2.0 * p.rows.dim * pairs / rates["compare_flops"]
-    if p.config.packing.steps:  # a start that was drawn is drawn once more, to be compared with
-        comparing += packing.draw_flop(p.config.packing, p.rows) / rates["compare_flops"]
     start = rates["report_start_seconds"]
     rule = (
         f"in one process: start {start:,.0f} s, {read / GB:.3g} GB of {kind} shards, of which {measured:,} images are "
@@ -227,11 +225,13 @@ def _report(p: Planned) -> Iterator[Figure]:
 def _storage(p: Planned) -> Iterator[Figure]:
     plan, dim = planned(p.config), p.rows.dim
     dataset = plan.num_images * sum(_bytes(p).values())
-    tables = (p.n + p.rows.gallery) * dim * packing.FLOAT
+    drawn = p.n if p.config.packing.steps and packing.draw_flop(p.config.packing, p.rows) else 0
+    tables = (p.n + drawn + p.rows.gallery) * dim * packing.FLOAT
     checkpoint = p.n * (3 * dim * packing.FLOAT + 28)
     rule = f"{plan.num_images:,} images in {' and '.join(planned_formats(p.config))}, if the gate refuses none for good"
     yield Figure("storage.dataset_bytes", dataset, "B", rule)
     rule = f"gallery {p.rows.gallery:,} and references {p.n:,} x {dim} float32"
+    rule += ", and the start that was drawn" if drawn else ""
     yield Figure("storage.tables_bytes", tables, "B", rule)
     rule = "while packing: rows, best rows and moments, twice when one checkpoint follows another"
     yield Figure("storage.checkpoint_bytes", 2 * checkpoint, "B", rule)

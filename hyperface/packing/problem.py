@@ -48,6 +48,7 @@ def pose(
     norms_N: Rows | None = None,
     shard: Shard | None = None,
     tell: Tell | None = None,
+    drawn: Sample | None = None,
 ) -> Posed:
     """Check all rows, choose or draw the start and part its duplicates.
 
@@ -55,6 +56,7 @@ def pose(
         norms_N: of the features that the rows of the start are the directions of; packing.start=pca draws features.
         shard: the ranks that draw a start together; None: this process alone.
         tell: told while a start is drawn.
+        drawn: the start, where it was drawn before.
 
     Raises:
         EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met; a norm that
@@ -64,25 +66,25 @@ def pose(
     on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
     problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
     if config.start in STARTS:
-        return _sampled(start_ND, norms_N, problem, shard or one_process(config.num_identities), device, tell)
+        drawn = drawn or _draw(start_ND, norms_N, problem, shard or one_process(config.num_identities), device, tell)
+        known = config.start == "pca" and norms_N is not None
+        return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
     x_ND, duplicates = start_rows(start_ND, config, seed), 0
     if config.steps:
         x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, rows["frozen"])
     return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
 
 
-def _sampled(
+def _draw(
     start_ND: Rows, norms_N: Rows | None, problem: Problem, shard: Shard, device: torch.device, tell: Tell | None
-) -> Posed:
+) -> Sample:
     config, dim, normal = problem.config, start_ND.shape[1], None
     if config.start == "pca":
         _check_norms(norms_N)
         features_ND = start_ND if norms_N is None else start_ND * norms_N[:, None]
         normal = sampling.shared(sampling.fit(features_ND) if shard.rank == 0 else None, dim, shard, device)
     candidates = Candidates(dim, (problem.seed, config.first_identity), normal)
-    drawn = sampling.sample(candidates, config, shard, device, problem.frozen_FD, problem.protected_PD, tell)
-    known = config.start == "pca" and norms_N is not None
-    return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
+    return sampling.sample(candidates, config, shard, device, problem.frozen_FD, problem.protected_PD, tell)
 
 
 def _check_norms(norms_N: Rows | None) -> None:

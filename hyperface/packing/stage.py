@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from hyperface import embeddings
 from hyperface.embeddings import Embeddings
-from hyperface.packing import checkpoint, others, result, solver
+from hyperface.packing import checkpoint, kept_start, others, result, solver
 from hyperface.packing.checkpoint import History
 from hyperface.packing.problem import Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
-from hyperface.packing.shard import Shard
+from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.ranks import speaker
@@ -51,7 +51,7 @@ def refuse_impossible(run: Run) -> None:
 def load_problem(
     run: Run, device: torch.device, shard: Shard | None = None, say: Callable[[str], None] | None = None
 ) -> Posed:
-    """The run's problem and its start.
+    """The run's problem and its start; one that was drawn for an earlier attempt is read.
 
     Args:
         shard: the ranks that draw a start together, all of which call this; None: this process alone.
@@ -66,8 +66,9 @@ def load_problem(
     gallery = embeddings.read(run.store, GALLERY, "key")
     frozen_FD, protected_PD = others.read(config, run.config.storage)
     tell = draw_teller(config.num_identities, say) if say else None
-    rows = gallery.vectors_ND
-    return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, shard, tell)
+    ranks, rows = shard or one_process(config.num_identities), gallery.vectors_ND
+    drawn = kept_start.kept(run, device, ranks) if config.start in STARTS else None
+    return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, ranks, tell, drawn)
 
 
 def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
@@ -82,8 +83,7 @@ def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
 
 
 def start_of(run: Run) -> NDArray[np.float32]:
-    """The rows that the run's packing began from, equal ones not yet parted. Drawn ones are drawn once more, unless
-    the references are just those.
+    """The rows that the run's packing began from, equal ones not yet parted.
 
     Raises:
         ConfigError, EmbeddingError: as `load_problem`.
@@ -120,6 +120,8 @@ def pack_rows(
     say = speaker(shard.rank, say)
     posed = load_problem(run, device, shard, say)
     config, problem = run.config.packing, posed.problem
+    if posed.sampled is not None and config.steps and shard.rank == 0:
+        kept_start.keep(run, posed)
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     workers = len(shard.sizes)

@@ -94,6 +94,12 @@ def test_a_million_identities_on_64_gpus_take_what_is_worked_out_by_hand():
     assert 1_870 < found["total.paid_gpu_hours"] < 1_890
 
 
+def test_a_start_that_was_drawn_is_kept_where_steps_follow():
+    tables = of()["storage.tables_bytes"]
+    assert of("packing.start=rejection")["storage.tables_bytes"] == 1.5 * tables
+    assert of("packing.start=rejection", "packing.steps=0")["storage.tables_bytes"] == tables
+
+
 def test_more_gpus_never_take_longer_and_more_work_never_less():
     def seconds(*overrides: str) -> float:
         return of(*overrides)["total.seconds"]

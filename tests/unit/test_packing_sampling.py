@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from face_like_rows import clustered, free, max_cosine
+from full_disk import FullDisk
 from numpy.typing import NDArray
 from threaded_ranks import on_ranks
 
@@ -22,14 +23,15 @@ from hyperface.packing.problem import pose
 from hyperface.packing.sampling import Candidates
 from hyperface.packing.shard import Shard, one_process
 from hyperface.ranks import even_sizes
-from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
-from hyperface.storage import LocalStore
+from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY, Run, RunError
+from hyperface.storage import LocalStore, StorageError
 
 CPU = torch.device("cpu")
 DIM = 16
 NOBODY = np.empty((0, DIM), np.float32)
 CROWDED = free(300, start="rejection", start_cosine=0.6, steps=0)
 """Many candidates are rejected."""
+STEP_10 = "step-000000010/marker.json"
 
 
 def one_by_one(config: PackingConfig, candidates: Candidates, walls: list[tuple[NDArray[np.float32], float]]):
@@ -274,8 +276,9 @@ def _begun(posed, shard):
     return state, posed, shard, before
 
 
-def run_in(folder: Path, config: PackingConfig, norms: bool = True) -> Run:
-    store, (rows_ND, norms_N) = LocalStore(str(folder)), features(400)
+def run_in(folder: Path, config: PackingConfig, norms: bool = True, refused: str = "") -> Run:
+    disk, (rows_ND, norms_N) = str(folder), features(400)
+    store = FullDisk(disk, refused) if refused else LocalStore(disk)
     table = Embeddings([f"face-{i}" for i in range(400)], rows_ND, norms_N if norms else None)
     store.put(GALLERY, embeddings.to_parquet("key", table))
     return Run(store, Config(run=RunConfig(dir=str(folder), seed=3), packing=config))
@@ -295,10 +298,43 @@ def test_a_run_leaves_norms_beside_references_and_says_what_was_drawn(tmp_path, 
     assert run.get_json(PACKING_SUMMARY)["sampled"] == packing.sampled
     drawn = pack(rows_ND, replace(config, steps=0), seed=3, norms_N=norms_N)
     np.testing.assert_array_equal(stage.start_of(run), drawn.references_ND)
+    assert run.store.exists(START) == (steps > 0)
     two = run_in(tmp_path / "two", config)
     on_ranks((25, 25), lambda shard: stage.pack_rows(two, shard, CPU))
     np.testing.assert_allclose(embeddings.read(two.store, REFERENCES).vectors_ND, found.vectors_ND, atol=1e-4)
     np.testing.assert_array_equal(embeddings.read(two.store, REFERENCES).norms, found.norms)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_resume_reads_the_sample_that_was_drawn(tmp_path, world, norms):
+    config = PackingConfig(50, start="pca", start_cosine=0.8, steps=10, checkpoint_every=5)
+    undisturbed = run_in(tmp_path / "undisturbed", config, norms)
+    stage.pack_rows(undisturbed, one_process(50), CPU)
+    with pytest.raises(StorageError, match="No space left"):
+        stage.pack_rows(run_in(tmp_path / "run", config, norms, f"{CHECKPOINTS}/{STEP_10}"), one_process(50), CPU)
+    run = run_in(tmp_path / "run", config, norms)
+    # Drawn again it would say another number.
+    run.put_json(START_SUMMARY, run.get_json(START_SUMMARY) | {"candidates": 12_345})
+    written = (tmp_path / "run" / START).stat().st_mtime_ns
+    on_ranks(even_sizes(50, world), lambda shard: stage.pack_rows(run, shard, CPU))
+    assert (tmp_path / "run" / START).stat().st_mtime_ns == written
+    sampled = undisturbed.get_json(PACKING_SUMMARY)["sampled"]
+    assert run.get_json(PACKING_SUMMARY)["sampled"] == sampled | {"candidates": 12_345}
+    found, wanted = (embeddings.read(each.store, REFERENCES) for each in (run, undisturbed))
+    np.testing.assert_allclose(found.vectors_ND, wanted.vectors_ND, atol=1e-4)
+    np.testing.assert_array_equal(found.norms, wanted.norms)
+    other = sphere.random_points(50, DIM, seed=8)
+    run.store.put(START, embeddings.to_parquet("identity", Embeddings(list(range(50)), other)))
+    np.testing.assert_array_equal(stage.start_of(run), other)
+
+
+def test_a_kept_sample_that_is_damaged_is_named(tmp_path):
+    run = run_in(tmp_path, PackingConfig(50, start="rejection", start_cosine=0.8, steps=1))
+    stage.pack_rows(run, one_process(50), CPU)
+    run.store.put(START, run.store.read(START)[:-50])
+    with pytest.raises(EmbeddingError, match=r"packing/start.parquet: is not a readable embedding table"):
+        stage.start_of(run)
 
 
 def test_a_gallery_without_norms_gives_references_without(tmp_path):
