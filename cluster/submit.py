@@ -118,7 +118,10 @@ def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Pat
         # Either the answer to an earlier request of ours was lost, or somebody was faster.
         if TAKEN not in str(refusal):
             raise
-        if patiently(lambda: client.get_job_info(name)).entrypoint != entrypoint:
+        taken = patiently(lambda: client.get_job_info(name))
+        if (taken.metadata or {}).get("run") != run:
+            return submit(client, run, job, words, folder)
+        if taken.entrypoint != entrypoint:
             raise RunError(_is_under_way(run, name)) from refusal
     return name
 

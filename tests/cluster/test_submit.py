@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -180,6 +182,30 @@ def client(address: str) -> Client:
     return Client(address)
 
 
+def submitted_together(address: str, folder: Path, *each: tuple[str, str]) -> list[str]:
+    """The ids, or what was said instead, of (run, word) that are submitted by people who saw none of the others."""
+    seen = threading.Barrier(len(each), timeout=60)
+
+    class Together(Client):
+        met = False
+
+        def list_jobs(self) -> list[JobDetails]:
+            found: list[JobDetails] = super().list_jobs()
+            if not self.met:
+                self.met = True
+                seen.wait()
+            return found
+
+    def one(run: str, word: str) -> str:
+        try:
+            return submit(Together(address), run, "status", [run, word], folder)
+        except RunError as refusal:
+            return str(refusal)
+
+    with ThreadPoolExecutor(len(each)) as pool:
+        return list(pool.map(one, *zip(*each, strict=True)))
+
+
 def started(address: str, *words: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "jobs.submit", *map(str, words)]
     environment = {
@@ -263,6 +289,24 @@ def until(lines: TextIO, words: str) -> str:
         assert line, said
         said += line
     return said
+
+
+def test_two_people_at_the_same_moment_start_no_job_twice_and_take_no_id_from_each_other(
+    address: str, client: Client, tmp_path: Path
+):
+    here, there = f"{tmp_path}/here/both", f"{tmp_path}/there/both"
+    assert sorted(submitted_together(address, tmp_path, (here, "--json"), (there, "--json"))) == ["both-a1", "both-a2"]
+    for run in (here, there):
+        (job,) = attempts(client, run)
+        assert job.entrypoint == f"python -m jobs.status {run} --json"
+    same = f"{tmp_path}/same"
+    assert submitted_together(address, tmp_path, (same, "--json"), (same, "--json")) == ["same-a1", "same-a1"]
+    assert len(attempts(client, same)) == 1
+    other = f"{tmp_path}/other"
+    first, second = sorted(submitted_together(address, tmp_path, (other, "--json"), (other, "")))[::-1]
+    assert first == "other-a1"
+    assert second.startswith(f"{other}: other-a1 has not ended; follow it with")
+    assert len(attempts(client, other)) == 1
 
 
 def test_a_token_that_is_not_the_clusters_is_named(address: str, monkeypatch: pytest.MonkeyPatch):
