@@ -4,28 +4,41 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
+from cluster.actor_pool import MENDABLE
 from cluster.session import connect
 from hyperface.config import ClusterConfig
+from hyperface.run import RunError
 
 T = TypeVar("T")
+RETRIES = 3
+"""Times that it is done again after its process or node was lost."""
 
 
 def in_a_task(call: Callable[..., T], *arguments: object, cluster: ClusterConfig, gpus: float) -> T:
-    """What `call(*arguments)` returns in one Ray task. Its process ends with it: memory and GPUs are free again.
+    """What `call(*arguments)` returns in one Ray task, which may be done again. Its process ends soon after it: memory
+    and GPUs are free again.
 
     Args:
         gpus: reserved by the task; 0: it reserves a CPU instead.
 
     Raises:
-        Exception: what `call` raised, as itself.
-        RayError: Ray itself cannot go on.
+        ConfigError, EmbeddingError, ModelError, RunError, StorageError: what `call` raised, as itself.
+        RunError: its process was lost RETRIES times.
+        RayTaskError: `call` raised another error; with the worker's trace.
     """
     connect(cluster)
-    task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_retries=0, max_calls=1)(call)
+    if gpus > (there := ray.cluster_resources().get("GPU", 0)):
+        print(f"waits for a node with {gpus:g} GPUs; the cluster has {there:g}", flush=True)
+    task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(call)
     try:
         found: T = ray.get(task.remote(*arguments))
     except RayTaskError as error:
-        raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
+        if isinstance(error.cause, MENDABLE):
+            raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
+        raise
+    except RayError as error:
+        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise RunError(f"a task was lost {RETRIES + 1} times ({what}); the same command tries again") from error
     return found

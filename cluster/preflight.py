@@ -5,7 +5,7 @@ import time
 from cluster.one_task import in_a_task
 from cluster.renderer import MakeModels
 from hyperface.config import Config
-from hyperface.models.loading import load_models
+from hyperface.models.loading import load_models, needs_files
 from hyperface.run import REFERENCES, Run
 from hyperface.synthesis.shards import check_models
 
@@ -16,16 +16,16 @@ def try_models(run: Run, make_models: MakeModels = load_models) -> None:
     references are there: the synthesis is next, and says it itself.
 
     Raises:
-        ConfigError, ModelError, RunError: as `load_models` and `check_models`.
+        ConfigError, ModelError: as `load_models` and `check_models`.
+        RunError: as `in_a_task`.
     """
     config = run.config
-    if (config.synthesis.generator.startswith("toy_") and config.recognizer.kind == "toy") or run.store.exists(
-        REFERENCES
-    ):
+    if run.store.exists(REFERENCES) or not needs_files(config):
         return
+    print("pipeline: tries the models of the synthesis", flush=True)
     began = time.monotonic()
     in_a_task(_try, config, make_models, cluster=config.cluster, gpus=config.synthesis.gpus_per_actor)
-    print(f"pipeline: the models of the synthesis load and fit, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"pipeline: they load and fit each other, {time.monotonic() - began:.0f} s", flush=True)
 
 
 def _try(config: Config, make_models: MakeModels) -> None:

@@ -28,6 +28,18 @@ def load_models(config: Config) -> Models:
     return Models(load_generator(config), recognizer, aligner, judge, load_attributes(config))
 
 
+def needs_files(config: Config) -> bool:
+    """Whether `load_models` reads a file that does not ship with the code."""
+    synthesis = config.synthesis
+    return (
+        synthesis.generator in ("arc2face", "vec2face")
+        or config.recognizer.kind == "onnx"
+        or (config.judge.kind == "onnx" and synthesis.min_judge_cosine > -1)
+        or synthesis.alignment == "landmarks"
+        or (bool(config.control.targets) and reader_kind(config.control, config.recognizer.kind) == "onnx")
+    )
+
+
 def load_evaluated(config: Config, store: Store) -> Evaluated:
     """The recogniser that `evaluate.model` names.
 

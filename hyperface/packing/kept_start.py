@@ -1,44 +1,71 @@
 """The start that a run's packing drew, kept beside the run: a resume and the report read what is slow to draw.
 
-The rows first, then their summary, which vouches for them.
+The rows first, then their summary, which vouches for them. Where they are gone, damaged, or were drawn beside other
+frozen or protected rows, they are drawn again.
 """
 
+import hashlib
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from hyperface import embeddings
 from hyperface.embeddings import Embeddings
+from hyperface.packing.others import Rows, identity_of
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample
 from hyperface.packing.shard import Shard
-from hyperface.run import START, START_SUMMARY, Run
+from hyperface.run import START, START_SUMMARY, Run, to_json
 
 
 def keep(run: Run, posed: Posed) -> None:
-    """Write a start that was drawn, unless it is there.
+    """Write a start that was drawn, unless it is there. One rank calls it.
 
     Raises:
         StorageError: it cannot be written.
     """
-    if run.store.exists(START_SUMMARY):
-        return
-    first = run.config.packing.first_identity
+    first, problem = run.config.packing.first_identity, posed.problem
     names = list(range(first, first + len(posed.x_ND)))
-    table = Embeddings(names, posed.x_ND.cpu().numpy(), posed.norms_N)
-    run.store.put(START, embeddings.to_parquet("identity", table))
-    run.put_json(START_SUMMARY, posed.sampled)
+    contents = embeddings.to_parquet("identity", Embeddings(names, posed.x_ND.cpu().numpy(), posed.norms_N))
+    beside = _beside(problem.frozen_FD, problem.protected_PD)
+    summary = to_json({**(posed.sampled or {}), **beside, "sha256": hashlib.sha256(contents).hexdigest()})
+    if run.store.exists(START_SUMMARY) and run.store.read(START_SUMMARY) == summary:
+        return
+    run.store.put(START, contents)
+    run.store.put(START_SUMMARY, summary)
 
 
-def kept(run: Run, device: torch.device, shard: Shard) -> Sample | None:
-    """What `keep` wrote; None when there is none.
+def kept(
+    run: Run, frozen_FD: Rows | None, protected_PD: Rows | None, device: torch.device, shard: Shard
+) -> Sample | None:
+    """What `keep` wrote; None where it has to be drawn.
 
-    Every rank calls it, and all take it or none: a rank of a dying group may write it in between.
+    Every rank calls it, and all go by what rank 0 found: a rank of a dying group may still write it.
 
     Raises:
-        EmbeddingError: it is damaged.
+        StorageError: it cannot be read.
     """
-    there = torch.tensor(int(run.store.exists(START_SUMMARY)), device=device)
-    if not shard.each(there)[0]:
+    found = _vouched(run, _beside(frozen_FD, protected_PD)) if shard.rank == 0 else None
+    candidates = int(shard.each(torch.tensor(found or 0, device=device))[0])
+    if not candidates:
         return None
     table = embeddings.read(run.store, START, "identity")
-    candidates = int(run.get_json(START_SUMMARY)["candidates"])
     return Sample(torch.tensor(table.vectors_ND, device=device), table.norms, candidates)
+
+
+def _beside(frozen_FD: Tensor | Rows | None, protected_PD: Tensor | Rows | None) -> dict[str, Any]:
+    """What of a sample the configuration does not say: files that it only names."""
+    return {"frozen": identity_of(frozen_FD), "protected": identity_of(protected_PD)}
+
+
+def _vouched(run: Run, beside: dict[str, Any]) -> int | None:
+    """The candidates that a kept start was drawn from; None where it cannot be used."""
+    if not (run.store.exists(START_SUMMARY) and run.store.exists(START)):
+        return None
+    try:
+        told = run.get_json(START_SUMMARY)
+        wanted = {**beside, "sha256": hashlib.sha256(run.store.read(START)).hexdigest()}
+        return int(told["candidates"]) if {key: told[key] for key in wanted} == wanted else None
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -3,10 +3,13 @@
 F: frozen rows, P: protected rows, D: embedding dimension.
 """
 
+import hashlib
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hyperface import embeddings
 from hyperface.config import ConfigError, PackingConfig, StorageConfig
@@ -45,6 +48,14 @@ def read(config: PackingConfig, storage: StorageConfig) -> tuple[Rows | None, Ro
         raise ConfigError(f"packing.frozen: {config.frozen} must hold rows of one dimension; give parts of one model")
     _check_numbers(config, [number for part in parts for number in _numbers(part)])
     return np.concatenate([part.vectors_ND for part in parts]), protected_PD
+
+
+def identity_of(rows: Tensor | Rows | None) -> dict[str, Any] | None:
+    """Which rows they were: how many, and the SHA-256 of their float32 numbers."""
+    if rows is None:
+        return None
+    contents = (rows.cpu().numpy() if isinstance(rows, Tensor) else rows).tobytes()
+    return {"rows": len(rows), "sha256": hashlib.sha256(contents).hexdigest()}
 
 
 def _numbers(part: Embeddings) -> list[int]:

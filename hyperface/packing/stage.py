@@ -3,10 +3,8 @@
 N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +65,7 @@ def load_problem(
     frozen_FD, protected_PD = others.read(config, run.config.storage)
     tell = draw_teller(config.num_identities, say) if say else None
     ranks, rows = shard or one_process(config.num_identities), gallery.vectors_ND
-    drawn = kept_start.kept(run, device, ranks) if config.start in STARTS else None
+    drawn = kept_start.kept(run, frozen_FD, protected_PD, device, ranks) if config.start in STARTS else None
     return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, ranks, tell, drawn)
 
 
@@ -120,9 +118,9 @@ def pack_rows(
     say = speaker(shard.rank, say)
     posed = load_problem(run, device, shard, say)
     config, problem = run.config.packing, posed.problem
-    if posed.sampled is not None and config.steps and shard.rank == 0:
-        kept_start.keep(run, posed)
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
+    if posed.sampled is not None and config.steps and shard.rank == 0:  # now that it has been looked at
+        kept_start.keep(run, posed)
     n, dim = sum(shard.sizes), state.x_LD.shape[1]
     workers = len(shard.sizes)
     told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
@@ -175,16 +173,12 @@ def write_results(run: Run, packing: Packing, history: History, problem: Problem
     config = run.config.packing
     described = {"num_identities": n, "dim": dim}
     described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
-    described |= {"frozen": _identity(problem.frozen_FD), "protected": _identity(problem.protected_PD)}
+    described |= {
+        "frozen": others.identity_of(problem.frozen_FD),
+        "protected": others.identity_of(problem.protected_PD),
+    }
     run.put_json(PACKING_SUMMARY, packing.numbers | described)
     checkpoint.clear(run.store)
-
-
-def _identity(rows: torch.Tensor | None) -> dict[str, Any] | None:
-    """Which rows they were: how many, and the SHA-256 of their float32 numbers."""
-    if rows is None:
-        return None
-    return {"rows": len(rows), "sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()}
 
 
 def summary_line(packing: Packing) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import embeddings
-from hyperface.config import Config
+from hyperface.config import Config, ConfigError
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record
 from hyperface.dataset.duplicates import to_text
@@ -143,12 +143,13 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
 
     Raises:
         EmbeddingError: the references have another dimension than the models.
-        RunError: the models do not fit each other.
-        ConfigError: the dataset was begun with other models or references; names them. Or its images cannot be steered
-            to control.targets by these models.
+        ConfigError: as `check_models`; or the dataset was begun with other models or references; names them.
     """
-    _check_fit(run, references, models)
-    config, plan = run.config, planned(run.config)
+    config, plan, given = run.config, planned(run.config), references.vectors_Nd.shape[1]
+    if given != (dim := models.recognizer.embedding_dim):
+        uri = run.store.uri(REFERENCES)
+        raise EmbeddingError(f"{uri}: has dimension {given}; the recogniser works in {dim}; pack again with this one")
+    check_models(config, models)
     control = steering.chosen(config.control, models.attributes.ranges if models.attributes else None)
     parts = fingerprint.parts(config, references.sha256, models)
     agreed = fingerprint.agree(run.store, parts, lambda: _batch_size(config, references, models, plan))
@@ -165,25 +166,17 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
     )
 
 
-def _check_fit(run: Run, references: References, models: Models) -> None:
-    given, dim = references.vectors_Nd.shape[1], models.recognizer.embedding_dim
-    if given != dim:
-        uri = run.store.uri(REFERENCES)
-        raise EmbeddingError(f"{uri}: has dimension {given}; the recogniser works in {dim}; pack again with this one")
-    check_models(run.config, models)
-
-
 def check_models(config: Config, models: Models) -> None:
     """Check that the models fit each other, and the configuration; no reference is needed for that.
 
     Raises:
-        RunError: the generator takes other embeddings than the recogniser gives, or the recogniser or judge takes
-            images of another size than it is given.
-        ConfigError: images cannot be steered to control.targets by these models; a shard would be too large.
+        ConfigError: the generator takes other embeddings than the recogniser gives; the recogniser or judge takes
+            images of another size than it is given; images cannot be steered to control.targets by these models; a
+            shard would be too large.
     """
     dim, taken, generator = models.recognizer.embedding_dim, models.generator.embedding_dim, config.synthesis.generator
     if taken != dim:
-        raise RunError(
+        raise ConfigError(
             f"synthesis.generator={generator}: takes embeddings of {taken} numbers; the recogniser's have {dim}; "
             "choose another generator, or the recogniser that it was trained with"
         )
@@ -193,11 +186,12 @@ def check_models(config: Config, models: Models) -> None:
         ("judge", models.judge and models.judge.image_size),
     ):
         if size and size != drawn:
-            raise RunError(
-                f"synthesis.generator={generator}: images have {drawn} pixels; the {name} takes "
-                f"{size}; give one that takes the same, or set synthesis.alignment"
+            raise ConfigError(
+                f"synthesis.generator={generator}: images have {drawn} pixels; the {name} takes {size}; give one that "
+                "takes the same, or set synthesis.alignment"
             )
     if config.control.targets:
+        steering.chosen(config.control, models.attributes.ranges if models.attributes else None)
         steering.check_fit(models, drawn)
     check_size(config.synthesis.images_per_shard, drawn, dim)
 

@@ -53,7 +53,8 @@ class LedgerStore(LocalStore):
         return won
 
     def noted(self, kind: str) -> list[str]:
-        """Names of the shards' files that were written (`new`) or found with the same bytes (`adopted`)."""
+        """Names of the shards' files that were written (`new`) or found with the same bytes (`adopted`), of a dataset
+        with this ledger from its beginning."""
         lines = [line.split() for line in Path(self.ledger).read_text().splitlines()]
         asked, names = ([name for how, name in lines if how == key and "/shard-" in name] for key in ("asked", kind))
         if kind == "new":  # also what a process wrote that was killed, by another thread of its, before it noted it

@@ -11,10 +11,10 @@ from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make
 from side_judge import SideJudge
 
 from cluster.synthesis import synthesize_stage
-from hyperface.config import Config
+from hyperface.config import Config, ConfigError
 from hyperface.dataset import verify
 from hyperface.models.protocols import Models
-from hyperface.run import INDEX, RunError
+from hyperface.run import INDEX
 from hyperface.synthesis.anchors import block_file
 
 # The workers have no path to the tests.
@@ -43,6 +43,6 @@ def test_a_judged_dataset_is_the_one_of_one_process(tmp_path: Path):
 
 def test_a_judge_that_takes_other_images_stops_the_job_with_its_name(tmp_path: Path):
     run = color_run(tmp_path / "run", *OPTIONS)
-    with pytest.raises(RunError, match=r"images have 16 pixels; the judge takes 112"):
+    with pytest.raises(ConfigError, match=r"images have 16 pixels; the judge takes 112"):
         synthesize_stage(run, lambda _: Models(ColorGenerator(), ColorRecognizer(), judge=SideJudge(image_size=112)))
     assert run.store.list("synthesis") == {}

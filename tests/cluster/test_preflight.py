@@ -1,20 +1,28 @@
 """What is wrong with the models of the synthesis is said before anything is embedded or packed."""
 
+import os
+import re
+import sys
 from pathlib import Path
 
 import color_world
+import faults
 import pytest
 import ray
 from color_world import ColorGenerator, ColorRecognizer, put_references, references
+from faults import die, first
 
+from cluster.one_task import in_a_task
 from cluster.preflight import try_models
-from hyperface.config import Config
+from hyperface.config import ClusterConfig, Config, ConfigError
 from hyperface.config import load as load_config
 from hyperface.models.protocols import ModelError, Models
 from hyperface.run import Run, RunError, open_run
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(300)]
-ray.cloudpickle.register_pickle_by_value(color_world)
+# The workers have no path to the tests.
+for module in (color_world, faults, sys.modules[__name__]):
+    ray.cloudpickle.register_pickle_by_value(module)
 
 
 def begun(folder: Path) -> Run:
@@ -29,11 +37,12 @@ def test_a_file_that_a_worker_lacks_is_named(tmp_path: Path):
         try_models(run)
 
 
-def test_models_that_do_not_fit_each_other_are_refused(tmp_path: Path):
-    def misfits(_: Config) -> Models:
-        return Models(ColorGenerator(embedding_dim=128), ColorRecognizer())
+def misfits(_: Config) -> Models:
+    return Models(ColorGenerator(embedding_dim=128), ColorRecognizer())
 
-    with pytest.raises(RunError, match=r"^synthesis.generator=vec2face: takes embeddings of 128 numbers; the recog"):
+
+def test_models_that_do_not_fit_each_other_are_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"^synthesis.generator=vec2face: takes embeddings of 128 numbers; the recog"):
         try_models(begun(tmp_path), misfits)
 
 
@@ -43,13 +52,35 @@ def test_models_that_fit_are_let_through_and_their_process_ends(tmp_path: Path, 
         return color_world.make_models(config)
 
     try_models(begun(tmp_path), told)
-    assert "the models of the synthesis load and fit" in capsys.readouterr().out
+    tries, fit = capsys.readouterr().out.splitlines()
+    assert tries == "pipeline: tries the models of the synthesis"
+    assert re.fullmatch("pipeline: they load and fit each other, [0-9]+ s", fit)
     first = (tmp_path / "process").read_text()
     try_models(begun(tmp_path), told)
     assert (tmp_path / "process").read_text() != first
 
 
-def test_a_run_that_is_packed_goes_on_without_it(tmp_path: Path):
+def test_a_run_that_is_packed_goes_on_without_it_and_so_does_what_ships_with_the_code(tmp_path: Path):
     run = begun(tmp_path)
     put_references(run.store, references(6))
-    try_models(run)
+    try_models(run, misfits)
+    try_models(open_run(load_config(None, [f"run.dir={tmp_path}/toy"])), misfits)
+
+
+def test_another_error_of_a_task_comes_with_the_trace_of_the_worker(tmp_path: Path):
+    def deep(_: Config) -> Models:
+        raise ModuleNotFoundError("no module named diffusers")
+
+    with pytest.raises(ModuleNotFoundError, match=r"in deep(.|\n)*no module named diffusers"):
+        try_models(begun(tmp_path), deep)
+
+
+def test_a_task_whose_process_is_lost_is_done_again_and_says_so_in_the_end(tmp_path: Path):
+    def dies_once() -> str:
+        if first(str(tmp_path / "died")):
+            die(os.getpid())
+        return "done"
+
+    assert in_a_task(dies_once, cluster=ClusterConfig(), gpus=0) == "done"
+    with pytest.raises(RunError, match=r"^a task was lost 4 times \(WorkerCrashedError: .*; the same command"):
+        in_a_task(lambda: die(os.getpid()), cluster=ClusterConfig(), gpus=0)

@@ -86,9 +86,10 @@ def test_a_million_identities_on_64_gpus_take_what_is_worked_out_by_hand():
     # all shards through one reader, 4,000 images, and 2 x 10^12 cosines
     reporting = 10 + 655.36e9 / 200e6 + 4_000 / 100 + 2e12 * 1024 / 1e12
     assert found["report.seconds"] == pytest.approx(reporting, rel=1e-5)
-    wall = sum(found[f"{stage}.seconds"] for stage in ("embed", "packing", "synthesis", "report"))
+    stages = sum(found[f"{stage}.seconds"] for stage in ("embed", "packing", "synthesis", "report"))
+    wall = stages + 60  # to try the models first
     assert found["total.seconds"] == pytest.approx(wall)
-    assert found["total.gpu_hours"] == pytest.approx((wall - reporting) * 64 / 3600, rel=1e-5)
+    assert found["total.gpu_hours"] == pytest.approx((stages - reporting) * 64 / 3600, rel=1e-5)
     assert found["total.paid_gpu_hours"] == pytest.approx(wall * 64 / 3600)
     assert found["total.cost"] == pytest.approx(wall * 64 / 3600 * 2)
     assert 1_870 < found["total.paid_gpu_hours"] < 1_890

@@ -17,7 +17,7 @@ from hyperface import config as configuration
 from hyperface import embeddings
 from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
-from hyperface.packing import pack, result, sampling, sphere, stage
+from hyperface.packing import kept_start, pack, result, sampling, sphere, stage
 from hyperface.packing.__main__ import main
 from hyperface.packing.problem import pose
 from hyperface.packing.sampling import Candidates
@@ -314,7 +314,7 @@ def test_a_resume_reads_the_sample_that_was_drawn(tmp_path, world, norms):
     with pytest.raises(StorageError, match="No space left"):
         stage.pack_rows(run_in(tmp_path / "run", config, norms, f"{CHECKPOINTS}/{STEP_10}"), one_process(50), CPU)
     run = run_in(tmp_path / "run", config, norms)
-    # Drawn again it would say another number.
+    # Drawn again there would be another number.
     run.put_json(START_SUMMARY, run.get_json(START_SUMMARY) | {"candidates": 12_345})
     written = (tmp_path / "run" / START).stat().st_mtime_ns
     on_ranks(even_sizes(50, world), lambda shard: stage.pack_rows(run, shard, CPU))
@@ -324,17 +324,64 @@ def test_a_resume_reads_the_sample_that_was_drawn(tmp_path, world, norms):
     found, wanted = (embeddings.read(each.store, REFERENCES) for each in (run, undisturbed))
     np.testing.assert_allclose(found.vectors_ND, wanted.vectors_ND, atol=1e-4)
     np.testing.assert_array_equal(found.norms, wanted.norms)
-    other = sphere.random_points(50, DIM, seed=8)
-    run.store.put(START, embeddings.to_parquet("identity", Embeddings(list(range(50)), other)))
-    np.testing.assert_array_equal(stage.start_of(run), other)
+    kept = embeddings.read(run.store, START, "identity")
+    np.testing.assert_array_equal(stage.start_of(run), kept.vectors_ND)
 
 
-def test_a_kept_sample_that_is_damaged_is_named(tmp_path):
-    run = run_in(tmp_path, PackingConfig(50, start="rejection", start_cosine=0.8, steps=1))
+DRAWN = PackingConfig(50, start="rejection", start_cosine=0.8, steps=1)
+
+
+@pytest.mark.parametrize("refused", [START, START_SUMMARY])
+def test_a_sample_that_was_not_kept_whole_is_drawn_again(tmp_path, refused):
+    with pytest.raises(StorageError, match="No space left"):
+        stage.pack_rows(run_in(tmp_path, DRAWN, refused=refused), one_process(50), CPU)
+    run = run_in(tmp_path, DRAWN)
+    assert not run.store.exists(START_SUMMARY)
     stage.pack_rows(run, one_process(50), CPU)
-    run.store.put(START, run.store.read(START)[:-50])
-    with pytest.raises(EmbeddingError, match=r"packing/start.parquet: is not a readable embedding table"):
-        stage.start_of(run)
+    assert run.get_json(PACKING_SUMMARY)["sampled"]["kept"] == 50
+
+
+@pytest.mark.parametrize("damaged", [(START, b"PAR1"), (START_SUMMARY, b"{"), (START_SUMMARY, b"null"), (START, b"")])
+def test_a_kept_sample_that_is_damaged_is_drawn_again(tmp_path, damaged):
+    run, (name, contents) = run_in(tmp_path, DRAWN), damaged
+    stage.pack_rows(run, one_process(50), CPU)
+    wanted = stage.start_of(run)
+    run.store.put(name, contents)
+    np.testing.assert_array_equal(stage.start_of(run), wanted)
+    run.store.delete(START)
+    np.testing.assert_array_equal(stage.start_of(run), wanted)
+
+
+def test_a_sample_is_drawn_again_where_the_rows_that_it_keeps_away_from_are_others(tmp_path):
+    frozen = tmp_path / "frozen.npy"
+    np.save(frozen, sphere.random_points(20, DIM, seed=8))
+    config = replace(DRAWN, frozen=str(frozen), first_identity=20)
+    run = run_in(tmp_path / "run", config)
+    stage.pack_rows(run, one_process(50), CPU)
+    first = stage.start_of(run)
+    np.save(frozen, first[:20])  # as near as can be
+    again = stage.start_of(run)
+    assert (again @ first[:20].T).max() <= 0.8 + sampling.rounding(DIM)
+
+
+class Late(LocalStore):
+    """Where the summary of a start is not seen yet."""
+
+    def exists(self, name: str) -> bool:
+        return name != START_SUMMARY and super().exists(name)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_all_ranks_go_by_what_the_first_sees_of_a_kept_sample(tmp_path, late):
+    run = run_in(tmp_path, DRAWN)
+    stage.pack_rows(run, one_process(50), CPU)
+    blind = replace(run, store=Late(str(tmp_path)))
+
+    def seen(shard: Shard) -> bool:
+        own = blind if shard.rank == late else run
+        return kept_start.kept(own, None, None, CPU, shard) is not None
+
+    assert on_ranks((25, 25), seen) == [late == 1] * 2
 
 
 def test_a_gallery_without_norms_gives_references_without(tmp_path):

@@ -12,7 +12,7 @@ from hyperface.dataset import fingerprint, read_shards, verify
 from hyperface.dataset.commit import ShardError
 from hyperface.embeddings import EmbeddingError
 from hyperface.models.protocols import Models
-from hyperface.run import Run, RunError
+from hyperface.run import Run
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 from hyperface.synthesis.variation import mixture
 
@@ -37,13 +37,13 @@ def test_a_recogniser_of_another_dimension_is_refused_with_the_references_name(t
 def test_a_generator_of_another_dimension_than_the_recogniser_is_refused(tmp_path: Path):
     run = color_run(tmp_path / "run")
     rule = r"synthesis.generator=toy_\w+: takes embeddings of 128 numbers; the recogniser's have 12; choose another"
-    with pytest.raises(RunError, match=rule):
+    with pytest.raises(ConfigError, match=rule):
         maker(run, ColorGenerator(embedding_dim=128))
     assert run.store.list("dataset") == {}
 
 
 def test_models_of_different_image_sizes_are_refused(tmp_path: Path):
-    with pytest.raises(RunError, match=r"images have 512 pixels; the recogniser takes 16"):
+    with pytest.raises(ConfigError, match=r"images have 512 pixels; the recogniser takes 16"):
         maker(color_run(tmp_path / "run"), ColorGenerator(image_size=512))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, references
+from color_world import ColorGenerator, ColorRecognizer, color_config, color_run, hashes, references
 from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, SteerableRecognizer, models
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.models.protocols import Models
 from hyperface.run import DATA_CARD, INDEX, Run
 from hyperface.synthesis import steering
-from hyperface.synthesis.shards import read_references, shard_maker
+from hyperface.synthesis.shards import check_models, read_references, shard_maker
 from hyperface.synthesis.single import make_dataset
 from hyperface.synthesis.variation import mixture
 
@@ -239,6 +239,17 @@ def test_models_without_a_gradient_or_of_another_size_are_refused(tmp_path: Path
     with pytest.raises(ConfigError, match=said):
         shard_maker(run, read_references(run), models(**given))
     assert run.store.list("dataset") == {}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("red=[-0.2,500]", "control.targets.red: must be between"), ("mood=[1]", "no attribute that the reader knows")],
+)
+def test_targets_that_a_reader_of_a_file_does_not_know_are_refused_without_references(target: str, said: str):
+    words = [word for word in STEERED if not word.startswith("control.targets")]
+    config = color_config("unused", *words, f"control.targets.{target}")
+    with pytest.raises(ConfigError, match=said):
+        check_models(config, models())
 
 
 def test_an_image_without_a_target_is_drawn_where_it_was():
