@@ -1,6 +1,7 @@
 """Small packings for the tests: rows that lie as embeddings of faces do, and how tight a set of rows is."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyperface.config import PackingConfig
 
@@ -20,3 +21,10 @@ def max_cosine(x_ND: np.ndarray) -> float:
 
 def free(n: int, **values) -> PackingConfig:
     return PackingConfig(n, alpha=0.0, **values)
+
+
+def features(n: int, dim: int, seed: int = 3) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(unit rows, norms) of vectors that are nothing like a round cloud around nought."""
+    x_ND = np.random.default_rng(seed).standard_normal((n, dim)) * np.linspace(1, 5, dim) + 0.5
+    norms_N = np.linalg.norm(x_ND, axis=1)
+    return (x_ND / norms_N[:, None]).astype(np.float32), norms_N.astype(np.float32)

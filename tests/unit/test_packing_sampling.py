@@ -3,35 +3,31 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from face_like_rows import clustered, free, max_cosine
-from full_disk import FullDisk
+from face_like_rows import clustered, features, free, max_cosine
 from numpy.typing import NDArray
 from threaded_ranks import on_ranks
 
 from hyperface import config as configuration
 from hyperface import embeddings
-from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
+from hyperface.config import ConfigError, PackingConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
-from hyperface.packing import kept_start, pack, result, sampling, sphere, stage
+from hyperface.packing import pack, result, sampling, sphere
 from hyperface.packing.__main__ import main
 from hyperface.packing.problem import pose
 from hyperface.packing.sampling import Candidates
 from hyperface.packing.shard import Shard, one_process
 from hyperface.ranks import even_sizes
-from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY, Run, RunError
-from hyperface.storage import LocalStore, StorageError
+from hyperface.run import RunError
 
 CPU = torch.device("cpu")
 DIM = 16
 NOBODY = np.empty((0, DIM), np.float32)
 CROWDED = free(300, start="rejection", start_cosine=0.6, steps=0)
 """Many candidates are rejected."""
-STEP_10 = "step-000000010/marker.json"
 
 
 def one_by_one(config: PackingConfig, candidates: Candidates, walls: list[tuple[NDArray[np.float32], float]]):
@@ -46,13 +42,6 @@ def one_by_one(config: PackingConfig, candidates: Candidates, walls: list[tuple[
         if len(kept) == config.num_identities:
             return np.array(kept), i + 1
     raise AssertionError("the loop found too few")
-
-
-def features(n: int, seed: int = 3) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(unit rows, norms) of vectors that are nothing like a round cloud around nought."""
-    x_ND = np.random.default_rng(seed).standard_normal((n, DIM)) * np.linspace(1, 5, DIM) + 0.5
-    norms_N = np.linalg.norm(x_ND, axis=1)
-    return (x_ND / norms_N[:, None]).astype(np.float32), norms_N.astype(np.float32)
 
 
 def exact(x_D: NDArray[np.float32], y_D: NDArray[np.float32]) -> float:
@@ -72,7 +61,7 @@ def test_a_sample_is_what_a_loop_over_one_candidate_after_another_keeps(start_co
 
 
 def test_a_sample_of_features_is_what_the_same_loop_keeps():
-    rows_ND, norms_N = features(100)
+    rows_ND, norms_N = features(100, DIM)
     config = replace(CROWDED, num_identities=60, start="pca")
     normal = sampling.fit(rows_ND * norms_N[:, None])
     wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0), normal), [])
@@ -110,7 +99,7 @@ def test_a_cosine_that_float32_cannot_tell_from_the_limit_is_decided_exactly(mon
 @pytest.mark.parametrize("start", ["rejection", "pca"])
 @pytest.mark.parametrize(("world", "block", "segment"), [(1, 100, 50), (2, 1024, 8192), (3, 64, 7), (7, 1000, 20)])
 def test_neither_ranks_nor_blocks_change_a_sample(monkeypatch, start, world, block, segment):
-    rows_ND, norms_N = features(400)
+    rows_ND, norms_N = features(400, DIM)
     protected_PD = sphere.random_points(30, DIM, 2)
     cosine = {"rejection": 0.6, "pca": 0.65}[start]
     config = replace(CROWDED, start=start, start_cosine=cosine, protected_cosine=0.8)
@@ -159,7 +148,7 @@ def test_candidates_do_not_depend_on_what_is_asked_for_at_a_time():
 
 
 def test_features_have_the_mean_and_the_covariance_of_the_rows_that_they_were_fitted_to(monkeypatch):
-    rows_ND, norms_N = features(1000)
+    rows_ND, norms_N = features(1000, DIM)
     monkeypatch.setattr(sampling, "FITTED", 300)
     fitted_ND = rows_ND.astype(np.float64) * norms_N[:, None]
     normal = sampling.fit(rows_ND * norms_N[:, None])
@@ -172,7 +161,7 @@ def test_features_have_the_mean_and_the_covariance_of_the_rows_that_they_were_fi
 
 
 def test_the_norms_of_drawn_features_are_kept_and_directions_have_none():
-    rows_ND, norms_N = features(400)
+    rows_ND, norms_N = features(400, DIM)
     config = replace(CROWDED, num_identities=100, start="pca", start_cosine=0.9)
     packing = pack(rows_ND, config, seed=0, norms_N=norms_N)
     normal = sampling.fit(rows_ND * norms_N[:, None])
@@ -212,7 +201,7 @@ def test_a_sample_that_cannot_be_is_refused_with_numbers_and_fix(n, values, said
 
 
 def test_no_fewer_rows_than_dimensions_are_fitted_and_equal_ones_are_one_identity():
-    rows_ND, _ = features(17)
+    rows_ND, _ = features(17, DIM)
     config = replace(CROWDED, num_identities=5, start="pca")
     with pytest.raises(ConfigError, match="the gallery has 16 in 16 dimensions"):
         pack(rows_ND[:16], config, seed=0)
@@ -223,7 +212,7 @@ def test_no_fewer_rows_than_dimensions_are_fitted_and_equal_ones_are_one_identit
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
 def test_rows_that_a_distribution_is_fitted_to_are_checked_as_those_of_other_starts(bad):
-    rows_ND, _ = features(100)
+    rows_ND, _ = features(100, DIM)
     rows_ND[4] = bad
     with pytest.raises(
         EmbeddingError, match=r"packing start: every row must be finite and of norm 1; 1 are not: row 4"
@@ -233,7 +222,7 @@ def test_rows_that_a_distribution_is_fitted_to_are_checked_as_those_of_other_sta
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 3e38, 0.0])
 def test_norms_that_no_feature_has_are_refused_by_row(bad):
-    rows_ND, norms_N = features(100)
+    rows_ND, norms_N = features(100, DIM)
     norms_N[7] = bad
     with pytest.raises(EmbeddingError, match=r"packing start: norms of features must be .* 1 are not: row 7 \("):
         pack(rows_ND, replace(CROWDED, num_identities=5, start="pca"), seed=0, norms_N=norms_N)
@@ -276,126 +265,6 @@ def _begun(posed, shard):
     return state, posed, shard, before
 
 
-def run_in(folder: Path, config: PackingConfig, norms: bool = True, refused: str = "") -> Run:
-    disk, (rows_ND, norms_N) = str(folder), features(400)
-    store = FullDisk(disk, refused) if refused else LocalStore(disk)
-    table = Embeddings([f"face-{i}" for i in range(400)], rows_ND, norms_N if norms else None)
-    store.put(GALLERY, embeddings.to_parquet("key", table))
-    return Run(store, Config(run=RunConfig(dir=str(folder), seed=3), packing=config))
-
-
-@pytest.mark.parametrize("steps", [0, 10])
-def test_a_run_leaves_norms_beside_references_and_says_what_was_drawn(tmp_path, steps):
-    config = PackingConfig(50, start="pca", start_cosine=0.8, steps=steps)
-    run = run_in(tmp_path / "one", config)
-    stage.refuse_impossible(run)
-    stage.pack_rows(run, one_process(50), CPU)
-    found = embeddings.read(run.store, REFERENCES, "identity")
-    rows_ND, norms_N = features(400)
-    packing = pack(rows_ND, config, seed=3, gallery_GD=rows_ND, norms_N=norms_N)
-    np.testing.assert_array_equal(found.vectors_ND, packing.references_ND)
-    np.testing.assert_array_equal(found.norms, packing.norms_N)
-    assert run.get_json(PACKING_SUMMARY)["sampled"] == packing.sampled
-    drawn = pack(rows_ND, replace(config, steps=0), seed=3, norms_N=norms_N)
-    np.testing.assert_array_equal(stage.start_of(run), drawn.references_ND)
-    assert run.store.exists(START) == (steps > 0)
-    two = run_in(tmp_path / "two", config)
-    on_ranks((25, 25), lambda shard: stage.pack_rows(two, shard, CPU))
-    np.testing.assert_allclose(embeddings.read(two.store, REFERENCES).vectors_ND, found.vectors_ND, atol=1e-4)
-    np.testing.assert_array_equal(embeddings.read(two.store, REFERENCES).norms, found.norms)
-
-
-@pytest.mark.parametrize("world", [1, 3])
-@pytest.mark.parametrize("norms", [True, False])
-def test_a_resume_reads_the_sample_that_was_drawn(tmp_path, world, norms):
-    config = PackingConfig(50, start="pca", start_cosine=0.8, steps=10, checkpoint_every=5)
-    undisturbed = run_in(tmp_path / "undisturbed", config, norms)
-    stage.pack_rows(undisturbed, one_process(50), CPU)
-    with pytest.raises(StorageError, match="No space left"):
-        stage.pack_rows(run_in(tmp_path / "run", config, norms, f"{CHECKPOINTS}/{STEP_10}"), one_process(50), CPU)
-    run = run_in(tmp_path / "run", config, norms)
-    # Drawn again there would be another number.
-    run.put_json(START_SUMMARY, run.get_json(START_SUMMARY) | {"candidates": 12_345})
-    written = (tmp_path / "run" / START).stat().st_mtime_ns
-    on_ranks(even_sizes(50, world), lambda shard: stage.pack_rows(run, shard, CPU))
-    assert (tmp_path / "run" / START).stat().st_mtime_ns == written
-    sampled = undisturbed.get_json(PACKING_SUMMARY)["sampled"]
-    assert run.get_json(PACKING_SUMMARY)["sampled"] == sampled | {"candidates": 12_345}
-    found, wanted = (embeddings.read(each.store, REFERENCES) for each in (run, undisturbed))
-    np.testing.assert_allclose(found.vectors_ND, wanted.vectors_ND, atol=1e-4)
-    np.testing.assert_array_equal(found.norms, wanted.norms)
-    kept = embeddings.read(run.store, START, "identity")
-    np.testing.assert_array_equal(stage.start_of(run), kept.vectors_ND)
-
-
-DRAWN = PackingConfig(50, start="rejection", start_cosine=0.8, steps=1)
-
-
-@pytest.mark.parametrize("refused", [START, START_SUMMARY])
-def test_a_sample_that_was_not_kept_whole_is_drawn_again(tmp_path, refused):
-    with pytest.raises(StorageError, match="No space left"):
-        stage.pack_rows(run_in(tmp_path, DRAWN, refused=refused), one_process(50), CPU)
-    run = run_in(tmp_path, DRAWN)
-    assert not run.store.exists(START_SUMMARY)
-    stage.pack_rows(run, one_process(50), CPU)
-    assert run.get_json(PACKING_SUMMARY)["sampled"]["kept"] == 50
-
-
-@pytest.mark.parametrize("damaged", [(START, b"PAR1"), (START_SUMMARY, b"{"), (START_SUMMARY, b"null"), (START, b"")])
-def test_a_kept_sample_that_is_damaged_is_drawn_again(tmp_path, damaged):
-    run, (name, contents) = run_in(tmp_path, DRAWN), damaged
-    stage.pack_rows(run, one_process(50), CPU)
-    wanted = stage.start_of(run)
-    run.store.put(name, contents)
-    np.testing.assert_array_equal(stage.start_of(run), wanted)
-    run.store.delete(START)
-    np.testing.assert_array_equal(stage.start_of(run), wanted)
-
-
-def test_a_sample_is_drawn_again_where_the_rows_that_it_keeps_away_from_are_others(tmp_path):
-    frozen = tmp_path / "frozen.npy"
-    np.save(frozen, sphere.random_points(20, DIM, seed=8))
-    config = replace(DRAWN, frozen=str(frozen), first_identity=20)
-    run = run_in(tmp_path / "run", config)
-    stage.pack_rows(run, one_process(50), CPU)
-    first = stage.start_of(run)
-    np.save(frozen, first[:20])  # as near as can be
-    again = stage.start_of(run)
-    assert (again @ first[:20].T).max() <= 0.8 + sampling.rounding(DIM)
-
-
-class Late(LocalStore):
-    """Where the summary of a start is not seen yet."""
-
-    def exists(self, name: str) -> bool:
-        return name != START_SUMMARY and super().exists(name)
-
-
-@pytest.mark.parametrize("late", [0, 1])
-def test_all_ranks_go_by_what_the_first_sees_of_a_kept_sample(tmp_path, late):
-    run = run_in(tmp_path, DRAWN)
-    stage.pack_rows(run, one_process(50), CPU)
-    blind = replace(run, store=Late(str(tmp_path)))
-
-    def seen(shard: Shard) -> bool:
-        own = blind if shard.rank == late else run
-        return kept_start.kept(own, None, None, CPU, shard) is not None
-
-    assert on_ranks((25, 25), seen) == [late == 1] * 2
-
-
-def test_a_gallery_without_norms_gives_references_without(tmp_path):
-    run = run_in(tmp_path, PackingConfig(50, start="pca", start_cosine=0.9, steps=0), norms=False)
-    stage.pack_rows(run, one_process(50), CPU)
-    assert embeddings.read(run.store, REFERENCES).norms is None
-
-
-def test_a_run_refuses_an_impossible_sample_before_it_draws(tmp_path):
-    run = run_in(tmp_path, PackingConfig(2000, start="rejection"))
-    with pytest.raises(ConfigError, match="must be at least"):
-        stage.refuse_impossible(run)
-
-
 def test_the_command_draws_from_a_number_of_dimensions_and_from_a_file_with_norms(tmp_path, monkeypatch, capsys):
     def command(*words: str) -> int:
         monkeypatch.setattr("sys.argv", ["packing", *words])
@@ -407,7 +276,7 @@ def test_the_command_draws_from_a_number_of_dimensions_and_from_a_file_with_norm
     )
     assert max_cosine(np.load(out)) <= 0.5
     assert json.loads(out.with_suffix(".json").read_text())["sampled"]["kept"] == 100
-    rows_ND, norms_N = features(60)
+    rows_ND, norms_N = features(60, DIM)
     (tmp_path / "faces.parquet").write_bytes(
         embeddings.to_parquet("key", Embeddings([str(i) for i in range(60)], rows_ND, norms_N))
     )
