@@ -291,7 +291,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_file_is_packed_without_a_run(tmp_path, name):
     gallery = file_of(tmp_path, sphere.random_points(60, DIM, 5), "faces.npy")
     out = tmp_path / name
-    done = command(gallery, str(out), "packing.steps=50", "num_identities=30", "--seed", "3")
+    done = command(gallery, str(out), "packing.steps=50", "--seed", "3", "num_identities=30")
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     packing = pack(np.load(gallery), replace(PACKING), seed=3, gallery_GD=np.load(gallery))
