@@ -9,7 +9,7 @@ R: rows of a shard.
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,6 @@ class RunImages:
             raise RunError(f"{uri}: {rule}; file and marker were replaced: restore both, or make the dataset again")
         labels = (labels_R + self._first_labels[part]).tolist()
         return [
-            Item(key, label, lambda jpeg=jpeg: jpeg)  # type: ignore[misc]
+            Item(key, label, partial(bytes, jpeg))
             for key, label, jpeg in zip(images.keys, labels, images.jpegs, strict=True)
         ]

@@ -27,7 +27,7 @@ class Counted:
 
 def training(place: Place) -> Training:
     config = configuration.load(None, ["run.dir=anywhere", *OPTIONS]).train
-    made = Training(config, Counted(), place, SIZE)  # type: ignore[arg-type]
+    made = Training(config, Counted(), place, SIZE)  # type: ignore[arg-type] # its images are never asked for
     made.network.eval()  # normalisation that does not see the batch: a rank sees a part of it only
     return made
 
