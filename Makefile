@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo experiment test soak rehearse lint type format install browser object-store bench clean audit-dependencies licences
+.PHONY: demo experiment test soak battery rehearse lint type format install browser object-store bench clean audit-dependencies licences
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
@@ -19,6 +19,9 @@ test: install browser object-store ## the whole suite, fast tests first
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
+
+battery: install object-store ## hostile input and faults that take minutes: bounded, seeded, on loopback; BATTERY_SEED=N repeats one
+	pytest -s tests/battery
 
 rehearse: install object-store ## 6.4 million images planned, a thousand shards drawn at no cost, all indexed: memory and times
 	python -m tests.benchmarks.bench_rehearsal
