@@ -16,6 +16,9 @@ from hyperface.config import ClusterConfig, Config
 from hyperface.lease import only_driver
 from hyperface.run import Run, RunError, open_run
 
+LONGEST_PLACE = 20
+"""Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
+
 
 @contextlib.contextmanager
 def driving(config: Config) -> Iterator[Run]:
@@ -81,17 +84,27 @@ def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
 
 
 def _start_local(config: ClusterConfig) -> None:
-    # Ray's sockets live in this directory, and a socket's path may have 107 characters at most.
-    scratch = tempfile.mkdtemp(prefix="hyperface-", dir="/tmp")
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     ray.init(
         num_cpus=config.num_cpus or None,
         include_dashboard=False,
         logging_level=logging.ERROR,
         logging_config=_records(config),
         _node_ip_address="127.0.0.1",
-        _temp_dir=scratch,
+        _temp_dir=f"{scratch()}/ray",  # Ray opens its own directory to everybody
     )
+
+
+def scratch() -> str:
+    """A new directory for the files of this process, which no other user can enter; removed when the process ends.
+
+    It lies in the temporary directory (TMPDIR), or in /tmp where Ray's sockets would have paths too long in that.
+    """
+    place = tempfile.gettempdir()
+    if len(os.fsencode(place)) > LONGEST_PLACE:
+        place = "/tmp"  # noqa: S108  mkdtemp takes no name that is there
+    made = tempfile.mkdtemp(prefix="hyperface-", dir=place)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _quieten() -> None:

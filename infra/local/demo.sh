@@ -6,7 +6,8 @@ set -euo pipefail
 run=${1:-runs/demo}
 shift || true
 
-scratch=$(mktemp -d /tmp/hyperface-XXXXXX) # short: Ray's socket paths may have 107 characters
+# Short: Ray's socket paths may have 107 characters. Only we may enter it: Ray opens its own directory inside to everybody.
+scratch=$(mktemp -d /tmp/hyperface-XXXXXX)
 head=
 finish() {
   # `ray stop` would end every Ray of this machine; ending the --block process ends only what it started.
@@ -31,7 +32,7 @@ export HYPERFACE_BASE_DIR=$PWD
 echo "demo: starting a Ray head on loopback (log: removed at the end)"
 ray start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port="$client_port" \
   --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port="$agent_port" \
-  --temp-dir="$scratch" >"$scratch/head.log" 2>&1 &
+  --temp-dir="$scratch/ray" >"$scratch/head.log" 2>&1 &
 head=$!
 for _ in $(seq 120); do
   ray job list >/dev/null 2>&1 && break

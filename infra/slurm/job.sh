@@ -26,8 +26,6 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # One token for this job, in the environment, which other users of a node cannot read.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN
-# Where Ray keeps its files on each node. Not --temp-dir: `symmetric-run` itself would not find the Ray that it started.
-export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Ray's 30 are few for Python on a shared disk
 
 # The head is this node, the first of the job. By its address: its name may mean loopback here. Of several networks the
@@ -35,6 +33,9 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Ray's 30 are few fo
 read -r head _ <<<"${RAY_HEAD_IP:-$(hostname --all-ip-addresses)}"
 scratch=$(mktemp -d /tmp/hyperface-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
+# Where Ray keeps its files on each node: Ray opens its own directory to everybody, so it lies in one that only we may
+# enter. Not --temp-dir: `symmetric-run` itself would not find the Ray that it started.
+export RAY_TMPDIR=$scratch-ray
 
 # `ray symmetric-run` exits with 0 when Ray could not even be started, and worker nodes end as they like. So nothing counts
 # but the exit code that the job itself leaves here.
@@ -50,6 +51,7 @@ DRIVER
 
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
   --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=0 --kill-on-bad-exit=0 \
+  bash -c 'mkdir -m 700 "$RAY_TMPDIR" || exit; code=0; "$@" || code=$?; rm -rf "$RAY_TMPDIR"; exit $code' node \
   ray symmetric-run --address="$head:6379" --min-nodes="$SLURM_JOB_NUM_NODES" \
   --num-cpus="$SLURM_CPUS_PER_TASK" -- \
   env RAY_ADDRESS="$head:6379" bash "$scratch/driver" "jobs.$1" "${@:2}" &

@@ -45,7 +45,7 @@ def head() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="job-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         ports = [f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}"]
         ports += ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
-        options = ["--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}"]
+        options = ["--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}/ray"]
         with Path(scratch, "head.log").open("wb") as log:
             started = subprocess.Popen([RAY, "start", *options, *ports], stdout=log, stderr=log)
             try:

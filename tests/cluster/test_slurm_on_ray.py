@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SRUN = 'until [[ $1 == ray ]]; do shift; done\n"$@"\n'
+SRUN = 'until [[ $1 == bash ]]; do shift; done\n"$@"\n'
 
 
 def test_the_ray_that_a_job_starts_is_the_one_that_its_driver_waits_for(tmp_path: Path):

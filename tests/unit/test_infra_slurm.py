@@ -1,6 +1,7 @@
 """The Slurm script, with stand-ins for srun and ray: what Slurm is told of a job, and of one that never ran."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,13 +14,15 @@ SCRIPT = Path(__file__).parents[2] / "infra/slurm/job.sh"
 # As `srun`: every task of the step runs the command; one stand-in for a task is enough. Its own words end at `ray`.
 SRUN = """
 printf '%s\\n' "$*" >"$OUT/srun"
-until [[ $1 == ray ]]; do shift; done
+[[ -z ${TAKEN:-} ]] || mkdir "$RAY_TMPDIR"
+until [[ $1 == bash ]]; do shift; done
 "$@"
 exit "${SRUN_EXIT:-$?}"
 """
 # As `ray symmetric-run` of Ray 2.60: a failure to start Ray is printed, and the exit code is 0.
 RAY = """
 printf '%s %s\\n' "$RAY_AUTH_MODE" "$RAY_AUTH_TOKEN" >"$OUT/token"
+stat --format='%a %n' "$RAY_TMPDIR" >"$OUT/scratch"
 if [[ -n ${RAY_FAILS:-} ]]; then echo "Failed to start Ray: port is taken" >&2; exit 0; fi
 until [[ $1 == -- ]]; do shift; done
 "${@:2}"
@@ -95,6 +98,21 @@ def test_ray_gets_a_token_of_this_job_that_no_command_line_shows(slurm, tmp_path
     assert token != again
     assert again not in words
     assert "--min-nodes=2" in words
+
+
+def test_ray_keeps_its_files_where_nobody_else_may_look_and_only_until_the_job_ends(slurm, tmp_path):
+    assert run(slurm, "small", "0").returncode == 0
+    mode, directory = (tmp_path / "scratch").read_text().split()
+    assert mode == "700"
+    assert not Path(directory).exists()
+
+
+def test_a_directory_that_somebody_else_put_in_the_place_of_rays_is_not_used(slurm, tmp_path):
+    done = run(slurm | {"TAKEN": "yes"}, "small", "0")
+    assert done.returncode == 1
+    assert "File exists" in done.stderr
+    assert not (tmp_path / "scratch").exists()
+    Path(re.findall(r"/tmp/hyperface-\w+-ray", done.stderr)[0]).rmdir()
 
 
 def test_without_a_job_the_script_says_how_it_is_used(slurm):
