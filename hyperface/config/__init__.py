@@ -1,5 +1,6 @@
 """The configuration: load, check, compare. Only home of omegaconf."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -80,7 +81,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
         if not OmegaConf.is_dict(given):
             raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _recipe(wanted), wanted))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
@@ -88,6 +89,12 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+@functools.cache
+def _schema() -> Any:
+    """Every key with its type and default; made once, as making it takes longer than reading a configuration."""
+    return OmegaConf.structured(Config)
 
 
 def _literal(given: Any, source: str) -> Any:
@@ -139,7 +146,7 @@ def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
         given = _literal(OmegaConf.create(text), "it")
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), given))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
