@@ -149,7 +149,7 @@ def labels_file(path: str, storage: StorageConfig) -> bytes:
     store, name = open_file(path, storage)
     try:
         return store.read(name)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise ConfigError(f"audit.labels: {path} is no file; correct the path") from error
 
 

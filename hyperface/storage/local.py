@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -38,13 +39,21 @@ class LocalStore(Store):
         return dict(sorted(found.items()))
 
     def stat(self, name: str) -> Stat | None:
-        try:
+        with self._reading(name), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return Stat(self._path(name).stat().st_size, etag="")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return None
 
     def open(self, name: str) -> BinaryIO:
-        return self._path(name).open("rb")
+        with self._reading(name):
+            path = self._path(name)
+            if not stat.S_ISREG(path.stat().st_mode):
+                rule = "is no file but a folder or a device"  # a pipe would be waited for
+                raise StorageError(f"{self.uri(name)}: {rule}; give a file")
+            return path.open("rb")
+
+    def read(self, name: str) -> bytes:
+        with self._reading(name):
+            return super().read(name)
 
     def put_new(self, name: str, data: bytes) -> bool:
         with self._written(name, data) as (temporary, path):
@@ -71,6 +80,19 @@ class LocalStore(Store):
                         if time.time() - path.stat().st_mtime > WRITING_S:
                             path.unlink()
         return self
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Make of everything but a name that holds nothing an error that names it."""
+        try:
+            yield
+        except NotADirectoryError as error:
+            raise FileNotFoundError(error.errno, error.strerror, self.uri(name)) from error
+        except (FileNotFoundError, StorageError):
+            raise
+        except OSError as error:
+            fix = "check path and permissions"
+            raise StorageError(f"{self.uri(name)}: cannot be read: {error.strerror}; {fix}") from error
 
     @contextlib.contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[tuple[Path, Path]]:
