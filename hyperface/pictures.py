@@ -1,33 +1,120 @@
-"""Pictures made by others: any common format, decoded with care."""
+"""Pictures made by others: which files of a source are pictures, and any common format decoded with care."""
 
 import io
+import struct
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-"""Of the names of pictures."""
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+"""Names of pictures end in one of these, in any case."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 LARGEST_SIDE = 4096
 """Pixels: a picture that claims to be larger is refused before it is decoded."""
 LARGEST_FILE = 4 * LARGEST_SIDE**2
 """Bytes: above what the largest picture takes in any format."""
+SYSTEM_NAMES = {
+    "__macosx",  # archives made on a Mac
+    "@eadir",  # thumbnails of a Synology station
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+}
+"""Folders that systems make beside the files of people, in lower case."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture of each EXIF orientation is turned; `ImageOps.exif_transpose` would also write the tags anew, and can
+fail at foreign ones."""
+
+
+_BITS, _WHITE_IS_ZERO = 258, 262
+"""TIFF's tags for the bits of a number, and for what 0 means."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends like a picture's."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def hidden(name: str) -> bool:
+    """Whether a file of a source is nobody's picture: it, or a folder that it lies in, is hidden or made by a system.
+
+    Args:
+        name: within the source, as a path on a disk, a key on S3 or a member of an archive.
+    """
+    parts = (part for part in name.split("/") if part not in ("", ".", ".."))
+    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in parts)
 
 
 def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:
-    """An encoded picture as uint8 RGB [H, W, 3].
+    """An encoded picture as uint8 RGB [H, W, 3], upright by its EXIF orientation; the first frame of an animation.
 
     Raises:
-        ValueError: foreign, truncated or broken, or wider or higher than LARGEST_SIDE.
+        ValueError: foreign, truncated or broken, wider or higher than LARGEST_SIDE, or of pixels without a known white.
     """
+    image = _loaded(data, formats)
+    rgb = _eight_bits(image).convert("RGB")
+    turn = UPRIGHT.get(_orientation(image))
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
+def _loaded(data: bytes | bytearray, formats: tuple[str, ...]) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if max(image.size) > LARGEST_SIDE:
                 claimed = f"{image.size[0]}x{image.size[1]}"
                 raise ValueError(f"must be at most {LARGEST_SIDE} pixels wide and high, and claims {claimed}")
-            return np.asarray(image.convert("RGB"))
+            image.load()
+            return image
     except UnidentifiedImageError as error:
         raise ValueError(f"is none of {', '.join(formats)}") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken ones
+    except (OSError, SyntaxError, TypeError, Image.DecompressionBombError) as error:  # of Pillow, for broken ones
         raise ValueError(f"cannot be decoded ({error})") from error
+
+
+def _orientation(image: Image.Image) -> Any:
+    """Where the top is by the EXIF tags; 1, upright, where they say nothing that can be read."""
+    try:  # of a TIFF, which Pillow turns while it loads it, nothing is left to say
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, struct.error):  # broken tags, of a picture that may be sound
+        return 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The same in a mode that Pillow turns into RGB without cutting off what is bright, as it does with deep grey.
+
+    Raises:
+        ValueError: nobody can say which number is white.
+    """
+    if image.mode in ("P", "PA", "La", "RGBa"):
+        return image.convert("RGBA")  # from others there is no way to RGB, or only one with a warning
+    if image.mode[0] not in "IF":
+        return image
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    values_HW = np.asarray(image)
+    if image.mode == "F" and values_HW.min() >= 0 and values_HW.max() <= 1:
+        levels = 1
+    elif image.mode.startswith("I;16"):
+        levels = 2**12 if tags.get(_BITS) == (12,) else 2**16
+    elif image.mode == "I" and image.format == "PPM":
+        levels = 2**16
+    else:
+        raise ValueError("has pixels of 32 bits, and which number is white nobody can say; save it with 8 or 16 bits")
+    # The upper bits, as Pillow itself takes them from the 16 of a colour.
+    grey_HW = np.minimum(values_HW * (256 / levels), 255).astype(np.uint8)
+    return Image.fromarray(255 - grey_HW if tags.get(_WHITE_IS_ZERO) == 0 else grey_HW)
