@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from hyperface.storage.walk import hidden
+
+__all__ = ["FORMATS", "LARGEST_FILE", "LARGEST_SIDE", "SUFFIXES", "decode", "hidden", "is_picture"]
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Names of pictures end in one of these, in any case."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -17,18 +21,6 @@ LARGEST_SIDE = 4096
 """Pixels: a picture that claims to be larger is refused before it is decoded."""
 LARGEST_FILE = 4 * LARGEST_SIDE**2
 """Bytes: above what the largest picture takes in any format."""
-SYSTEM_NAMES = {
-    "__macosx",  # archives made on a Mac
-    "@eadir",  # thumbnails of a Synology station
-    "#recycle",
-    "#snapshot",
-    "@recycle",
-    "$recycle.bin",
-    "recycler",
-    "system volume information",
-    "lost+found",
-}
-"""Folders that systems make beside the files of people, in lower case."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,16 +41,6 @@ _BITS, _WHITE_IS_ZERO = 258, 262
 def is_picture(name: str) -> bool:
     """Whether a file's name ends like a picture's."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def hidden(name: str) -> bool:
-    """Whether a file of a source is nobody's picture: it, or a folder that it lies in, is hidden or made by a system.
-
-    Args:
-        name: within the source, as a path on a disk, a key on S3 or a member of an archive.
-    """
-    parts = (part for part in name.split("/") if part not in ("", ".", ".."))
-    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in parts)
 
 
 def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from hyperface.storage.store import Stat, StorageError, Store
+from hyperface.storage.walk import walk
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 """The hidden name of a file that is being written."""
@@ -29,14 +30,17 @@ class LocalStore(Store):
         return path
 
     def list(self, prefix: str = "") -> dict[str, int]:
-        root, found = self._path(prefix), {}
-        for folder, _, files in os.walk(root):
-            for file in files:
-                if not file.startswith("."):
-                    path = Path(folder, file)
-                    with contextlib.suppress(FileNotFoundError):
-                        found[path.relative_to(self.url).as_posix()] = path.stat().st_size
-        return dict(sorted(found.items()))
+        files = {name: size for name, size in self._walk(prefix) if size is not None}
+        return {name: size for name, size in files.items() if not name.rpartition("/")[2].startswith(".")}
+
+    def list_all(self) -> dict[str, int]:
+        return {name: size or 0 for name, size in self._walk("")}
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, int | None]]:
+        """Names of everything, in order, with sizes of the regular files."""
+        top = self._path(prefix)
+        above = "" if str(top) == os.path.normpath(self.url) else f"{top.relative_to(self.url).as_posix()}/"
+        yield from sorted((above + name, size) for name, size in walk(str(top)))
 
     def stat(self, name: str) -> Stat | None:
         with self._reading(name), contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -38,6 +38,11 @@ class Store(ABC):
     def list(self, prefix: str = "") -> dict[str, int]:
         """{name: size in bytes} of everything whose name begins with the folder `prefix`, found by one listing."""
 
+    def list_all(self) -> dict[str, int]:
+        """As `list`, for a source that others made, whose every file has to be accounted for: also what is hidden, and
+        what cannot be read, such as a pipe or a link to nothing (0 bytes)."""
+        return self.list()
+
     @abstractmethod
     def stat(self, name: str) -> Stat | None:
         """Size and ETag; None when the name holds nothing."""
