@@ -1,17 +1,21 @@
 """Every metric of every stage, on Ray's metrics port: `ray_hyperface_STAGE_NAME`, with the label `run`."""
 
+import string
 import time
 from collections import deque
 from typing import Any
+from urllib.parse import quote
 
 import ray
 
 from hyperface.curves import Curves
-from hyperface.progress import Point, Watch, unwatched
+from hyperface.progress import Point, Watch, harmless, unwatched
 from hyperface.run import Run
 
 RECENT = 20
 """Points over which a rate is taken."""
+PLAIN = (string.punctuation + " ").replace("%", "")
+"""What a label shows as it is, besides letters and digits."""
 
 
 def _of(units: str, **others: str) -> dict[str, str]:
@@ -67,11 +71,16 @@ COUNTERS: dict[str, dict[str, str]] = {
 """As GAUGES; Prometheus shows them with `_total` behind their name."""
 
 
+def label(value: str) -> str:
+    """The value of a label as Ray takes it, in ASCII: what is not, control characters and % stand as in a URL."""
+    return quote(value, safe=PLAIN, errors="surrogateescape")
+
+
 def gauge(stage: str, name: str, run: str) -> Any:
     """The gauge of a run."""
     from ray.util.metrics import Gauge
 
-    return Gauge(f"hyperface_{stage}_{name}", GAUGES[stage][name], ("run",)).set_default_tags({"run": run})
+    return Gauge(f"hyperface_{stage}_{name}", GAUGES[stage][name], ("run",)).set_default_tags({"run": label(run)})
 
 
 def counter(stage: str, name: str, run: str, *labels: str) -> Any:
@@ -79,7 +88,7 @@ def counter(stage: str, name: str, run: str, *labels: str) -> Any:
     from ray.util.metrics import Counter
 
     made = Counter(f"hyperface_{stage}_{name}", COUNTERS[stage][name], ("run", *labels))
-    made.set_default_tags({"run": run})
+    made.set_default_tags({"run": label(run)})
     return made
 
 
@@ -115,6 +124,7 @@ def numbers(units: str, point: Point, recent: deque[tuple[float, int]], seconds:
 
 def watching(run: Run, stage: str, name: str = "", rank: int = 0) -> Watch:
     """Who is told how far a stage of a run is: Prometheus where Ray runs and, with cluster.tensorboard, a curve.
+    Neither can end the stage.
 
     Args:
         name: of the training, where a run may hold several.
@@ -122,9 +132,9 @@ def watching(run: Run, stage: str, name: str = "", rank: int = 0) -> Watch:
     """
     watches: list[Watch] = []
     if rank == 0 and ray.is_initialized():
-        watches.append(Gauges(stage, run.store.url))
+        watches.append(harmless(lambda: Gauges(stage, run.store.url), "metrics"))
     if rank == 0 and run.config.cluster.tensorboard:
-        watches.append(Curves(run.store, f"{stage}-{name}" if name else stage))
+        watches.append(harmless(lambda: Curves(run.store, f"{stage}-{name}" if name else stage), "curves"))
 
     def tell(point: Point) -> None:
         for watch in watches:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.metrics import GAUGES, counter, gauge
+from cluster.metrics import GAUGES, counter, gauge, label
 from hyperface.curves import Curves
-from hyperface.progress import Every, Point, unwatched
+from hyperface.progress import Every, Point, harmless, unwatched
 from hyperface.run import Run
-from hyperface.storage import StorageError
 
 TERMINAL_SECONDS = 3.0
 """Between lines on a terminal."""
@@ -143,22 +142,22 @@ class Metrics:
         self._images = counter("synthesis", "images", url)
         self._refused = counter("synthesis", "refused", url, "reason")
         self._counted: Counter[str] = Counter()
-        self._curves = Curves(run.store, "synthesis") if run.config.cluster.tensorboard else unwatched
+        curves = harmless(lambda: Curves(run.store, "synthesis"), "curves")
+        self._curves = curves if run.config.cluster.tensorboard else unwatched
         self._drawn = -1
 
-    def set(self, n: Numbers) -> None:
+    def __call__(self, n: Numbers) -> None:
         shown = {name: value for name in self._gauges if (value := getattr(n, CALLED.get(name, name))) is not None}
         for name, value in shown.items():
             self._gauges[name].set(value)
         if n.shards_done != self._drawn:
             self._drawn = n.shards_done
-            with contextlib.suppress(StorageError):  # the stage itself will say so
-                self._curves(Point(n.shards_done, n.shards, shown))
+            self._curves(Point(n.shards_done, n.shards, shown))
         if more := self._more("", n.images):
             self._images.inc(more)
         for reason, count in n.refused.items():
             if more := self._more(reason, count):
-                self._refused.inc(more, {"reason": reason})
+                self._refused.inc(more, {"reason": label(reason)})
 
     def _more(self, name: str, count: int) -> int:
         """Ray's counters take increments, and no zero."""
@@ -167,14 +166,14 @@ class Metrics:
 
 
 @contextlib.contextmanager
-def reported(numbers: Callable[[], Numbers], metrics: Metrics) -> Iterator[None]:
+def reported(numbers: Callable[[], Numbers], metrics: Callable[[Numbers], None]) -> Iterator[None]:
     """While the block runs: the metrics every few seconds, and a line to standard output; both once more at its end."""
     done, due = threading.Event(), Every(TERMINAL_SECONDS if sys.stdout.isatty() else LOG_SECONDS)
 
     def report() -> None:
         while not done.wait(METRIC_SECONDS):
             now = numbers()
-            metrics.set(now)
+            metrics(now)
             if due():
                 print(line(now), flush=True)
 
@@ -185,5 +184,5 @@ def reported(numbers: Callable[[], Numbers], metrics: Metrics) -> Iterator[None]
     finally:
         done.set()
         thread.join()
-        metrics.set(now := numbers())
+        metrics(now := numbers())
         print(line(now), flush=True)

@@ -238,4 +238,5 @@ def _said(error: Exception) -> str:
 
 
 def _is_under_way(run: str, name: str) -> str:
-    return f"{run}: {name} has not ended; follow it with `python -m jobs.submit --follow {run}`, or end it with --stop"
+    again = f"python -m jobs.submit --follow {shlex.quote(run)}"
+    return f"{run}: {name} has not ended; follow it with `{again}`, or end it with --stop"

@@ -28,6 +28,7 @@ from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.models.loading import load_models
+from hyperface.progress import harmless
 from hyperface.run import DATASET, DONE, INDEX, Run, RunError
 from hyperface.synthesis.shards import References, read_references
 from hyperface.synthesis.steering import check_targets
@@ -146,9 +147,10 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
             tally.deaths = ray.get(ledger.counts.remote())["deaths"]
         return tally.numbers(time.monotonic() - began)
 
+    metrics = harmless(lambda: Metrics(run), "metrics")
     try:
         # Closed also when it is left early: the workers stop before Ray does.
-        with reported(numbers, Metrics(run)), closing(_results(run, todo, make_models, ledger)) as said:
+        with reported(numbers, metrics), closing(_results(run, todo, make_models, ledger)) as said:
             try:
                 for result in said:
                     results.append(result)

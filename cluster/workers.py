@@ -17,6 +17,7 @@ from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.logs import as_asked, note
+from hyperface.progress import harmless
 from hyperface.run import Run, RunError
 
 GATHER_TIMEOUT_SECONDS = 120
@@ -81,7 +82,7 @@ class _Failures(UserCallback):  # type: ignore[misc] # Ray's class is untyped
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         as_asked(self.log_format)
         self.count += 1
-        gauge(self.stage, "worker_failures", self.run).set(self.count)
+        harmless(lambda: gauge(self.stage, "worker_failures", self.run).set, "metrics")(self.count)
         about = {"run": self.run, "stage": self.stage, "attempt": self.count}
         for rank, error in worker_exceptions.items():
             note("worker failed", logging.ERROR, **about, rank=rank, error=str(error).strip())

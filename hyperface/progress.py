@@ -3,6 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hyperface.logs import say
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,30 @@ Watch = Callable[[Point], None]
 
 def unwatched(point: Point) -> None:
     """Nobody looks."""
+
+
+def harmless(make: Callable[[], Callable[[Told], object]], what: str) -> Callable[[Told], None]:
+    """A watch that ends nothing: the first error of what `make` makes is said, and it is told nothing more.
+
+    Args:
+        make: called when there is something to tell.
+        what: is lost with it; the line begins with that.
+    """
+    watch: Callable[[Told], object] | None = None
+    lost = False
+
+    def tell(told: Told) -> None:
+        nonlocal watch, lost
+        if lost:
+            return
+        try:
+            watch = watch or make()
+            watch(told)
+        except Exception as error:  # whatever it is: nothing that a job makes depends on who watches it
+            lost = True
+            say(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}; the job goes on without them")
+
+    return tell
 
 
 class Every:

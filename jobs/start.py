@@ -1,5 +1,6 @@
 """How every job begins and ends: configuration first, heavy imports later, an exit code and one clear line."""
 
+import io
 import signal
 import sys
 import traceback
@@ -43,6 +44,8 @@ def _begun(config: Config) -> Config:
 def exit_code(call: Callable[[], None]) -> int:
     """Call, and turn what a user can mend into one message on standard error; anything else keeps its traceback."""
     told: list[int] = []
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name ends a job whose output cannot show it
 
     def terminate(number: int, frame: object) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving

@@ -10,6 +10,7 @@ RUN: the run.dir, s3://BUCKET/RUN or an absolute path that all nodes have. JOB: 
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ def follow(client: "Client", run: str, name: str) -> None:
     """Show the log, and exit as the job did."""
     from cluster import submit as ray_jobs
 
-    again = f"python -m jobs.submit --follow {run}"
+    again = f"python -m jobs.submit --follow {shlex.quote(run)}"
     try:
         job = ray_jobs.follow(client, name, lambda text: print(text, end="", flush=True))
     except (KeyboardInterrupt, Terminated) as end:

@@ -3,6 +3,7 @@
 import time
 import urllib.request
 
+from cluster.metrics import label
 from hyperface.run import Run
 
 DEADLINE = 120.0
@@ -25,5 +26,6 @@ def found_by_prometheus(run: Run, stage: str, wanted: dict[str, float]) -> dict[
 def scraped(url: str, run: str, stage: str) -> dict[str, float]:
     """{name: value} of the run's metrics."""
     prefix, lines = f"ray_hyperface_{stage}_", urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
-    own = [text for text in lines if text.startswith(prefix) and f'run="{run}"' in text]
+    shown = label(run).replace("\\", r"\\").replace('"', r"\"")  # as Prometheus writes them
+    own = [text for text in lines if text.startswith(prefix) and f'run="{shown}"' in text]
     return {text.partition("{")[0].removeprefix(prefix): float(text.rpartition(" ")[2]) for text in own}

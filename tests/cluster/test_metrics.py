@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.metrics import COUNTERS, GAUGES, numbers
+from cluster.metrics import COUNTERS, GAUGES, label, numbers
 from hyperface.progress import Point
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +71,17 @@ def test_the_rate_is_of_the_recent_points_and_the_time_left_follows_it():
         "loss": 2.0,
     }
     assert numbers("steps", Point(0, 0), deque(maxlen=3), 0.0)["eta_seconds"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("run", "shown"),
+    [
+        ("s3://faces/runs/first_1.2-a", "s3://faces/runs/first_1.2-a"),
+        ("/tmp/läuft 😀", "/tmp/l%C3%A4uft %F0%9F%98%80"),
+        ("/tmp/l%C3%A4uft", "/tmp/l%25C3%25A4uft"),
+        ("/tmp/a\nb\x00\udcff", "/tmp/a%0Ab%00%FF"),
+        ("/" + 2000 * "ü", "/" + 2000 * "%C3%BC"),
+    ],
+)
+def test_the_label_of_any_run_is_ascii_and_no_other_runs(run: str, shown: str):
+    assert label(run) == shown

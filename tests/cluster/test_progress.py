@@ -17,6 +17,9 @@ from cluster.progress import Numbers, Tally, clock, line, reported
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.run import GALLERY, open_run
 
+ODD = 'läuft 😀 100%/of "this" \\run'
+"""A run directory that Ray's labels cannot hold as it is."""
+
 
 def row(rows: int, rejects: int = 0, **refused: int) -> dict[str, Any]:
     return {"shard": 0, "rows": rows, "rejects": rejects, "refused": refused}
@@ -82,7 +85,7 @@ class Kept:
     def __init__(self) -> None:
         self.seen: list[Numbers] = []
 
-    def set(self, numbers: Numbers) -> None:
+    def __call__(self, numbers: Numbers) -> None:
         self.seen.append(numbers)
 
 
@@ -106,7 +109,7 @@ def test_a_terminal_gets_a_line_more_often_than_a_log_and_both_get_the_last_one(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_prometheus_finds_the_same_numbers_on_the_nodes_port(tmp_path: Path):
-    run = start(tmp_path / "run")
+    run = start(tmp_path / ODD)
     synthesize(run)
     wanted = {
         "shards": 4.0,
@@ -125,7 +128,7 @@ def test_prometheus_finds_the_same_numbers_on_the_nodes_port(tmp_path: Path):
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_prometheus_and_a_curve_show_the_steps_of_a_packing(tmp_path: Path):
-    run = open_run(color_config(tmp_path / "run", "packing.steps=5", "cluster.tensorboard=true"))
+    run = open_run(color_config(tmp_path / ODD, "packing.steps=5", "cluster.tensorboard=true"))
     faces = Embeddings([f"face-{i}" for i in range(20)], references(20))
     run.store.put(GALLERY, to_parquet("key", faces))
     pack_stage(run)

@@ -1,7 +1,9 @@
 """How a job ends: the exit code and the one clear line."""
 
+import io
 import os
 import signal
+import sys
 
 import pytest
 from ray.exceptions import RayTaskError
@@ -30,6 +32,13 @@ def test_a_job_that_returns_exits_zero():
 def test_what_a_user_can_mend_is_one_line_without_a_traceback(error, code, capsys: pytest.CaptureFixture[str]):
     assert exit_code(fails_with(error)) == code
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_name_that_the_output_cannot_show_ends_no_job(monkeypatch: pytest.MonkeyPatch):
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii", write_through=True))
+    assert exit_code(lambda: print("läuft \udcff")) == 0
+    assert said.getvalue() == rb"l\xe4uft \udcff" + b"\n"
 
 
 def test_the_cause_behind_a_workers_error_is_found(capsys: pytest.CaptureFixture[str]):
