@@ -38,6 +38,9 @@ from jobs.submit import JOBS, as_it_travels, checked
 ROOT = Path(__file__).parents[2]
 TOY = "jobs/configs/toy.yaml"
 
+WAITS = "import time\nfrom jobs.start import exit_code\nraise SystemExit(exit_code(lambda: time.sleep(600)))\n"
+"""A job that waits until it is told to end."""
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -240,9 +243,11 @@ def test_a_job_is_submitted_followed_retried_interrupted_and_stopped(address: st
     assert second.metadata == first.metadata | {"attempt": "2"}
     assert second.runtime_env["env_vars"]["HYPERFACE_GIT_SHA"] == first.metadata["git_sha"] != ""
 
-    (run / "config.yaml").unlink()
-    os.mkfifo(run / "config.yaml")  # whoever reads it waits, for ever
-    assert submit(client, str(run), "verify", [str(run)], ROOT) == "run-a3"
+    folder = tmp_path / "code"
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "jobs/__init__.py").write_text(f"__path__.append({str(ROOT / 'jobs')!r})\n")
+    (folder / "jobs/waits.py").write_text(WAITS)
+    assert submit(client, str(run), "waits", [], folder) == "run-a3"
     with pytest.raises(RunError, match="run-a3 has not ended; follow it with"):
         submit(client, str(run), "verify", [str(run)], ROOT)
     left_and_stopped(address, run)
@@ -271,11 +276,11 @@ def left_and_stopped(address: str, run: Path) -> None:
     assert [" ".join(line.split()[:3]) for line in lines.splitlines()[:3]] == [
         "run-a1 verify FAILED",
         "run-a2 verify SUCCEEDED",
-        "run-a3 verify RUNNING",
+        "run-a3 waits RUNNING",
     ]
     code, lines, said = ended(address, "--stop", run)
     assert code == 0, said
-    assert lines.startswith("run-a3  verify  STOPPED")
+    assert lines.startswith("run-a3  waits  STOPPED")
     code, log, _ = ended(address, "--follow", run)
     assert code == 143
     assert log.endswith("terminated: the same command goes on where this one stopped\n")
