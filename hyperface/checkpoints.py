@@ -4,7 +4,6 @@ ROOT/step-000012000/rows-0000000000-0000005000.safetensors    global row ranges,
 ROOT/step-000012000/marker.json                               last; names the objects it vouches for
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from hyperface.ranks import part_of
-from hyperface.run import to_json
+from hyperface.run import get_json, to_json
 from hyperface.storage import Store
 
 KEEP = 2
@@ -71,8 +70,8 @@ class Checkpoints:
         return max(self._marked(), default=-1)
 
     def marker(self, step: int) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.store.read(f"{self.folder(step)}/marker.json"))
-        return found
+        """Raises RunError: it is damaged; names it."""
+        return get_json(self.store, f"{self.folder(step)}/marker.json")
 
     def read(self, step: int, name: str) -> dict[str, Tensor]:
         return safetensors.torch.load(self.store.read(f"{self.folder(step)}/{name}.safetensors"))

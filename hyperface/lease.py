@@ -7,7 +7,6 @@ of that time no longer tries, as a late write would take it back from a rightful
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from hyperface.reading_json import from_json
 from hyperface.run import LEASE, RunError, to_json
 from hyperface.storage import S3Store, StorageError, Store
 
@@ -180,7 +180,7 @@ class _Lease:
     def _read(self) -> dict[str, Any]:
         """What the lease says; empty when there is none. Raises RunError when it is damaged."""
         try:
-            found = json.loads(self.store.read(LEASE))
+            found = from_json(self.store.read(LEASE))
         except FileNotFoundError:
             return {}
         except ValueError:

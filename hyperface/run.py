@@ -4,13 +4,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
+from hyperface.reading_json import from_json
 from hyperface.storage import PROBE, Store, open_store
 
 CONFIG = "config.yaml"
@@ -43,6 +44,18 @@ class RunError(RuntimeError):
     """A run that cannot go on. The message says what is wrong and what to do."""
 
 
+class Record(dict[str, Any]):
+    """An object in a record that was read. A key that it lacks is said with the record's name."""
+
+    def __init__(self, given: Mapping[str, Any], uri: str) -> None:
+        super().__init__(given)
+        self.uri = uri
+
+    def __missing__(self, key: str) -> Any:
+        what = f"has no {key!a}, it is damaged or of another version"
+        raise RunError(f"{self.uri}: {what}; delete it, and run its job again")
+
+
 def record_name(stage: str) -> str:
     return f"records/{stage}.jsonl"
 
@@ -58,18 +71,29 @@ class Run:
         return str(self.store)
 
     def record(self, stage: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to the stage's JSONL record."""
+        """Append rows to the stage's JSONL record, in place of a last line that was cut."""
         lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         name = record_name(stage)
         before = self.store.read(name) if self.store.exists(name) else b""
-        self.store.put(name, before + lines.encode())
+        self.store.put(name, _whole_lines(before) + lines.encode())
 
     def records(self, stage: str) -> list[dict[str, Any]]:
-        """All rows of the stage's record, oldest first; none when there is no record."""
+        """All whole rows of the stage's record, oldest first; none when there is no record.
+
+        Raises:
+            RunError: a line is no JSON object; names it.
+        """
         name = record_name(stage)
         if not self.store.exists(name):
             return []
-        return [json.loads(line) for line in self.store.read(name).splitlines()]
+        lines, rows = _whole_lines(self.store.read(name)).splitlines(), []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(_object(line))
+            except ValueError as error:
+                where = f"{self.store.uri(name)}, line {number}"
+                raise RunError(f"{where}: is no JSON object ({error}); delete that line") from error
+        return rows
 
     def bind(self, name: str, wanted: Mapping[str, Mapping[str, Any]], what: str, *, begun: bool) -> None:
         """Record what decides a result, or compare it with what is recorded.
@@ -90,7 +114,7 @@ class Run:
             return
         recorded, now = (
             {f"{section}.{key}": value for section, part in each.items() for key, value in part.items()}
-            for each in (self.get_json(name), json.loads(text))
+            for each in (self.get_json(name), from_json(text))
         )
         changed = configuration.differences(recorded, now)
         raise ConfigError(f"{self.store.uri(name)}: is of another {what}:\n  " + "\n  ".join(changed))
@@ -98,13 +122,42 @@ class Run:
     def put_json(self, name: str, value: Any) -> None:
         self.store.put(name, to_json(value))
 
-    def get_json(self, name: str) -> Any:
-        return json.loads(self.store.read(name))
+    def get_json(self, name: str) -> dict[str, Any]:
+        """A record that `put_json` wrote. Raises RunError: it is missing, cut or something else; names it."""
+        return get_json(self.store, name)
 
 
 def to_json(value: Any) -> bytes:
     """Readable JSON; equal values give equal bytes."""
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def get_json(store: Store, name: str) -> dict[str, Any]:
+    """As `Run.get_json`."""
+    uri = store.uri(name)
+    try:
+        return _object(store.read(name), lambda given: Record(given, uri))
+    except FileNotFoundError as error:
+        raise RunError(f"{uri}: is missing; run the job that writes it again") from error
+    except ValueError as error:
+        raise RunError(f"{uri}: is no JSON object ({error}); delete it, and run its job again") from error
+
+
+def _whole_lines(record: bytes) -> bytes:
+    """The lines of a record, but a last one that was cut by whatever ended its writer: it is no row."""
+    end = record.rfind(b"\n") + 1
+    try:
+        _object(record[end:])
+    except ValueError:
+        return record[:end]
+    return record + b"\n"
+
+
+def _object(text: bytes, made_of: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+    found = from_json(text, made_of)
+    if not isinstance(found, dict):
+        raise ValueError(f"it is of type {type(found).__name__}")
+    return found
 
 
 def open_run(config: Config) -> Run:

@@ -1,12 +1,12 @@
 """The table of measured rates: how fast one actor of each stage is on one kind of machine, and where that is from."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperface.config import Config, ConfigError, StorageConfig, flat
+from hyperface.reading_json import from_json
 from hyperface.run import to_json
 from hyperface.storage import open_file
 
@@ -125,7 +125,7 @@ def read_file(path: str, storage: StorageConfig) -> Rates:
             "--calibrate at the end of this command, or name a table with plan.rates=FILE"
         )
     try:
-        given = json.loads(store.read(name))
+        given = from_json(store.read(name))
         numbers = {str(key): float(value) for key, value in given["rates"].items()}
         settings, device = dict(given.get("settings", {})), str(given.get("measured_on", {}).get("device", ""))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

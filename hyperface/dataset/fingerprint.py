@@ -1,13 +1,13 @@
 """What decides the bytes of a dataset, so that a run is never continued with something else."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
 from hyperface.models.protocols import Models
+from hyperface.reading_json import from_json
 from hyperface.run import DATASET, REFERENCES, RunError, to_json
 from hyperface.storage import Store
 
@@ -95,7 +95,7 @@ def recorded(store: Store) -> dict[str, Any] | None:
     if not store.exists(FINGERPRINT):
         return None
     try:
-        found = json.loads(store.read(FINGERPRINT))
+        found = from_json(store.read(FINGERPRINT))
         if not isinstance(found, dict):
             raise ValueError("must be an object")
     except ValueError as error:

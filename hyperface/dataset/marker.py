@@ -1,10 +1,10 @@
 """The done marker of a shard: what was committed. A shard exists when its marker does."""
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hyperface.dataset.duplicates import from_text
+from hyperface.reading_json import built, from_json
 from hyperface.run import to_json
 
 
@@ -82,31 +82,11 @@ def from_bytes(data: bytes, name: str) -> Marker:
         ValueError: truncated or foreign; names the file and the rule.
     """
     try:
-        given = json.loads(data)
-        marker = Marker(
-            shard=int(given["shard"]),
-            files=tuple(_built(FileRecord, file) for file in given["files"]),
-            rows=int(given["rows"]),
-            rejects=tuple(_built(Reject, reject) for reject in given["rejects"]),
-            statistics=_built(Statistics, given["statistics"]),
-            hashes=str(given["hashes"]),
-            seconds=dict(given["seconds"]),
-            fingerprint=str(given["fingerprint"]),
-            etags=dict(given.get("etags", {})),
-            control=_counts(given.get("control", {})),
-        )
+        marker: Marker = built(Marker, from_json(data))
         if marker.hashes and len(from_text(marker.hashes)) != marker.rows:
             raise ValueError(f"hashes must be 16 hex digits for each of {marker.rows} rows")
-    except (AttributeError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{name}: is not a shard's done marker ({type(error).__name__}: {error})") from error
+        if any(found.keys() != {"met", "not_met"} for found in marker.control.values()):
+            raise ValueError("control must count what is met and not_met")
+    except ValueError as error:
+        raise ValueError(f"{name}: is not a shard's done marker ({error})") from error
     return marker
-
-
-def _counts(given: Any) -> dict[str, dict[str, int]]:
-    return {str(name): {key: int(found[key]) for key in ("met", "not_met")} for name, found in given.items()}
-
-
-def _built(kind: Any, given: Any) -> Any:
-    if set(given) != {f.name for f in fields(kind)}:
-        raise ValueError(f"{kind.__name__} must have the fields {', '.join(f.name for f in fields(kind))}")
-    return kind(**given)

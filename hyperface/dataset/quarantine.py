@@ -1,8 +1,8 @@
 """The note about a shard that is left alone: it was begun too often and never finished."""
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
+from hyperface.reading_json import built, from_json
 from hyperface.run import to_json
 
 RETRY = "synthesis.retry_quarantined=true"
@@ -35,9 +35,7 @@ def from_bytes(data: bytes, name: str) -> Quarantine:
         ValueError: truncated or foreign; names the file.
     """
     try:
-        given = json.loads(data)
-        if set(given) != {f.name for f in fields(Quarantine)}:
-            raise ValueError(f"must have the fields {', '.join(f.name for f in fields(Quarantine))}")
-        return Quarantine(int(given["shard"]), int(given["attempts"]), str(given["error"]), str(given["when"]))
-    except (ValueError, TypeError) as error:
+        note: Quarantine = built(Quarantine, from_json(data))
+    except ValueError as error:
         raise ValueError(f"{name}: is no note about a quarantined shard ({error}); delete it") from error
+    return note

@@ -112,10 +112,9 @@ def open_source(run: Run) -> Source:
 
 def _index(run: Run) -> dict[str, object]:
     try:
-        index = run.get_json(INDEX)
-    except ValueError as error:
-        raise RunError(f"{run.store.uri(INDEX)}: cannot be read ({error}); {_finish(run)}") from error
-    return index if isinstance(index, dict) else {}
+        return run.get_json(INDEX)
+    except RunError as error:
+        raise RunError(f"{run.store.uri(INDEX)}: cannot be read ({error.__cause__}); {_finish(run)}") from error
 
 
 def _describes(index: dict[str, object], markers: Iterable[Marker]) -> bool:

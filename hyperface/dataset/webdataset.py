@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from hyperface.dataset.schema import Sample, ShardImages
+from hyperface.reading_json import from_json
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
 CONTROL = "control"
@@ -79,7 +80,7 @@ def _untar(data: bytes, name: str) -> list[tuple[str, bytes]]:
 
 def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: bytes, name: str) -> None:
     try:
-        label, fields = int(cls), json.loads(described)
+        label, fields = int(cls), from_json(described)
     except ValueError as error:
         raise ValueError(f"{name}: label or description of {key} cannot be read ({error})") from error
     if not isinstance(fields, dict) or tuple(sorted(fields.keys() - {CONTROL})) != FIELDS:

@@ -74,9 +74,9 @@ def recorded(run: Run, wanted: Record) -> Record | None:
         return None
     try:
         found = run.get_json(AUDIT)
-    except ValueError:  # cut or no JSON: the embeddings are there, and it is measured again
+    except RunError:  # cut or no JSON: the embeddings are there, and it is measured again
         return None
-    return found if isinstance(found, dict) and found.get("asked") == wanted else None
+    return found if found.get("asked") == wanted else None
 
 
 def audit_run(

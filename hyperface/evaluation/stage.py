@@ -179,6 +179,6 @@ def _kept(run: Run, name: str, evaluated: Evaluated) -> dict[str, Any]:
         before = run.get_json(name)
         same = all(before["model"][key] == evaluated.described[key] for key in ("fingerprint", "preprocessing"))
         return dict(before["sets"]) if same else {}
-    except (ValueError, KeyError, TypeError) as error:  # no JSON, no text, or of another shape
+    except (ValueError, TypeError) as error:  # of another shape
         fix = "delete it, and evaluate again"
         raise RunError(f"{run.store.uri(name)}: is not the record of a verification ({error}); {fix}") from error

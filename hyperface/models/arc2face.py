@@ -6,7 +6,6 @@ place of "id". Weights are published for non-commercial research only.
 Shape legend: B images, D = 512 embedding dimensions, L tokens, K encoder channels, H = W pixels.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from hyperface.models import device as devices
 from hyperface.models import latent_diffusion, lora, pretrained
 from hyperface.models.latent_diffusion import Autoencoder, Solver
 from hyperface.models.protocols import ModelError
+from hyperface.reading_json import from_json
 
 EMBEDDING_DIM = 512
 PROMPT, PLACE = "photo of a id person", "id"
@@ -194,10 +194,10 @@ def _compare(found: str, config: Arc2FaceConfig) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        read = json.loads(path.read_text("utf-8"))
+        read = from_json(path.read_bytes())
         if not isinstance(read, dict):
             raise ValueError("must be an object")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}); fetch the model again") from error
     return read
 

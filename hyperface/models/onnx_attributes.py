@@ -6,7 +6,6 @@ It takes what an ArcFace-style recogniser takes (`arcface.py`): RGB, (x - 127.5)
 Shape legend: B images, S pixels a side (the model's), A attributes.
 """
 
-import json
 import math
 from typing import Any
 
@@ -19,6 +18,7 @@ from hyperface.models.arcface import input_shape
 from hyperface.models.onnx_file import checked_bytes, open_session
 from hyperface.models.onnx_network import differentiable, parse
 from hyperface.models.protocols import AttributeRange, ModelError
+from hyperface.reading_json import from_json
 
 METADATA = "hyperface.attributes"
 _KEYS = ("control.attribute_path", "control.attribute_sha256")
@@ -61,11 +61,11 @@ class OnnxAttributes:
 
 def _ranges(text: str, path: str) -> dict[str, AttributeRange]:
     try:
-        given = json.loads(text)
+        given = from_json(text)
         ranges = {str(one["name"]): _range(one) for one in given}
         if not ranges or len(ranges) != len(given):
             raise ValueError("each number must have a name of its own")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         rule = f"its metadata must say what it reads and where it can be believed: {METADATA} = {_EXAMPLE}"
         raise ModelError(f"{path}: {rule} ({type(error).__name__}: {error}); see hyperface/README.md") from error
     return ranges

@@ -9,6 +9,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from hyperface.reading_json import from_json
+
 
 def to_bytes(network: nn.Module, key: str, described: Mapping[str, Any]) -> bytes:
     """The network's weights and buffers; equal ones give equal bytes.
@@ -25,7 +27,7 @@ def from_bytes(data: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        described: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][key])
+        described: dict[str, Any] = from_json(from_json(data[8 : 8 + length])["__metadata__"][key])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return tensors, described

@@ -4,7 +4,6 @@ Shape legend: B images, S pixels a side (the network's), D embedding dimension.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from hyperface.models import device as devices
 from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import ModelError, Preprocessing
-from hyperface.run import RECOGNITION, RunError
+from hyperface.run import RECOGNITION, RunError, get_json
 from hyperface.storage import Store
 
 ARCHITECTURE = "hyperface.backbone"
@@ -104,7 +103,7 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
     if not store.exists(summary_file(name)):
         unfinished = "the training is not finished; run jobs.train first, or correct train.name"
         raise RunError(f"{store.uri(summary_file(name))}: is missing: {unfinished}")
-    described = json.loads(store.read(summary_file(name)))
+    described = get_json(store, summary_file(name))
     data, uri = store.read(weights_file(name)), store.uri(weights_file(name))
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         rule = f"must have the SHA-256 of its summary, {described['sha256']}"
@@ -117,6 +116,7 @@ def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:
         tensors, architecture = own_file.from_bytes(data, ARCHITECTURE)
         network = iresnet.build(**architecture)
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name}: is not a backbone of this product ({str(error).splitlines()[0]})") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name}: is not a backbone of this product ({first})") from error
     return network.eval().requires_grad_(False), architecture

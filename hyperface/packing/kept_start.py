@@ -16,7 +16,7 @@ from hyperface.packing.others import Rows, identity_of
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample
 from hyperface.packing.shard import Shard
-from hyperface.run import START, START_SUMMARY, Run, to_json
+from hyperface.run import START, START_SUMMARY, Run, RunError, to_json
 
 
 def keep(run: Run, posed: Posed) -> None:
@@ -67,5 +67,5 @@ def _vouched(run: Run, beside: dict[str, Any]) -> int | None:
         told = run.get_json(START_SUMMARY)
         wanted = {**beside, "sha256": hashlib.sha256(run.store.read(START)).hexdigest()}
         return int(told["candidates"]) if {key: told[key] for key in wanted} == wanted else None
-    except (ValueError, TypeError, KeyError):
+    except (RunError, ValueError, TypeError, KeyError):
         return None

@@ -6,7 +6,7 @@ from typing import Any
 from hyperface.experiment import COLUMNS
 from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
-from hyperface.report.records import drawn_from, read_json
+from hyperface.report.records import drawn_from
 from hyperface.report.shell import document
 from hyperface.run import EXPERIMENT, REPORT, Run
 
@@ -31,7 +31,7 @@ Arms = Sequence[Mapping[str, Any]]
 
 def write_experiment(run: Run) -> None:
     """Write report/index.html of an experiment that has its summary. Raises RunError for a damaged one; names it."""
-    summary = read_json(run, EXPERIMENT)
+    summary = run.get_json(EXPERIMENT)
     with drawn_from(str(run), EXPERIMENT):
         page = render(str(run), summary)
     run.store.put(REPORT, page.encode())

@@ -21,7 +21,7 @@ from hyperface.evaluation.distribution import distribution
 from hyperface.evaluation.embedded import rows_of
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
-from hyperface.report.records import FACES, read_json
+from hyperface.report.records import FACES
 from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
 
 CLOSEST_PAIRS = 8
@@ -50,7 +50,7 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
         raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run `python -m jobs.pipeline {run}` first")
     asked = _asked(run, recognizer, judge)
     if run.store.exists(SEPARATION):
-        recorded = read_json(run, SEPARATION)
+        recorded = run.get_json(SEPARATION)
         if isinstance(recorded, dict) and recorded.get("asked") == asked:
             return recorded
     began = time.monotonic()

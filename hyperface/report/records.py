@@ -18,7 +18,6 @@ from hyperface.run import (
     VERIFICATION,
     Run,
     RunError,
-    record_name,
 )
 
 FACES = "report/faces.json"
@@ -61,49 +60,31 @@ class Records:
 
 def load(run: Run) -> Records:
     """Read the records of a measured run. Raises RunError when one is missing or no JSON; names it."""
-    rows = {stage: _rows(run, stage) for stage in STAGES}
-    audit = read_json(run, AUDIT) if run.store.exists(AUDIT) else None
+    rows = {stage: run.records(stage) for stage in STAGES}
+    audit = run.get_json(AUDIT) if run.store.exists(AUDIT) else None
     return Records(
         directory=str(run),
         config=run.config,
         config_yaml=run.store.read(CONFIG).decode(),
-        provenance=read_json(run, PROVENANCE),
-        packing_summary=read_json(run, PACKING_SUMMARY),
+        provenance=run.get_json(PROVENANCE),
+        packing_summary=run.get_json(PACKING_SUMMARY),
         packing_steps=[row for row in rows["packing"] if "step" in row and "max_cosine" in row],
         finished={
             stage: [row for row in stage_rows if row.get("event") == "finished"] for stage, stage_rows in rows.items()
         },
-        index=read_json(run, INDEX),
-        separation=read_json(run, SEPARATION),
-        faces=read_json(run, FACES),
+        index=run.get_json(INDEX),
+        separation=run.get_json(SEPARATION),
+        faces=run.get_json(FACES),
         verification=verifications(run),
         audit=audit,
-        audit_faces=None if audit is None else read_json(run, AUDIT_FACES),
+        audit_faces=None if audit is None else run.get_json(AUDIT_FACES),
         is_audited=audit is not None and _audited_index(audit) == hashlib.sha256(run.store.read(INDEX)).hexdigest(),
     )
 
 
 def verifications(run: Run) -> dict[str, Any]:
-    """{name of the record: its content} of every recogniser that was evaluated. Raises RunError as `read_json`."""
-    return {name: read_json(run, name) for name in sorted(run.store.list(VERIFICATION)) if name.endswith(".json")}
-
-
-def _rows(run: Run, stage: str) -> list[dict[str, Any]]:
-    try:
-        return run.records(stage)
-    except ValueError as error:
-        name = run.store.uri(record_name(stage))
-        raise RunError(f"{name}: has a line that is no JSON ({error}); delete that line") from error
-
-
-def read_json(run: Run, name: str) -> Any:
-    """A record. Raises RunError when it is missing or no JSON."""
-    try:
-        return run.get_json(name)
-    except FileNotFoundError as error:
-        raise RunError(f"{run.store.uri(name)}: is missing; run the job that writes it again") from error
-    except ValueError as error:  # of JSON, or of its encoding
-        raise RunError(f"{run.store.uri(name)}: is no JSON ({error}); delete it, and run its job again") from error
+    """{name of the record: its content} of every recogniser that was evaluated. Raises RunError as `Run.get_json`."""
+    return {name: run.get_json(name) for name in sorted(run.store.list(VERIFICATION)) if name.endswith(".json")}
 
 
 @contextmanager

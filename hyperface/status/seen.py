@@ -1,13 +1,11 @@
 """A run and its listing."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hyperface import run as names
 from hyperface.config import Config
-from hyperface.run import Run
+from hyperface.run import Run, RunError
 from hyperface.storage import Store
 
 Made = TypeVar("Made")
@@ -35,20 +33,19 @@ class Seen:
         if name not in self.listing:
             return {}
         try:
-            found = json.loads(self.store.read(name))
-            if isinstance(found, dict):
-                return found
-        except FileNotFoundError:  # removed since the listing
+            return self.run.get_json(name)
+        except RunError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # removed since the listing
+                self.troubles.append(str(error))
             return {}
-        except ValueError:
-            pass
-        self.troubles.append(f"{self.store.uri(name)}: is no JSON; delete it, and run its job again")
-        return {}
 
     def made_of(self, name: str, make: Callable[[], Made]) -> Made | None:
         """What is made of a record; None where that cannot be done, which is a trouble."""
         try:
             return make()
+        except RunError as error:
+            self.troubles.append(str(error))
+            return None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"has no {error}" if isinstance(error, KeyError) else str(error)
             advice = "delete it, and run its job again"
@@ -57,14 +54,12 @@ class Seen:
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The record of a stage, oldest row first."""
-        name = names.record_name(stage)
         if stage not in self.kept:
-            lines = self.store.read(name).splitlines() if name in self.listing else []
             self.kept[stage] = []
             try:
-                self.kept[stage] = [row for row in map(json.loads, lines) if isinstance(row, dict)]
-            except ValueError:
-                self.troubles.append(f"{self.store.uri(name)}: has a line that is no JSON; delete that line")
+                self.kept[stage] = self.run.records(stage)
+            except RunError as error:
+                self.troubles.append(str(error))
         return self.kept[stage]
 
     def folders(self, root: str) -> list[str]:

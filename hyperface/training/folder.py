@@ -18,6 +18,7 @@ from typing import Any, Literal
 from hyperface import config as configuration
 from hyperface.checkpoints import Checkpoints
 from hyperface.config import TrainConfig, TrainGeneratorConfig
+from hyperface.reading_json import from_json
 from hyperface.run import GENERATOR, RECOGNITION, Run, RunError, git_sha, to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
@@ -85,7 +86,7 @@ class Folder:
 
     def check(self, images: Images, decided: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise RunError unless the data is what it was at `begin`."""
-        if json.loads(to_json(self._described(images, decided))) != self.run.get_json(self.training):
+        if from_json(to_json(self._described(images, decided))) != self.run.get_json(self.training):
             uri = self.run.store.uri(self.training)
             raise RunError(f"{uri}: is not of these images any more; run jobs.{self.section} again")
 

@@ -328,8 +328,8 @@ def test_an_audit_without_a_judge_says_that_nobody_else_looked(run: Run) -> None
 
 
 def test_a_broken_line_of_a_stage_is_named(run: Run) -> None:
-    run.store.put("records/packing.jsonl", b'{"step": 1')
-    with pytest.raises(RunError, match=r"records/packing\.jsonl: has a line that is no JSON"):
+    run.store.put("records/packing.jsonl", b'{"step": 1\n{}\n')
+    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 1: is no JSON object"):
         report(run)
 
 

@@ -84,7 +84,9 @@ def test_markup_in_a_summary_is_shown_not_obeyed() -> None:
     assert render(f"/runs/{bad}", found) == source
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"{", "is no JSON"), (b"{}", "has no 'arms'"), (b"[]", "damaged")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"{", "is no JSON"), (b"{}", "has no 'arms'"), (b"[]", "is no JSON object")]
+)
 def test_a_summary_that_cannot_be_drawn_is_named(run: Run, content: bytes, why: str) -> None:
     run.store.put(EXPERIMENT, content)
     with pytest.raises(RunError, match=rf"{EXPERIMENT}.*{why}"):

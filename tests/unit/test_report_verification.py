@@ -183,7 +183,7 @@ def test_between_measured_rates_a_curve_claims_nothing() -> None:
         (b'{"model": {"kind": "trained"', "is no JSON"),
         (b'{"model": {"kind": "judge"}}', "has no 'sets'"),
         (b'{"model": {"kind": "human"}, "sets": {}}', "model.kind is human"),
-        (b"[]", "damaged or of another version"),
+        (b"[]", "is no JSON object"),
     ],
 )
 def test_a_record_that_cannot_be_drawn_is_named_and_the_page_stays(tmp_path: Path, content: bytes, why: str) -> None:
@@ -201,7 +201,7 @@ def test_a_record_of_an_older_shape_is_named(tmp_path: Path) -> None:
     record = put_verification(run, "student", [pair_set("lfw")])
     del record["sets"]["lfw"]["tar_at_far"]["1e-5"]
     run.put_json(f"{VERIFICATION}/student.json", record)
-    with pytest.raises(RunError, match=r"student\.json: is damaged or of another version \(has no '1e-5'\); delete it"):
+    with pytest.raises(RunError, match=r"student\.json: has no '1e-5', it is damaged or of another version; delete it"):
         write_color_report(run)
 
 

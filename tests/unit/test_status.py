@@ -240,11 +240,11 @@ def test_an_experiment_counts_its_pieces(tmp_path: Path):
 
 
 def test_a_broken_record_is_a_trouble_and_not_the_end(run: Run):
-    run.store.put("records/embed.jsonl", b"{")
+    run.store.put("records/embed.jsonl", b"{\n" + b"[" * 100_000)
     run.store.put(PACKING_SUMMARY, b"\xff")
     found = status(run)
     assert [problem.split(": ")[0] for problem in found.failing] == [
-        f"{run}/records/embed.jsonl",
+        f"{run}/records/embed.jsonl, line 1",
         f"{run}/packing/summary.json",
     ]
 

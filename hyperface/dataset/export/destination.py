@@ -8,7 +8,6 @@ written, so a kill leaves files that are whole or absent, and the marks say whic
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperface.config import ConfigError
+from hyperface.reading_json import from_json
 from hyperface.run import RunError, to_json
 from hyperface.storage import LocalStore, StorageError, Store
 
@@ -35,7 +35,7 @@ class Destination:
             sync_bytes: written to a local disk before what was written is made durable and marked as done.
         """
         self.store = store
-        self.described = json.loads(to_json(described))
+        self.described = from_json(to_json(described))
         self.folder = Path(store.url) if isinstance(store, LocalStore) else None
         self._sync_bytes = sync_bytes
         self._unsynced: list[str] = []
@@ -73,7 +73,7 @@ class Destination:
         if not self.store.exists(name):
             return None
         try:
-            found = json.loads(self.store.read(name))
+            found = from_json(self.store.read(name))
             files = {"files": dict(found["files"])} if name == DONE else {}
             return dict(found, source=dict(found["source"]), format=str(found["format"]), **files)
         except (ValueError, KeyError, TypeError) as error:

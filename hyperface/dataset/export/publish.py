@@ -53,11 +53,8 @@ def _audit(source: Source) -> Any:
     store = source.run.store
     if not store.exists(AUDIT):
         return None
-    try:
-        found = source.run.get_json(AUDIT)
-        return found if found["asked"]["dataset"] == source.index_sha256 else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{store.uri(AUDIT)}: is no audit ({error}); delete it, and run jobs.audit again") from error
+    found = source.run.get_json(AUDIT)
+    return found if found["asked"]["dataset"] == source.index_sha256 else None
 
 
 def _measured(source: Source) -> str:
@@ -66,7 +63,7 @@ def _measured(source: Source) -> str:
     try:
         reported = source.run.get_json(SEPARATION) if not audit and store.exists(SEPARATION) else None
         return measured.sections(audit, reported)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{store.uri(name)}: is of another version ({error}); delete it, and run {job} again") from error
 
 

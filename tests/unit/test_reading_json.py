@@ -1,0 +1,145 @@
+"""JSON of a run that was cut, damaged or made to harm is one error that names the file."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperface import config
+from hyperface.dataset import marker, quarantine
+from hyperface.dataset.marker import FileRecord, Marker, Reject, Statistics
+from hyperface.dataset.quarantine import Quarantine
+from hyperface.reading_json import built, from_json
+from hyperface.run import Run, RunError, record_name
+from hyperface.storage import LocalStore
+
+DEEP = b"[" * 100_000
+LONG = b"9" * 5000
+"""More digits than Python makes a number of."""
+MARKER = Marker(
+    shard=3,
+    files=(FileRecord("dataset/webdataset/shard-000003.tar", 10, "aa"),),
+    rows=1,
+    rejects=(Reject("0000001-0000", 1, 0, 3, None, "cosine", ""), Reject("0000001-0001", 1, 1, 3, 0.5, "cosine", "")),
+    statistics=Statistics(4, 1, {"cosine": 2}, 0.5),
+    hashes="0123456789abcdef",
+    seconds={"generate": 0.5},
+    fingerprint="ff",
+    control={"yaw": {"met": 1, "not_met": 0}},
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(LocalStore(str(tmp_path)), config.load(None, [f"run.dir={tmp_path}"]))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", DEEP, b'{"a":' * 50_000, LONG, b"\xff", b"[1,]", b'{"a": 1}\x00'])
+def test_what_is_no_json_is_a_value_error(text: bytes):
+    with pytest.raises(ValueError, match=r"."):
+        from_json(text)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    label: str
+    places: tuple[int, ...]
+    weight: float | None = None
+    books: dict[str, int] = field(default_factory=dict)
+
+
+def test_a_value_becomes_its_type():
+    assert built(Shelf, {"label": "a", "places": [1, 2]}) == Shelf("a", (1, 2))
+    assert built(Shelf, {"label": "a", "places": [], "weight": 2, "books": {"b": 1}}) == Shelf("a", (), 2.0, {"b": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"label": 1}, "it.label must be of type str; it is 1"),
+        ({"places": [1, True]}, r"it.places\[1\] must be of type int; it is True"),
+        ({"places": [2**63]}, "must be of type int; it is 9223372036854775808"),
+        ({"places": [10**3000]}, "must be of type int; it is 1000"),
+        ({"places": 3}, "it.places must be of type tuple; it is 3"),
+        ({"weight": "x"}, "it.weight must be of type float"),
+        ({"books": []}, "it.books must be of type dict"),
+        ({"books": {"b": 1.5}}, "it.books.b must be of type int"),
+        ({"more": 1}, "it must have the fields label, places, weight, books"),
+    ],
+)
+def test_another_type_is_named_with_its_place(change: dict[str, Any], why: str):
+    with pytest.raises(ValueError, match=why):
+        built(Shelf, {"label": "a", "places": [], **change})
+
+
+def test_a_marker_is_read_as_it_was_written():
+    assert marker.from_bytes(marker.to_bytes(MARKER), "m.json") == MARKER
+
+
+HARM: list[Any] = [None, True, -1.5, "x", [], {}, [[]], float("inf"), 2**70]
+
+
+@pytest.mark.parametrize("key", list(asdict(MARKER)))
+@pytest.mark.parametrize("value", HARM, ids=map(str, HARM))
+def test_a_marker_with_another_value_is_read_or_refused_by_name(key: str, value: Any):
+    given = json.dumps(asdict(MARKER) | {key: value}).encode()
+    found = ""
+    try:
+        read = marker.from_bytes(given, "m.json")
+    except ValueError as error:
+        found = str(error)
+    same = not found and getattr(read, key) in (value, tuple(value) if isinstance(value, list) else value)
+    assert same or found.startswith("m.json: is not a shard's done marker (")
+
+
+def test_deep_json_in_a_marker_and_in_a_note_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"m\.json: is not a shard's done marker \(nested too deeply\)"):
+        marker.from_bytes(DEEP, "m.json")
+    with pytest.raises(ValueError, match=r"q\.json: is no note about a quarantined shard \(nested too deeply\)"):
+        quarantine.from_bytes(DEEP, "q.json")
+    note = Quarantine(1, 2, "why", "when")
+    assert quarantine.from_bytes(quarantine.to_bytes(note), "q.json") == note
+
+
+@pytest.mark.parametrize("text", [b"", DEEP, b"[]", b"null", b'{"a": ' + LONG + b"}"])
+def test_a_record_that_is_no_object_is_named_with_the_fix(run: Run, text: bytes):
+    run.store.put("a.json", text)
+    with pytest.raises(RunError, match=r"/a\.json: is no JSON object .*; delete it, and run its job again") as told:
+        run.get_json("a.json")
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_record_lacks_is_named_however_deep_it_lies(run: Run):
+    run.put_json("a.json", {"networks": {"judge": {"mean": 0.5}}})
+    found = run.get_json("a.json")
+    assert found == {"networks": {"judge": {"mean": 0.5}}}
+    with pytest.raises(RunError, match=r"/a\.json: has no 'most', it is damaged or of another version; delete it"):
+        _ = found["networks"]["judge"]["most"]
+    with pytest.raises(RunError, match=r"/none\.json: is missing; run the job that writes it again"):
+        run.get_json("none.json")
+
+
+@pytest.mark.parametrize("cut", [b'{"step": 3, "lo', b"{", b'{"step": "\xc3'])
+def test_a_last_line_that_was_cut_is_no_row_and_the_next_row_takes_its_place(run: Run, cut: bytes):
+    run.record("packing", [{"step": 1}, {"step": 2}])
+    whole = run.store.read(record_name("packing"))
+    run.store.put(record_name("packing"), whole + cut)
+    assert run.records("packing") == [{"step": 1}, {"step": 2}]
+    run.record("packing", [{"step": 3}])
+    assert run.records("packing") == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+def test_a_last_line_that_lacks_only_its_end_is_a_row(run: Run):
+    run.store.put(record_name("packing"), b'{"step": 1}\n{"step": 2}')
+    assert run.records("packing") == [{"step": 1}, {"step": 2}]
+    run.record("packing", [{"step": 3}])
+    assert run.records("packing") == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+@pytest.mark.parametrize("line", [b"x", b"[]", b"", DEEP])
+def test_a_line_in_the_middle_that_is_no_row_is_named(run: Run, line: bytes):
+    run.store.put(record_name("packing"), b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 2: is no JSON object .*; delete that line"):
+        run.records("packing")
