@@ -10,6 +10,11 @@ noise = "Requesting resources: |Setting up process group for: |Started training 
 if not sys.stdout.isatty():
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
+# Nothing but `connect` starts a Ray: left to itself, a call of Ray after its end starts another one, and waits in it.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+# When Ray ends it would give up the driver's handler of SIGTERM with its own, which only prints a trace.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+
 # A Ray started in this process gets a token of its own: without one, ray.init() writes a token to the home directory,
 # and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have.
 if "RAY_ADDRESS" not in os.environ:

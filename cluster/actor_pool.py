@@ -1,5 +1,6 @@
 """One way to fan work out: numbered pieces to a pool of actors on Ray Data, with bounded restarts."""
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 Columns = dict[str, NDArray[Any]]
 
 
+@contextlib.contextmanager
 def fan_out(
     pieces: Sequence[int],
     actor: type,
@@ -32,8 +34,11 @@ def fan_out(
     gpus: float,
     failures: int,
     calls: int = 1,
-) -> Iterator[Columns]:
-    """What `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
+) -> Iterator[Iterator[Columns]]:
+    """Give what `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
+
+    The pool ends with the block, however that is left: Ray waits for ever, or starts once more, where it is shut down
+    before its pools are. So a block hands nothing out by `yield`.
 
     Args:
         actors: size of the pool; 0: as many as the cluster's CPUs (or GPUs, where each reserves some) hold. Never more
@@ -70,19 +75,17 @@ def fan_out(
             max_restarts=failures,
             max_task_retries=failures,
         )
-    return _results(made)
-
-
-def _results(rows: ray.data.Dataset) -> Iterator[Columns]:
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
-    batches = rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
-    try:
-        for batch in batches:
-            if "stop" in batch:
-                raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
-            yield batch
-    finally:
-        del rows, batches  # an error would keep them, and they would keep their actors
+    with contextlib.closing(iter(made.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))) as said:
+        del rows, made  # an error would keep them, and they would keep their actors
+        yield _heard(said)
+
+
+def _heard(batches: Iterator[Columns]) -> Iterator[Columns]:
+    for batch in batches:
+        if "stop" in batch:
+            raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
+        yield batch
 
 
 def stop(error: Exception) -> Mapping[str, list[Any]]:

@@ -58,17 +58,17 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
     if not todo:
         return
     print(f"synthesize: draws an anchor of each identity for the judge, in {len(todo)} blocks", flush=True)
-    rows = fan_out(
-        todo,
-        _AnchorPainter,
-        (run, make_models),
-        cluster=run.config.cluster,
-        actors=synthesis.num_actors,
-        gpus=synthesis.gpus_per_actor,
-        failures=MAX_FAILURES,
-    )
     try:
-        without = sum(int(batch["without"][0]) for batch in rows)
+        with fan_out(
+            todo,
+            _AnchorPainter,
+            (run, make_models),
+            cluster=run.config.cluster,
+            actors=synthesis.num_actors,
+            gpus=synthesis.gpus_per_actor,
+            failures=MAX_FAILURES,
+        ) as rows:
+            without = sum(int(batch["without"][0]) for batch in rows)
     except (ConfigError, RunError) as error:
         raise type(error)(f"{run}: anchors of the judge: {error}") from error
     except RayError as error:

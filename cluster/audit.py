@@ -71,7 +71,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
     if not pieces:
         return 0
     print(f"audit: {len(pieces)} pieces to embed by {' and '.join(auditor.networks)}", flush=True)
-    rows = fan_out(
+    with fan_out(
         range(len(pieces)),
         _Embedder,
         (pieces, auditor.source, make_auditor, tuple(faces.without_rows() for faces in auditor.faces)),
@@ -79,14 +79,14 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         actors=config.audit.num_actors,
         gpus=config.audit.gpus_per_actor,
         failures=config.audit.max_failures,
-    )
-    watch = watching(auditor.source.run, "audit")
-    due, pictures = Every(PROGRESS_SECONDS), 0
-    for done, batch in enumerate(rows, start=1):
-        pictures += int(batch["pictures"].sum())
-        watch(Point(done, len(pieces), {"pictures": pictures}))
-        if due():
-            print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
+    ) as rows:
+        watch = watching(auditor.source.run, "audit")
+        due, pictures = Every(PROGRESS_SECONDS), 0
+        for done, batch in enumerate(rows, start=1):
+            pictures += int(batch["pictures"].sum())
+            watch(Point(done, len(pieces), {"pictures": pictures}))
+            if due():
+                print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
     return pictures
 
 

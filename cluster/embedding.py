@@ -1,7 +1,7 @@
 """Stage embed on Ray Data: chunks of faces fan out to recogniser actors; the driver assembles one gallery file."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
@@ -55,7 +55,7 @@ def embed_stage(run: Run) -> None:
         print(f"embed: done, {run.store.uri(GALLERY)}")
         return
     started, config = time.monotonic(), run.config.embed
-    made = gallery.assemble(_embedded(run), config.num_faces)
+    made = gallery.assemble(_embed(run), config.num_faces)
     run.record("embed", [{"event": "problem", "key": key, "problem": problem} for key, problem in made.problems])
     gallery.refuse_bad(made, config.max_bad_fraction)
     run.store.put_new(GALLERY, to_parquet("key", made.embeddings))
@@ -65,11 +65,11 @@ def embed_stage(run: Run) -> None:
     print(f"embed: {faces} faces, {len(made.problems)} left out, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
 
 
-def _embedded(run: Run) -> Iterator[EmbeddedFace]:
-    """Every face of the source, in no particular order, with progress on standard output."""
-    config = run.config
+def _embed(run: Run) -> list[EmbeddedFace]:
+    """Embed every face of the source, in no particular order, with progress on standard output."""
+    config, faces, left_out = run.config, list[EmbeddedFace](), 0
     chunks = gallery.plan_chunks(config.embed, config.storage)
-    rows = fan_out(
+    with fan_out(
         range(len(chunks)),
         _Embedder,
         (chunks, config),
@@ -77,15 +77,13 @@ def _embedded(run: Run) -> Iterator[EmbeddedFace]:
         actors=config.embed.num_actors,
         gpus=config.embed.gpus_per_actor,
         failures=config.embed.max_failures,
-    )
-    watch, faces, left_out = watching(run, "embed"), 0, 0
-    due = Every(PROGRESS_SECONDS)
-    for done, batch in enumerate(rows, start=1):
-        columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
-        for values in zip(*columns, strict=True):
-            yield EmbeddedFace(*values)
-        bad = sum(map(bool, batch["problem"]))
-        faces, left_out = faces + len(batch["problem"]) - bad, left_out + bad
-        watch(Point(done, len(chunks), {"faces": faces, "faces_left_out": left_out}))
-        if due():
-            print(f"embed: {done}/{len(chunks)} chunks", flush=True)
+    ) as rows:
+        watch, due = watching(run, "embed"), Every(PROGRESS_SECONDS)
+        for done, batch in enumerate(rows, start=1):
+            columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
+            faces += [EmbeddedFace(*values) for values in zip(*columns, strict=True)]
+            left_out += sum(map(bool, batch["problem"]))
+            watch(Point(done, len(chunks), {"faces": len(faces) - left_out, "faces_left_out": left_out}))
+            if due():
+                print(f"embed: {done}/{len(chunks)} chunks", flush=True)
+    return faces

@@ -75,7 +75,7 @@ def _sizes(config: Config) -> dict[str, int]:
 
 
 def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
-    rows = fan_out(
+    with fan_out(
         todo,
         _Worker,
         (run, every),
@@ -83,13 +83,13 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         actors=run.config.experiment.num_actors,
         gpus=0,
         failures=run.config.experiment.max_failures,
-    )
-    watch, before = watching(run, "experiment"), len(every) - len(todo)
-    began = time.monotonic()
-    for done, batch in enumerate(rows, start=1):
-        watch(Point(before + done, len(every), {"accuracy": float(batch["accuracy"][0])}))
-        left = (time.monotonic() - began) / done * (len(todo) - done)
-        print(f"experiment: {done}/{len(todo)} {batch['line'][0]}, ETA {left / 60:.0f} min", flush=True)
+    ) as rows:
+        watch, before = watching(run, "experiment"), len(every) - len(todo)
+        began = time.monotonic()
+        for done, batch in enumerate(rows, start=1):
+            watch(Point(before + done, len(every), {"accuracy": float(batch["accuracy"][0])}))
+            left = (time.monotonic() - began) / done * (len(todo) - done)
+            print(f"experiment: {done}/{len(todo)} {batch['line'][0]}, ETA {left / 60:.0f} min", flush=True)
 
 
 class _Worker:

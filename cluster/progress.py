@@ -1,5 +1,6 @@
 """How far a synthesis is: counts, a line a person can read, and the same numbers as Ray metrics."""
 
+import _thread
 import contextlib
 import sys
 import threading
@@ -175,7 +176,11 @@ def reported(numbers: Callable[[], Numbers], metrics: Callable[[Numbers], None])
             now = numbers()
             metrics(now)
             if due():
-                print(line(now), flush=True)
+                try:
+                    print(line(now), flush=True)
+                except OSError:  # nobody reads it, or the disk is full: the job ends by its own last line
+                    _thread.interrupt_main()
+                    break
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()

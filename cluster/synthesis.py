@@ -6,15 +6,13 @@ Only statistics come back to the driver, so nothing is lost with it: what is don
 import contextlib
 import json
 import time
-from collections.abc import Generator as Results
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from cluster.actor_pool import fan_out
+from cluster.actor_pool import Columns, fan_out
 from cluster.anchors import draw_anchors
 from cluster.ledger import open_ledger
 from cluster.progress import Metrics, Numbers, Tally, reported
@@ -149,10 +147,9 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
 
     metrics = harmless(lambda: Metrics(run), "metrics")
     try:
-        # Closed also when it is left early: the workers stop before Ray does.
-        with reported(numbers, metrics), closing(_results(run, todo, make_models, ledger)) as said:
+        with reported(numbers, metrics), _pool(run, todo, make_models, ledger) as said:
             try:
-                for result in said:
+                for result in (json.loads(text) for batch in said for text in batch["result"]):
                     results.append(result)
                     tally.add(result, plan.rows(result["shard"]), time.monotonic() - began)
             except (KeyboardInterrupt, SystemExit):
@@ -171,13 +168,15 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
     return tally.images
 
 
-def _results(run: Run, todo: list[int], make_models: MakeModels, ledger: Any) -> Results[dict[str, Any], None, None]:
-    """What the workers say of each shard, in the order in which they finish.
+def _pool(
+    run: Run, todo: list[int], make_models: MakeModels, ledger: Any
+) -> contextlib.AbstractContextManager[Iterator[Columns]]:
+    """The workers, and what they say of each shard.
 
     Restarts have no bound of their own: the ledger ends shards that kill their actors, and the job when all die.
     """
     synthesis = run.config.synthesis
-    rows = fan_out(
+    return fan_out(
         todo,
         Renderer,
         (run, make_models, ledger),
@@ -187,8 +186,6 @@ def _results(run: Run, todo: list[int], make_models: MakeModels, ledger: Any) ->
         failures=-1,
         calls=CALLS,
     )
-    for batch in rows:
-        yield from map(json.loads, batch["result"])
 
 
 def _let_uploads_end(ledger: Any) -> None:

@@ -1,4 +1,5 @@
-"""What is wrong with the models of the synthesis is said before anything is embedded or packed."""
+"""What is wrong with the models of the synthesis is said before anything is embedded or packed. And how a pool
+ends."""
 
 import os
 import re
@@ -11,7 +12,9 @@ import pytest
 import ray
 from color_world import ColorGenerator, ColorRecognizer, put_references, references
 from faults import die, first
+from waiting import wait_for
 
+from cluster.actor_pool import Columns, fan_out
 from cluster.one_task import in_a_task
 from cluster.preflight import try_models
 from hyperface.config import ClusterConfig, Config, ConfigError
@@ -84,3 +87,24 @@ def test_a_task_whose_process_is_lost_is_done_again_and_says_so_in_the_end(tmp_p
     assert in_a_task(dies_once, cluster=ClusterConfig(), gpus=0) == "done"
     with pytest.raises(RunError, match=r"^a task was lost 4 times \(WorkerCrashedError: .*; the same command"):
         in_a_task(lambda: die(os.getpid()), cluster=ClusterConfig(), gpus=0)
+
+
+class _Worker:
+    """Says which process it is."""
+
+    def __call__(self, batch: Columns) -> dict[str, list[int]]:
+        return {"pid": [os.getpid()]}
+
+
+def test_a_pool_ends_with_its_block_whoever_keeps_the_error_that_ended_it():
+    pids = list[int]()
+
+    def left_early() -> None:
+        with fan_out(range(50), _Worker, (), cluster=ClusterConfig(), actors=1, gpus=0, failures=0) as rows:
+            pids.append(int(next(rows)["pid"][0]))
+            raise OSError("nobody reads what the job prints")
+
+    with pytest.raises(OSError, match="nobody reads") as kept:
+        left_early()
+    wait_for(lambda: not os.path.exists(f"/proc/{pids[0]}"))
+    assert kept.value
