@@ -1,17 +1,67 @@
 """The command line of a job: a configuration file, `key=value` words, and a help text made of the docstrings."""
 
 import ast
+import contextlib
+import errno
 import inspect
+import os
 import re
+import select
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal, NoReturn, get_args, get_origin
+from typing import Literal, NoReturn, TextIO, get_args, get_origin
 
 from hyperface.config import Config, ConfigError, StorageConfig, changed, load
 from hyperface.run import Run, existing_run
+
+READER_LEFT = 141
+"""128 + SIGPIPE: what a shell says of a program whose reader has left."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """End the process without a word, with READER_LEFT, where the reader of what it prints leaves (`| head`), and with
+    one line, with 1, where that cannot be written, as on a full disk."""
+    try:
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if stream:  # None where a process was started without
+                    stream.flush()  # at the interpreter's end it would be too late for a word
+    except OSError as error:
+        lost = lost_output(error)
+        if not lost:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in lost:
+            os.dup2(nowhere, stream.fileno())  # what is still to be written goes there
+        if error.errno == errno.EPIPE:
+            raise SystemExit(READER_LEFT) from None
+        print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
+
+def lost_output(error: OSError) -> list[TextIO]:
+    """The standard streams of this process that caused an error, and can be written no more."""
+    return [stream for stream in (sys.__stdout__, sys.__stderr__) if stream and _is_lost(stream, error)]
+
+
+def _is_lost(stream: TextIO, error: OSError) -> bool:
+    try:
+        stream.flush()
+        if error.errno in FULL and stream is sys.__stdout__:  # what did not fit is forgotten by now
+            os.write(stream.fileno(), b"\n")
+    except OSError:
+        return True
+    ends = select.poll()
+    ends.register(stream, 0)
+    return error.errno == errno.EPIPE and bool(ends.poll(0))
 
 
 def _field_docs(section: type) -> dict[str, str]:

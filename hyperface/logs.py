@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 LOG = logging.getLogger("hyperface")
 LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's
@@ -34,7 +34,7 @@ def begin(run: str, job: str = "") -> None:
         run: the run directory.
         job: the Ray job's submission id; empty outside one.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Stream(sys.stdout)
     handler.setFormatter(_Json({"run": run, **({"submission_id": job} if job else {})}))
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(logging.INFO)
@@ -73,6 +73,15 @@ def complain(line: str) -> None:
         LOG.error(line)
     else:
         print(line, file=sys.stderr)
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raise what keeps a record from being written, as `print` does: logging would say so and go on."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise error
+        super().handleError(record)
 
 
 class _Json(logging.Formatter):

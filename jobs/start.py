@@ -4,7 +4,7 @@ import io
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from hyperface import command_line, logs
@@ -25,7 +25,7 @@ class Terminated(SystemExit):
 def start(job: Callable[[Config], None], module: str, more: str = "") -> NoReturn:
     """Run a job on the configuration of the command line and exit.
 
-    0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
+    0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads what it prints, 143 terminated.
 
     Args:
         more: words that the job itself has taken from the command line, for the help.
@@ -54,6 +54,15 @@ def exit_code(call: Callable[[], None]) -> int:
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
+        with command_line.printing():
+            return _ended(call, told)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
+    """Call, and say how it ended; `told` has a signal once the process was told to end."""
+    try:
         call()
     except KeyboardInterrupt:
         logs.complain(f"interrupted: {GOES_ON}")
@@ -72,10 +81,10 @@ def exit_code(call: Callable[[], None]) -> int:
             if isinstance(cause, RunError | StorageError | EmbeddingError | ModelError):
                 logs.complain(f"error: {cause}")
                 return 1
+        if isinstance(error, OSError) and command_line.lost_output(error):
+            raise
         logs.complain(traceback.format_exc().rstrip())
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -11,6 +11,8 @@ import json
 import logging
 from pathlib import Path
 
+from jobs.start import exit_code
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -30,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hyperface import command_line, embeddings
 from hyperface import config as configuration
-from hyperface import embeddings
 from hyperface.config import ConfigError, PackingConfig, StorageConfig
 from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.packing import Packing, others, pack, stage
@@ -154,4 +154,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with command_line.printing():
+        sys.exit(main())

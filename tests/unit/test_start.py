@@ -3,11 +3,14 @@
 import io
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ray.exceptions import RayTaskError
 
+from hyperface.command_line import READER_LEFT
 from hyperface.config import ConfigError
 from hyperface.run import RunError
 from hyperface.storage import StorageError
@@ -81,3 +84,57 @@ def test_a_job_that_ends_with_a_code_of_its_own_is_not_spoken_for(capsys: pytest
         exit_code(fails_with(SystemExit(3)))
     assert ended.value.code == 3
     assert not capsys.readouterr().err
+
+
+ROOT = Path(__file__).parents[2]
+TELLING = """
+import sys
+from hyperface import logs
+from jobs.start import exit_code
+
+def job():
+    if "json" in sys.argv:
+        logs.begin("a run")
+    while True:
+        print("a: line", flush="at once" in sys.argv)
+        if "once" in sys.argv:
+            break
+
+raise SystemExit(exit_code(job))
+"""
+
+
+def told(*how: str, into: int, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    """The exit code and standard error of a job that prints."""
+    command = [sys.executable, *options, "-c", TELLING, *how]
+    done = subprocess.run(command, cwd=ROOT, stdout=into, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(("how", "options"), [(["once"], ()), (["json"], ()), (["at once"], ("-u",))])
+def test_a_job_whose_reader_has_left_ends_without_a_word(how: list[str], options: tuple[str, ...]):
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert told(*how, into=writing, options=options) == (READER_LEFT, "")
+    os.close(writing)
+
+
+def test_the_reader_of_a_help_text_and_of_errors_may_leave():
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "jobs.plan", "--help"]
+    done = subprocess.run(words, cwd=ROOT, stdout=writing, stderr=writing, check=False)
+    os.close(writing)
+    assert done.returncode == READER_LEFT
+
+
+@pytest.mark.parametrize(("how", "options"), [("once", ()), ("json", ("-u",))])
+def test_output_that_cannot_be_written_is_one_line(how: str, options: tuple[str, ...]):
+    with open("/dev/full", "wb") as full:
+        ended = told(how, into=full.fileno(), options=options)
+    assert ended == (1, "error: standard output cannot be written: No space left on device\n")
+
+
+def test_an_error_of_a_file_keeps_its_trace_where_output_has_a_reader(capsys: pytest.CaptureFixture[str]):
+    assert exit_code(fails_with(BrokenPipeError(32, "Broken pipe"))) == 1
+    assert "Traceback" in capsys.readouterr().err
