@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 RESET = struct.pack("ii", 1, 0)
 """Linger for no time: closing resets the connection instead of ending it in order."""
 
+MOST_BYTES = 2**31
+
 
 @dataclass(frozen=True)
 class Request:
@@ -51,10 +53,11 @@ class Fault:
     """Matching requests that pass first."""
     times: int
     """Matching requests that are then treated so; -1: all."""
-    act: Literal["answer", "delay", "cut", "drop"]
+    act: Literal["answer", "delay", "cut", "drop", "say"]
     status: int = 0
     code: str = ""
     seconds: float = 0.0
+    pieces: Callable[[Request], Iterator[bytes]] = lambda _: iter(())
 
 
 @dataclass
@@ -92,6 +95,30 @@ class FaultProxy:
     def drop(self, *, when: When, times: int = 1, skip: int = 0) -> None:
         """Reset the connection; the server does not see the request."""
         self._faults.append(Fault(when, skip, times, "drop"))
+
+    def say(
+        self,
+        answer: bytes | Callable[[Request], bytes],
+        *,
+        when: When,
+        times: int = -1,
+        then: bytes = b"",
+        every_s: float = 0.0,
+    ) -> None:
+        """These very bytes, status line first, in place of the server's answer; the server does not see the request.
+
+        Args:
+            then: said after them again and again until the client leaves, or MOST_BYTES are sent.
+            every_s: pause before each time.
+        """
+
+        def pieces(request: Request) -> Iterator[bytes]:
+            yield answer if isinstance(answer, bytes) else answer(request)
+            for _ in range(MOST_BYTES // len(then) if then else 0):
+                self._ended.wait(every_s)
+                yield then
+
+        self._faults.append(Fault(when, 0, times, "say", pieces=pieces))
 
     def heal(self) -> None:
         """Forget all faults."""
@@ -180,6 +207,11 @@ class _Exchange(BaseHTTPRequestHandler):
             return self._refuse(fault)
         if fault and fault.act == "drop":
             return self._hang_up()
+        if fault and fault.act == "say":
+            self.close_connection = True
+            for piece in fault.pieces(request):
+                self.wfile.write(piece)
+            return None
         try:
             status, headers, data = self._ask(request, body)
         except (OSError, HTTPException):  # the server is away: so is this connection

@@ -5,25 +5,24 @@ come from nowhere else, and are never seen by this code.
 """
 
 import base64
+import contextlib
 import errno
 import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
-from hyperface.storage import patience
-from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
+from hyperface.storage import answers, patience, refusals
+from hyperface.storage.store import LARGEST_OBJECT, LARGEST_TEXT, Stat, StorageError, Store
 
 T = TypeVar("T")
 
 CONNECT_S = 5.0
-SLOWEST_BYTES_S = 500_000
-"""Of an upload that is still believed to go on."""
 FIRST_CONTACT_S = 4.0
 """For which a job asks a server that does not answer; afterwards `storage.patience_s` counts."""
 READ_BUFFER_BYTES = 4 * 2**20
@@ -43,13 +42,15 @@ class S3Store(Store):
     patience_s: float = 120.0
     """Seconds for which a request is tried again while the server is away or answers with an error of its own."""
     answer_s: float = 60.0
-    """Seconds without a byte after which a request is believed lost."""
+    """Seconds without a byte, and seconds of an answer that only drips, after which a request is believed lost."""
     conditional: bool = True
     """Whether the server honours `If-None-Match: *`; see `prepared`."""
 
     @cached_property
     def _fs(self) -> Any:
         import s3fs  # a second of import that local runs do not need
+
+        from hyperface.storage.bounded import Session
 
         # Gateways other than AWS's refuse the checksum trailers that botocore sends unasked.
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
@@ -62,6 +63,7 @@ class S3Store(Store):
             "read_timeout": self.answer_s,
             # `patience` tries again, and nothing beneath it: attempts within attempts would multiply.
             "retries": {"mode": "standard", "total_max_attempts": 1},
+            "http_session_cls": Session,
         }
         fs = s3fs.S3FileSystem(
             client_kwargs=client, config_kwargs=settings, use_listings_cache=False, max_concurrency=1
@@ -76,9 +78,15 @@ class S3Store(Store):
         self.__dict__.update(state)
 
     def list(self, prefix: str = "") -> dict[str, int]:
-        found = self._patiently(prefix, lambda: self._fs.find(self.uri(prefix), detail=True, withdirs=False))
-        root = len(self.url.removeprefix("s3://")) + 1
-        sizes = {path[root:]: entry["size"] for path, entry in sorted(found.items())}
+        folder = f"{self._key(prefix)}/".lstrip("/")
+
+        def ask(token: str) -> answers.Answer:
+            more = {"ContinuationToken": token} if token else {}
+            return self._patiently(prefix, lambda: self._page(folder, **more))
+
+        with self._named(prefix):
+            found = answers.listing(ask, folder)
+        sizes = {f"{prefix}/{key}" if prefix else key: size for key, size in sorted(found.items())}
         # Consoles make an empty object `folder/` for a folder.
         return {name: size for name, size in sizes.items() if name and not name.endswith("/")}
 
@@ -89,17 +97,25 @@ class S3Store(Store):
             # The answer to HEAD has no body: a bucket that is gone looks like an object that is not there.
             self._patiently(name, self._glance)
             return None
-        return Stat(int(head["ContentLength"]), head["ETag"].strip('"'))
+        with self._named(name):
+            return answers.stat(head)
 
     def open(self, name: str) -> BinaryIO:
-        size = self.size(name)
-        if size is None:
+        found = self.stat(name)
+        if found is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name))
-        return cast(BinaryIO, io.BufferedReader(_Ranges(self, name, size), READ_BUFFER_BYTES))
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self, name, found), READ_BUFFER_BYTES))
 
-    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        """All bytes, or those from `start` to before `end`. Raises FileNotFoundError."""
-        return cast(bytes, self._looked_at(name, lambda: self._fs.cat_file(self.uri(name), start=start, end=end)))
+    def read(self, name: str) -> bytes:
+        return self._looked_at(name, lambda: self._get(name))[0]
+
+    def read_range(self, name: str, start: int, end: int, etag: str) -> bytes:
+        """The bytes from `start` to before `end` of what was seen as an object with that ETag."""
+        data, now = self._looked_at(name, lambda: self._get(name, start, end))
+        if now != etag:
+            fix = "two jobs may be writing it; give the command again"
+            raise StorageError(f"{self.uri(name)}: was replaced while it was read; {fix}")
+        return data
 
     def put_new(self, name: str, data: bytes) -> bool:
         if not self.conditional:
@@ -115,18 +131,21 @@ class S3Store(Store):
             try:
                 self._put(name, data, IfNoneMatch="*", Metadata=writer)
             except OSError as error:
-                if patience.code(error) not in patience.TAKEN_CODES:
+                if refusals.code(error) not in patience.TAKEN_CODES:
                     raise
                 return bool(self._head(name)["Metadata"] == writer)
             return True
 
-        return self._patiently(name, attempt)
+        for _ in range(2):  # it may have been removed between the two requests
+            with contextlib.suppress(FileNotFoundError):
+                return self._patiently(name, attempt)
+        raise StorageError(f"{self.uri(name)}: {answers.BadAnswer('that the name is taken, and that it is not there')}")
 
     def put(self, name: str, data: bytes) -> None:
         self._patiently(name, lambda: self._put(name, data))
 
     def delete(self, name: str) -> None:
-        self._patiently(name, lambda: self._call("delete_object", name))
+        self._patiently(name, lambda: answers.removed(self._call("delete_object", name)))
 
     def holds(self, name: str, data: bytes) -> bool:
         found = self.stat(name)
@@ -150,7 +169,7 @@ class S3Store(Store):
             try:
                 honoured = self.put_new(name, b"1") and not self.put_new(name, b"2")
             except StorageError as error:
-                status = patience.response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+                status = refusals.status(error)
                 if status not in NO_CONDITIONS:
                     raise
                 self.put(name, b"1")
@@ -183,15 +202,19 @@ class S3Store(Store):
 
     def _glance(self, seconds: float | None = None) -> None:
         """The smallest request that tells whether the bucket is there; in the prefix, for narrow policies."""
-        self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._folder, MaxKeys=1, timeout=seconds)
+        self._page(self._folder, MaxKeys=1, timeout=seconds)
+
+    def _page(self, prefix: str, **more: Any) -> answers.Answer:
+        """The first names of those that begin with the prefix, or those after a token."""
+        return answers.page(self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more))
 
     def _probes(self) -> Iterable[str]:
         """The names of probes that nobody uses any more."""
-        place = {"Bucket": self._bucket, "Prefix": f"{self._folder}{PROBE}"}
-        found = self._patiently("", lambda: self._fs.call_s3("list_objects_v2", **place))
+        found = self._patiently("", lambda: self._page(f"{self._folder}{PROBE}"))
         now = datetime.now(UTC)
         for entry in found.get("Contents", []):
-            if (now - entry["LastModified"]).total_seconds() > PROBE_LASTS_S:
+            age = now - entry.get("LastModified", now)
+            if age.total_seconds() > PROBE_LASTS_S and entry.get("Key", "").startswith(f"{self._folder}{PROBE}"):
                 yield entry["Key"].removeprefix(self._folder)
 
     def _head(self, name: str) -> Any:
@@ -200,21 +223,42 @@ class S3Store(Store):
     def _looked_at(self, name: str, call: Callable[[], T]) -> T:
         """As `_patiently`, for requests that read one object.
 
-        Whoever may list a prefix only is told by AWS that access is denied where there is no such object: then the
-        listing is asked, which may be seen.
+        An answer to HEAD has no body, and may say no more than a number: what it stands for, the listing tells. Whoever
+        may list a prefix only is told by AWS that access is denied where there is no such object.
         """
         try:
             return self._patiently(name, call)
         except StorageError as error:
-            if isinstance(error.__cause__, PermissionError) and not self._is_listed(name):
+            cause = error.__cause__
+            is_denied = isinstance(cause, PermissionError)
+            is_bare = cause is not None and refusals.code(cause) in refusals.NUMBERS_ONLY
+            if (is_denied or is_bare) and not self._is_listed(name) and is_denied:
                 raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
             raise
 
     def _is_listed(self, name: str) -> bool:
         key = self._key(name)
-        place = {"Bucket": self._bucket, "Prefix": key, "MaxKeys": 1}
-        found = self._patiently(name, lambda: self._fs.call_s3("list_objects_v2", **place))
-        return any(entry["Key"] == key for entry in found.get("Contents", []))
+        found = self._patiently(name, lambda: self._page(key, MaxKeys=1))
+        return any(entry.get("Key") == key for entry in found.get("Contents", []))
+
+    def _get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, str]:
+        """(bytes, ETag) of an object, or of a part of it."""
+        from fsspec.asyn import sync
+
+        from hyperface.storage.bounded import whole
+
+        part = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
+
+        async def ask() -> tuple[bytes, str]:
+            found = await self._fs._call_s3("get_object", Bucket=self._bucket, Key=self._key(name), **part)
+            length = found.get("ContentLength")
+            most = LARGEST_TEXT if length is None else length
+            with contextlib.closing(found["Body"]) as body:
+                self.refuse_large(name, length or 0)
+                data = await whole(body.raw_stream, self.answer_s, most if end is None else end - start)
+            return answers.body(found, data, start, end), answers.etag(found)
+
+        return cast(tuple[bytes, str], sync(self._fs.loop, ask))
 
     def _put(self, name: str, data: bytes, **condition: Any) -> None:
         if len(data) > LARGEST_OBJECT:
@@ -222,12 +266,10 @@ class S3Store(Store):
                 f"{self.uri(name)}: has {len(data)} bytes; S3 takes {LARGEST_OBJECT} in one PUT; write smaller files"
             )
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        # The time without a byte is not counted while the body is on its way to a server that stopped reading.
-        limit = self.answer_s + len(data) / SLOWEST_BYTES_S
         try:
-            self._call("put_object", name, Body=data, ContentMD5=md5, timeout=limit, **condition)
+            answers.written(self._call("put_object", name, Body=data, ContentMD5=md5, **condition))
         except FileNotFoundError as error:
-            if patience.code(error) == "NoSuchBucket":
+            if refusals.code(error) == "NoSuchBucket":
                 raise
             fix = "check that storage.endpoint_url is an S3 endpoint and that the bucket exists"
             raise StorageError(f"{self.uri(name)}: the endpoint answers 404 to a write; {fix}") from error
@@ -241,10 +283,20 @@ class S3Store(Store):
             return patience.patiently(self.uri(name), call, self.patience_s, unreachable_s)
         except StorageError:
             raise
+        except answers.BadAnswer as error:
+            raise StorageError(f"{self.uri(name)}: {error}") from error
         except Exception as error:  # botocore's errors share no base class with the network's
-            if isinstance(error, FileNotFoundError) and patience.code(error) != "NoSuchBucket":
+            if isinstance(error, FileNotFoundError) and refusals.code(error) != "NoSuchBucket":
                 raise FileNotFoundError(errno.ENOENT, "no such object", self.uri(name)) from error
-            raise StorageError(f"{self.uri(name)}: {patience.advice(error)}") from error
+            raise StorageError(f"{self.uri(name)}: {refusals.advice(error)}") from error
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """For answers that are looked at after they came."""
+        try:
+            yield
+        except answers.BadAnswer as error:
+            raise StorageError(f"{self.uri(name)}: {error}") from error
 
     def _advise_on_uploads(self) -> None:
         """One line when parts of uploads that never ended lie under the prefix: paid for, and in no listing.
@@ -266,9 +318,13 @@ class S3Store(Store):
 class _Ranges(io.RawIOBase):
     """An object as a seekable file; each read is a request of its own, with the store's patience."""
 
-    def __init__(self, store: S3Store, name: str, size: int) -> None:
+    def __init__(self, store: S3Store, name: str, found: Stat) -> None:
         super().__init__()
-        self._store, self._name, self._size, self._at = store, name, size, 0
+        self._store, self._name, self._found, self._at = store, name, found, 0
+
+    @property
+    def _size(self) -> int:
+        return self._found.bytes
 
     def readable(self) -> bool:
         return True
@@ -285,7 +341,7 @@ class _Ranges(io.RawIOBase):
 
     def readall(self) -> bytes:
         """In one request; Python's own would ask for 8 KB at a time."""
-        data = self._store.read(self._name, self._at, self._size) if self._at < self._size else b""
+        data = self._read(self._size) if self._at < self._size else b""
         self._at += len(data)
         return data
 
@@ -294,7 +350,10 @@ class _Ranges(io.RawIOBase):
         end = min(self._at + len(view), self._size)
         if self._at >= end:
             return 0
-        data = self._store.read(self._name, self._at, end)
+        data = self._read(end)
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def _read(self, end: int) -> bytes:
+        return self._store.read_range(self._name, self._at, end, self._found.etag)

@@ -7,6 +7,10 @@ from typing import BinaryIO, Self
 LARGEST_OBJECT = 5 * 2**30
 """Bytes that S3 takes in one PUT. Only a single PUT is conditional on every server: multipart uploads are not."""
 
+LARGEST_TEXT = 256 * 2**20
+"""Bytes that are read of a file of words and numbers; an index of 300,000 shards has fewer."""
+TEXTS = (".json", ".jsonl", ".yaml")
+
 
 class StorageError(OSError):
     """Bytes that cannot be listed, read or written. The message names the URI, what happened and the fix."""
@@ -64,9 +68,16 @@ class Store(ABC):
         """Remove the name if it is there."""
 
     def read(self, name: str) -> bytes:
-        """All bytes. Raises FileNotFoundError."""
+        """All bytes. Raises FileNotFoundError, and StorageError for a text of over LARGEST_TEXT."""
+        self.refuse_large(name, self.size(name) or 0)
         with self.open(name) as file:
             return file.read()
+
+    def refuse_large(self, name: str, size: int) -> None:
+        """Raise StorageError where a configuration, a marker or a record is too large to be one."""
+        if name.endswith(TEXTS) and size > LARGEST_TEXT:
+            fix = "it is damaged or somebody else's: restore it, or take it away"
+            raise StorageError(f"{self.uri(name)}: has {size} bytes; at most {LARGEST_TEXT} are read of it; {fix}")
 
     def size(self, name: str) -> int | None:
         """Bytes under that name; None when it holds nothing."""

@@ -12,6 +12,7 @@ HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage/s3.py"},
     "fsspec": {"hyperface/storage/s3.py"},
+    "aiobotocore": {"hyperface/storage/bounded.py"},
     "onnx": {"hyperface/models/onnx_network.py"},
     "onnxruntime": {"hyperface/models/onnx_file.py"},
     "insightface": set(),

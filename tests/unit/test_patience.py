@@ -13,7 +13,7 @@ from fault_proxy import FaultProxy, Request, fault_proxy, gets, puts
 
 from hyperface.config import ConfigError, StorageConfig, load
 from hyperface.run import existing_run, open_run
-from hyperface.storage import S3Store, StorageError, open_store, patience, s3
+from hyperface.storage import S3Store, StorageError, bounded, open_store, refusals
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_server_that_does_not_answer_is_noticed_and_asked_again(proxy: FaultPr
 
 def test_a_server_that_stops_reading_an_upload_is_noticed(s3_bucket: str, monkeypatch: pytest.MonkeyPatch):
     """It takes the connection and then no byte: nothing that waits for an answer runs out."""
-    monkeypatch.setattr(s3, "SLOWEST_BYTES_S", 10**8)
+    monkeypatch.setattr(bounded, "SLOWEST_BYTES_S", 10**8)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         store = S3Store(f"s3://{s3_bucket}/run", endpoint, addressing_style="path", patience_s=0, answer_s=1.0)
@@ -176,7 +176,7 @@ def test_credentials_in_an_endpoint_are_refused_by_the_configuration_and_in_no_m
     with pytest.raises(ConfigError, match=r"storage.endpoint_url must name no user or password") as refused:
         load(None, ["run.dir=x", "storage.endpoint_url=http://somebody:sesame@s3.example"])
     assert "sesame" not in str(refused.value)
-    said = patience.advice(ConnectionError("cannot connect to http://somebody:sesame@s3.example"))
+    said = refusals.advice(ConnectionError("cannot connect to http://somebody:sesame@s3.example"))
     assert "http://s3.example" in said
 
 

@@ -1,0 +1,119 @@
+"""What an S3 server may answer. Anything else is refused: believed, an empty page would be a folder without people."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hyperface.storage.store import Stat
+
+MOST_NAMES = 20_000_000
+"""In one listing."""
+SPARSE_PAGES, FEWEST_NAMES = 1000, 10
+"""A server may pass over what it keeps for itself, and answer with short pages: but not without end."""
+
+Answer = Mapping[str, Any]
+"""As botocore reads it."""
+
+
+class BadAnswer(Exception):
+    """An answer that no S3 server gives. The message says what came, and the fix."""
+
+    def __init__(self, what: str, fix: str = "check storage.endpoint_url, and the proxies before it") -> None:
+        super().__init__(f"the object store answers {what}; {fix}")
+
+
+def listing(ask: Callable[[str], Answer], folder: str) -> dict[str, int]:
+    """{key after the folder: size} of all pages.
+
+    Args:
+        ask: for the page that begins at a token; the first one's is empty.
+    """
+    sizes: dict[str, int] = {}
+    tokens = {""}
+    token = ""
+    while True:
+        page = ask(token)
+        for entry in page.get("Contents", []):
+            key, size = _entry(entry, folder)
+            if key in sizes:
+                raise BadAnswer(f"a listing that names {key!r} twice")
+            sizes[key] = size
+        if not page["IsTruncated"]:
+            return sizes
+        token = page.get("NextContinuationToken", "")
+        if token in tokens:
+            raise BadAnswer("a listing that does not say how it goes on, or comes back to where it was")
+        tokens.add(token)
+        if len(sizes) < FEWEST_NAMES * (len(tokens) - SPARSE_PAGES):
+            raise BadAnswer(f"a listing without end: {len(tokens) - 1} pages of only {len(sizes)} names")
+        if len(sizes) > MOST_NAMES:
+            raise BadAnswer(f"a listing of over {MOST_NAMES} names", "choose a narrower prefix, or pack files together")
+
+
+def page(found: Answer) -> Answer:
+    """One page of a listing, which says whether it is the last: an empty or a foreign text does not."""
+    if "IsTruncated" not in found:
+        raise BadAnswer(f"no listing ({_kind(found)})")
+    return found
+
+
+def _entry(entry: Answer, folder: str) -> tuple[str, int]:
+    key, size = entry.get("Key"), entry.get("Size", -1)
+    if key is None or not key.startswith(folder):
+        raise BadAnswer(f"a listing of {folder!r} that names {key!r}")
+    if size < 0:
+        raise BadAnswer(f"a listing that gives {key!r} no size" + (f" but {size}" if "Size" in entry else ""))
+    return key.removeprefix(folder), size
+
+
+def stat(found: Answer) -> Stat:
+    """What HEAD says of an object."""
+    for field in ("ETag", "ContentLength"):
+        if field not in found:
+            raise BadAnswer(f"no {field} to HEAD ({_kind(found)})")
+    return Stat(int(found["ContentLength"]), etag(found))
+
+
+def etag(found: Answer) -> str:
+    """Of an answer that was seen to have one, without its quotes."""
+    return str(found["ETag"]).strip('"')
+
+
+def body(found: Answer, data: bytes, start: int, end: int | None) -> bytes:
+    """The bytes of GET, from `start` to before `end`: all of them, and no others."""
+    if "ETag" not in found:
+        raise BadAnswer(f"no object ({_kind(found)})")
+    told = found.get("ContentLength")
+    if told is None and "chunked" not in _headers(found).get("transfer-encoding", ""):
+        raise BadAnswer(f"an object without its length ({_kind(found)})")
+    wanted = told if end is None else end - start
+    if wanted is not None and len(data) != wanted:
+        raise BadAnswer(f"{len(data)} of {wanted} bytes", "it was replaced meanwhile, or the server is damaged")
+    place = found.get("ContentRange", "")
+    if start and not place.startswith(f"bytes {start}-"):
+        raise BadAnswer(f"{place or 'all'} where bytes {start} to {end} were asked for")
+    return data
+
+
+def written(found: Answer) -> None:
+    """PUT is answered with the ETag of what is kept."""
+    if "ETag" not in found:
+        raise BadAnswer(f"no ETag to PUT ({_kind(found)}): nothing says that it keeps the bytes")
+
+
+def removed(found: Answer) -> None:
+    """DELETE is answered with nothing."""
+    if _status(found) != 204 and _headers(found).get("content-length") != "0":
+        raise BadAnswer(f"a text to DELETE ({_kind(found)})")
+
+
+def _kind(found: Answer) -> str:
+    kind = _headers(found).get("content-type") or ("a text" if found.get("ContentLength") else "nothing more")
+    return f"HTTP {_status(found)}, {kind[:80]}"
+
+
+def _status(found: Answer) -> int:
+    return int(found.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _headers(found: Answer) -> dict[str, str]:
+    return dict(found.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
