@@ -20,6 +20,7 @@ from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
 from hyperface.config.later import GeneratorKind as GeneratorKind
 from hyperface.config.later import TrainConfig as TrainConfig
+from hyperface.config.plain_yaml import LARGEST, refuse_odd
 from hyperface.config.publish import PublishConfig as PublishConfig
 from hyperface.config.recipes import RECIPES as RECIPES
 from hyperface.config.rules import check as check
@@ -41,6 +42,9 @@ from hyperface.config.schema import flat as flat
 from hyperface.config.vec2face import TrainGeneratorConfig as TrainGeneratorConfig
 from hyperface.config.vec2face import Vec2FaceConfig as Vec2FaceConfig
 
+_LONGEST_SHOWN = 300
+"""Characters that a message shows of what it is about."""
+
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file (None: the defaults), apply `key=value` overrides, check.
@@ -49,7 +53,10 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         ConfigError: unknown key, wrong type, impossible value or unreadable file.
     """
     try:
-        text = Path(path).read_text() if path else "{}"
+        text = "{}"
+        if path:
+            with Path(path).open() as file:
+                text = file.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read: {why}; give a YAML file, e.g. jobs/configs/toy.yaml") from error
@@ -77,15 +84,15 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
         if "=" not in override:
             raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
     try:
-        given = OmegaConf.create(text)
-        if not OmegaConf.is_dict(given):
-            raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+        given = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or source}: {str(error.msg or error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"{error.full_key or source}: {str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]}"
+        ) from error
     assert isinstance(config, Config)
     check(config)
     return config
@@ -95,6 +102,14 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
 def _schema() -> Any:
     """Every key with its type and default; made once, as making it takes longer than reading a configuration."""
     return OmegaConf.structured(Config)
+
+
+def _read(text: str, source: str) -> Any:
+    refuse_odd(text, source)
+    first = yaml.compose(text, Loader=yaml.CSafeLoader)
+    if not (first is None or isinstance(first, yaml.MappingNode)):
+        raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+    return OmegaConf.create(text)
 
 
 def _literal(given: Any, source: str) -> Any:
@@ -118,6 +133,7 @@ def _from_words(overrides: Sequence[str]) -> DictConfig:
         if isinstance(defaults.get(key), str):
             OmegaConf.update(given, key, text)
         else:
+            refuse_odd(text, word[:_LONGEST_SHOWN])
             given.merge_with_dotlist([word])
     return given
 
@@ -145,7 +161,7 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
-        given = _literal(OmegaConf.create(text), "it")
+        given = _literal(_read(text, "it"), "it")
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), given))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from error

@@ -13,6 +13,11 @@ from hyperface.config.publish import publish_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
 from hyperface.config.vec2face import vec2face_rules
 
+LARGEST = 10**12
+"""Of any number but a seed, so that products of a few of them are still numbers of float32 and int64."""
+
+_LONGEST_SHOWN = 300
+
 
 def check(config: Config) -> None:
     """Raise ConfigError naming every rule that does not hold."""
@@ -28,7 +33,8 @@ def _refuse(values: Mapping[str, Any], rules: Iterable[Rule]) -> None:
 def _shown(value: Any) -> str:
     """As it is written, but for a password in an address."""
     shown = re.sub(r"//[^/@\s]*@", "//***@", repr(value))
-    return re.sub(r"s3://[^/]*[:@*].*", "s3://***'", shown)
+    shown = re.sub(r"s3://[^/]*[:@*].*", "s3://***'", shown)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
 def _rules(c: Config) -> Iterator[Rule]:
@@ -75,10 +81,21 @@ def _rules(c: Config) -> Iterator[Rule]:
     for key, value in flat(c).items():
         if isinstance(value, float):
             yield key, math.isfinite(value), "must be a finite number"
+        if not key.endswith(".seed"):
+            yield key, all(abs(number) <= LARGEST for number in _numbers(value)), f"must be at most {LARGEST:g} in size"
         if key.endswith(("num_actors", "max_failures", "gpus_per_actor", "gpus_per_worker")):
             yield key, value >= 0, "must be at least 0"
         if key.startswith("report."):
             yield key, value >= 1, "must be at least 1"
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in a value but infinities, which have a rule of their own."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        yield value
 
 
 def check_packing(config: PackingConfig) -> None:

@@ -1,0 +1,62 @@
+"""YAML that means what it looks like: YAML 1.1 reads `1:30` as 90, `010` as 8 and `on` as true."""
+
+import re
+
+import yaml
+
+from hyperface.config.knobs import ConfigError
+
+DEEPEST = 20
+"""Lists and mappings in each other: the readers call themselves for each, until their stack is full."""
+LARGEST = 2**20
+"""Characters of a configuration."""
+_LONGEST = 100
+"""Characters of a number: Python takes time for thousands of digits, or refuses them."""
+_PLAIN = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9]*)",
+    "tag:yaml.org,2002:float": r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(?i:inf|nan)",
+    "tag:yaml.org,2002:bool": r"true|True|TRUE|false|False|FALSE",
+}
+_RESOLVER = yaml.resolver.Resolver()
+
+
+def refuse_odd(text: str, source: str) -> None:
+    """Raise ConfigError for a number or truth value that is written in no plain way, a tag, and a text made to harm.
+
+    Args:
+        source: what messages call the text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    if len(text) > LARGEST:
+        raise ConfigError(f"{source}: must have at most {LARGEST} characters; give a configuration")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        where = f"{source}, line {event.start_mark.line + 1}" if "\n" in text else source
+        if getattr(event, "tag", None):
+            raise ConfigError(f"{where}: a value must be written without a tag; see {_shown(event.tag)}")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise ConfigError(f"{where}: lists and mappings must be nested at most {DEEPEST} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+            _refuse_odd_value(event.value, where)
+
+
+def _refuse_odd_value(text: str, where: str) -> None:
+    """Of a value without quotes."""
+    kind = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
+    if kind not in _PLAIN:
+        return
+    if not re.fullmatch(_PLAIN[kind], text):
+        rule = "a number is written with digits and a point (90, 0.5, 1e-3), a truth value as true or false"
+        raise ConfigError(f"{where}: {rule}; {_shown(text)} is none: write it so, or a text in quotes")
+    if len(text) > _LONGEST:
+        raise ConfigError(f"{where}: a number must have at most {_LONGEST} digits; {_shown(text)} has {len(text)}")
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 40 else f"{text[:40]}...")
