@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,7 +13,17 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hyperface.storage.walk import hidden
 
-__all__ = ["FORMATS", "LARGEST_FILE", "LARGEST_SIDE", "SUFFIXES", "decode", "hidden", "is_picture"]
+__all__ = [
+    "FORMATS",
+    "LARGEST_FILE",
+    "LARGEST_SIDE",
+    "SUFFIXES",
+    "counted",
+    "decode",
+    "hidden",
+    "is_picture",
+    "other_kind",
+]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Names of pictures end in one of these, in any case."""
@@ -34,6 +45,7 @@ UPRIGHT = {
 fail at foreign ones."""
 
 
+KINDS_SHOWN = 8
 _BITS, _WHITE_IS_ZERO = 258, 262
 """TIFF's tags for the bits of a number, and for what 0 means."""
 
@@ -41,6 +53,20 @@ _BITS, _WHITE_IS_ZERO = 258, 262
 def is_picture(name: str) -> bool:
     """Whether a file's name ends like a picture's."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def other_kind(name: str) -> str:
+    """How a file of a source is counted that is no picture: `hidden`, or by its suffix; empty for a picture."""
+    if hidden(name):
+        return "hidden"
+    return "" if is_picture(name) else ascii(PurePosixPath(name).suffix.lower()[:16])[1:-1] or "without a suffix"
+
+
+def counted(kinds: Counter[str]) -> str:
+    """`.json 12, hidden 3, others 2`: how many of which kind, the most frequent first, all beyond a few together."""
+    shown = sorted(kinds.items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
+    others = kinds.total() - sum(count for _, count in shown)
+    return ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
 
 
 def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:

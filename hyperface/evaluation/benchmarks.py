@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.evaluation import restricted_pickle
-from hyperface.evaluation.pair_set import PairSet, shown
+from hyperface.evaluation.pair_set import PairSet, read_picture, shown
 from hyperface.evaluation.restricted_pickle import Array, Refused
-from hyperface.pictures import SUFFIXES
+from hyperface.pictures import SUFFIXES, is_picture
 from hyperface.run import RunError
 from hyperface.storage import Store, open_file
 
@@ -161,10 +161,10 @@ class StoredImages(Sequence[bytes]):
     def __getitem__(self, at: int | slice) -> "bytes | StoredImages":
         if isinstance(at, slice):
             return StoredImages(self._store, self._names[at])
-        return self._store.read(self._names[at])
+        return read_picture(self._store, self._names[at])
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self._store.read(name) for name in self._names)
+        return (read_picture(self._store, name) for name in self._names)
 
 
 class _Images:
@@ -176,7 +176,7 @@ class _Images:
 
     def _has(self, name: str) -> bool:
         path = PurePosixPath(name)
-        if path.suffix.lower() not in SUFFIXES or path.is_absolute() or ".." in path.parts:
+        if not is_picture(name) or path.is_absolute() or ".." in path.parts:
             return False
         folder = str(path.parent)
         if folder == ".":
@@ -196,7 +196,8 @@ class _Images:
         if not number.isdigit():
             raise RunError(f"{where}: the number of an image must be a whole number, got '{shown(number)}'")
         stem = f"{person}/{person}_{int(number):04d}"
-        found = (stem + suffix for suffix in SUFFIXES if self._has(stem + suffix))
+        endings = (ending for suffix in SUFFIXES for ending in (suffix, suffix.upper()))
+        found = (stem + ending for ending in endings if self._has(stem + ending))
         return next(found, None) or self.named(stem + SUFFIXES[0], where)
 
 

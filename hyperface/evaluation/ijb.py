@@ -6,6 +6,7 @@ folder holds:
 - meta/ijbc_name_5pts_score.txt: image, five landmarks (x y), score of the detector, in the same order;
 - meta/ijbc_template_pair_label.txt: two templates and whether they are of one person;
 - loose_crop/: the images.
+Landmarks are places in the upright image: InsightFace reads it with OpenCV, which turns it by its EXIF orientation.
 
 Shape legend: N faces, M templates, D embedding dimension, B faces of a batch, L = 5 landmarks, P pairs, S pixels.
 """
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.config import ConfigError, StorageConfig
-from hyperface.evaluation.pair_set import decode, shown
+from hyperface.evaluation.pair_set import decode, read_picture, shown
 from hyperface.evaluation.verification import flip_sum, measured, squared_distances
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
@@ -189,7 +190,7 @@ def read_pairs(
 def _crop(store: Store, faces: Faces, at: int, size: int) -> NDArray[np.uint8]:
     """The aligned face [S, S, 3]."""
     image = faces.images[at]
-    picture_HWC = decode(store.read(image), store.uri(image))
+    picture_HWC = decode(read_picture(store, image), store.uri(image))
     try:
         return warp(picture_HWC, similarity(faces.landmarks_NL2[at], ARCFACE_112 * (size / 112)), size)
     except (ValueError, np.linalg.LinAlgError) as error:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hyperface import pictures
 from hyperface.run import RunError
+from hyperface.storage import Store
 
 _LONGEST_SHOWN = 100
 
@@ -72,6 +73,14 @@ def decode(encoded: bytes | bytearray, called: str) -> NDArray[np.uint8]:
         return pictures.decode(encoded)
     except ValueError as error:
         raise RunError(f"{called}: {error}; copy it again, or make it smaller") from error
+
+
+def read_picture(store: Store, name: str) -> bytes:
+    """The bytes of an image that was listed. Raises RunError, which names it, when it is there no more."""
+    try:
+        return store.read(name)
+    except FileNotFoundError as error:
+        raise RunError(f"{store.uri(name)}: is gone; copy it again, and evaluate again") from error
 
 
 def shown(given: object) -> str:

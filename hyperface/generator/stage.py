@@ -84,8 +84,8 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
         training.measure_norm()
     where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
     progress.say(
-        f"{SECTION}: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "
-        f"{config.batch_size}, from step {training.step}, {where}"
+        f"{SECTION}: {images.num_images} images of {images.num_classes} identities{images.left_out}, "
+        f"{training.last_step} steps of {config.batch_size}, from step {training.step}, {where}"
     )
     take_steps(training, progress.add, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
     if place.rank == 0:

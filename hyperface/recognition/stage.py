@@ -51,8 +51,8 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     checkpoint.load(run, training, progress)
     where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
     progress.say(
-        f"train: {images.num_images} images of {images.num_classes} identities, {training.last_step} steps of "
-        f"{config.batch_size}, from step {training.step}, {where}"
+        f"train: {images.num_images} images of {images.num_classes} identities{images.left_out}, "
+        f"{training.last_step} steps of {config.batch_size}, from step {training.step}, {where}"
     )
     if place.device.type == "cpu" and config.precision != "float32":
         progress.say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")

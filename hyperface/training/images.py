@@ -36,6 +36,11 @@ class Images(Protocol):
         """What the fingerprint is made from, in words."""
         ...
 
+    @property
+    def left_out(self) -> str:
+        """Which files that were found are not among the images, to be said after their number; mostly empty."""
+        ...
+
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         """The images at positions [begin, end) of the order that the number `order` gives, 0 <= begin <= end <= N.
 
@@ -49,5 +54,5 @@ def digest(lines: Iterable[str]) -> str:
     """SHA-256 over lines, in hex."""
     whole = hashlib.sha256()
     for line in lines:
-        whole.update(line.encode() + b"\n")
+        whole.update(line.encode(errors="surrogateescape") + b"\n")  # a name on a disk may be no UTF-8
     return whole.hexdigest()

@@ -122,5 +122,7 @@ def _sized(item: Item, size: int) -> NDArray[np.uint8]:
 def _pixels(item: Item) -> NDArray[np.uint8]:
     try:
         return decode(item.read())
+    except FileNotFoundError as error:
+        raise RunError(f"{item.name}: is gone; restore it, or train anew without it") from error
     except ValueError as error:
         raise RunError(f"{item.name}: {error}; restore it, or take it out of the dataset") from error

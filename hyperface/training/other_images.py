@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import recordio
 from hyperface.dataset.plan import permute
+from hyperface.pictures import counted
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, Store
 from hyperface.training.images import Item, digest
@@ -30,6 +32,10 @@ class FolderImages:
 
     store: Store
     names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """In bytes."""
+    kinds_left_out: Counter[str]
+    """How many other files of which kind the folder holds."""
 
     @property
     def num_images(self) -> int:
@@ -45,12 +51,16 @@ class FolderImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        sizes = self.store.list()
-        return digest(f"{name} {sizes[name]}" for name in self.names)
+        return digest(f"{name} {size}" for name, size in zip(self.names, self.sizes, strict=True))
 
     @property
     def fingerprint_of(self) -> str:
         return "names and sizes of the files, not their pixels"
+
+    @property
+    def left_out(self) -> str:
+        count = self.kinds_left_out.total()
+        return f" ({count} files left out: {counted(self.kinds_left_out)})" if count else ""
 
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for number in permute(np.arange(begin, end), self.num_images, order):
@@ -134,6 +144,10 @@ class RecordImages:
     @property
     def fingerprint_of(self) -> str:
         return "index, labels and size of the records, not their pixels"
+
+    @property
+    def left_out(self) -> str:
+        return ""
 
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
         for place in permute(np.arange(begin, end), self.num_images, order):

@@ -46,6 +46,10 @@ class RunImages:
     def fingerprint_of(self) -> str:
         return "the SHA-256 of every shard"
 
+    @property
+    def left_out(self) -> str:
+        return ""
+
     @cached_property
     def _first_labels(self) -> list[int]:
         counts = [len(part.classes.identities_C) for part in self.parts]

@@ -1,11 +1,11 @@
 """Where the images of a training come from: runs of this product, an ImageFolder, or InsightFace's RecordIO."""
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from hyperface.config import ConfigError
 from hyperface.dataset.source import open_source
-from hyperface.pictures import SUFFIXES
+from hyperface.pictures import other_kind
 from hyperface.run import CONFIG, Run, RunError, existing_run
 from hyperface.storage import LocalStore, Store, open_store
 from hyperface.training.images import Images
@@ -21,14 +21,25 @@ def open_images(run: Run, data: str, key: str = "train.data") -> Images:
         key: its name, for messages.
 
     Raises:
-        ConfigError: it names nothing that can be trained on.
+        ConfigError: it names nothing that can be trained on, or a file of a folder is no picture.
         RunError: a run is not finished or damaged; there is one class only.
     """
     places = [place.strip() for place in data.split(",") if place.strip()]
     images = _opened(places, run, key)
     if images.num_classes < 2:
         raise RunError(f"{data or run}: holds {images.num_classes} identity; training needs at least 2")
+    if isinstance(images, FolderImages):
+        _refuse_empty(images, key)
     return images
+
+
+def _refuse_empty(images: FolderImages, key: str) -> None:
+    """Raise ConfigError for what cannot be a picture now, rather than hours into the training."""
+    empty = [name for name, size in zip(images.names, images.sizes, strict=True) if not size]
+    if empty:
+        more = f", like {len(empty) - 1} others" if empty[1:] else ""
+        rule = f"is empty, a pipe or a link to nothing{more}; restore it, or take it out"
+        raise ConfigError(f"{key}: {images.store.uri(empty[0])}: {rule}")
 
 
 def _opened(places: Sequence[str], run: Run, key: str) -> Images:
@@ -52,8 +63,21 @@ def _of_others(store: Store, key: str) -> Images:
         if not isinstance(store, LocalStore):
             raise ConfigError(f"{key}: {store}: records are read one by one; copy {RECORDS} to a local disk")
         return RecordImages(store)
-    names = [name for name in store.list() if PurePosixPath(name).suffix.lower() in SUFFIXES and "/" in name]
-    if not names:
+    sizes, left_out = _sorted_out(store)
+    if not sizes:
         kinds = f"a run, {RECORDS} with {RECORD_INDEX}, or folders of images (PERSON/IMAGE.jpg)"
         raise ConfigError(f"{key}: {store} holds nothing to train on; give {kinds}")
-    return FolderImages(store, tuple(names))
+    return FolderImages(store, tuple(sizes), tuple(sizes.values()), left_out)
+
+
+def _sorted_out(store: Store) -> tuple[dict[str, int], Counter[str]]:
+    """(sizes of the pictures that lie in a folder of their class, how many other files there are of which kind)."""
+    sizes, left_out = dict[str, int](), Counter[str]()
+    for name, size in store.list_all().items():
+        if kind := other_kind(name):
+            left_out[kind] += 1
+        elif "/" in name:
+            sizes[name] = size
+        else:
+            left_out["beside the folders"] += 1
+    return sizes, left_out

@@ -1,6 +1,7 @@
 """Lists of pairs beside their images: LFW's own form, and paths with a label."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_a_broken_image_is_named_by_its_path(people: Path) -> None:
     (people / "Bo/Bo_0012.jpg").write_bytes(whole[: len(whole) - 40])
     pairs = read(people, "1\nBo\t1\t12\nBo\t12\tAnn_Lee\t2\n")
     with pytest.raises(RunError, match=r"Bo/Bo_0012\.jpg: cannot be decoded"):
+        list(pairs.batches(8))
+
+
+def test_endings_of_others_are_found_in_any_case(people: Path) -> None:
+    (people / "Bo/Bo_0012.jpg").rename(people / "Bo/Bo_0012.JPG")
+    (people / "Ann_Lee/Ann_Lee_0002.jpg").rename(people / "Ann_Lee/Ann_Lee_0002.jfif")
+    assert shades(read(people, "1\nBo\t1\t12\nBo\t12\tAnn_Lee\t2\n")) == [(110, 120, True), (120, 20, False)]
+
+
+def test_people_behind_links_are_found_and_a_pipe_is_no_image(people: Path) -> None:
+    (people / "Cy").symlink_to(people / "Bo")
+    os.mkfifo(people / "Bo/pipe.png")
+    assert shades(read(people, "Cy/Bo_0012.jpg Bo/Bo_0001.png 1\n")) == [(120, 110, True)]
+    with pytest.raises(RunError, match=r"Bo/pipe\.png is no image beside the list"):
+        read(people, "Bo/pipe.png Bo/Bo_0001.png 1\n")
+
+
+def test_an_image_that_goes_meanwhile_is_named(people: Path) -> None:
+    pairs = read(people, "1\nBo\t1\t12\nBo\t12\tAnn_Lee\t2\n")
+    (people / "Bo/Bo_0012.jpg").unlink()
+    with pytest.raises(RunError, match=r"Bo/Bo_0012\.jpg: is gone"):
         list(pairs.batches(8))
 
 

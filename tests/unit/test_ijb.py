@@ -100,6 +100,28 @@ def test_templates_are_those_of_insightfaces_script_whatever_the_batch(folder: P
     np.testing.assert_allclose(rows, np.stack([wanted[t] for t in sorted(wanted)]), atol=1e-5)
 
 
+def test_landmarks_are_places_in_the_upright_image(folder: Path) -> None:
+    def rows() -> NDArray[np.float32]:
+        store = open_store(str(folder))
+        return ijb.template_features(store, ijb.read_faces(store, "ijbc"), Patches(), 64, "ijbc")
+
+    for path in sorted(folder.glob("loose_crop/*.jpg")):
+        Image.open(path).save(path, "PNG")
+    upright, exif = rows(), Image.Exif()
+    exif[274] = 6  # the camera lay on its side
+    for path in sorted(folder.glob("loose_crop/*.jpg")):
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path, "PNG", exif=exif)
+    np.testing.assert_array_equal(rows(), upright)
+
+
+def test_an_image_that_goes_meanwhile_is_named(folder: Path) -> None:
+    store = open_store(str(folder))
+    faces = ijb.read_faces(store, "ijbc")
+    (folder / faces.images[3]).unlink()
+    with pytest.raises(RunError, match=rf"{faces.images[3]}: is gone"):
+        ijb.template_features(store, faces, Patches(), 64, "ijbc")
+
+
 def test_a_folder_is_measured_over_its_own_pairs_and_has_no_accuracy(folder: Path) -> None:
     found = ijb.verify_on(str(folder), STORAGE, Patches(), 4)
     assert (found["name"], found["pairs"], found["genuine"], found["impostors"]) == ("ijbc", 5, 2, 3)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.run import Run, RunError
 from hyperface.storage import open_store
 from hyperface.training.images import Images
+from hyperface.training.loader import image_size
 from hyperface.training.sources import open_images
 
 
@@ -144,6 +146,60 @@ def test_a_folder_without_images_and_mixed_places_are_refused(run: Run, tmp_path
         opened(run, str(tmp_path))
     with pytest.raises(ConfigError, match=r"several places in train.data must all be runs"):
         opened(run, f"{run},{tmp_path}")
+
+
+def test_a_folder_of_others_accounts_for_every_file(run: Run, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    faces = tmp_path / "faces"
+    for name in (
+        *("ada/1.jpg", "ada/2.JFIF", "ada/3.tif", "bob/1.gif", "notes.txt", "ada/labels.csv", "ada/more.txt"),
+        *(".ipynb_checkpoints/1.jpg", "ada/.Trash-1000/1.jpg", "ada/@eaDir/1.jpg", "bob/._1.gif", "cover.jpg"),
+    ):
+        (faces / name).parent.mkdir(parents=True, exist_ok=True)
+        (faces / name).write_bytes(name.encode())
+    elsewhere.mkdir()
+    (elsewhere / "1.png").write_bytes(b"cyd")
+    (faces / "cyd").symlink_to(elsewhere)
+    images = opened(run, str(faces))
+    assert (images.num_images, images.num_classes) == (5, 3)
+    assert sorted(data for _, data in contents(images))[-1] == b"cyd"
+    assert images.left_out == " (8 files left out: hidden 4, .txt 2, .csv 1, beside the folders 1)"
+
+
+def test_a_name_that_is_no_utf8_is_an_image_like_others(run: Run, tmp_path: Path):
+    for person in (b"ada", b"bob\xff"):
+        (tmp_path / os.fsdecode(person)).mkdir()
+        (tmp_path / os.fsdecode(person) / "1.jpg").write_bytes(person)
+    images = opened(run, str(tmp_path))
+    assert len(images.fingerprint) == 64
+    assert sorted(contents(images)) == [(0, b"ada"), (1, b"bob\xff")]
+
+
+@pytest.mark.parametrize("what", ["empty", "pipe", "link"])
+def test_a_picture_that_cannot_be_one_is_said_before_the_training(run: Run, tmp_path: Path, what: str):
+    for person in "ab":
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.jpg").write_bytes(b"1")
+    bad = tmp_path / "a" / "2.jpg"
+    if what == "empty":
+        bad.touch()
+    elif what == "pipe":
+        os.mkfifo(bad)
+    else:
+        bad.symlink_to("/not/mounted/2.jpg")
+    with pytest.raises(ConfigError, match=rf"train.data: {bad}: is empty, a pipe or a link to nothing; restore it"):
+        opened(run, str(tmp_path))
+
+
+def test_an_image_that_goes_during_the_training_is_named(run: Run, tmp_path: Path):
+    for person in "ab":
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.jpg").write_bytes(b"1")
+    images = opened(run, str(tmp_path))
+    for person in "ab":
+        (tmp_path / person / "1.jpg").unlink()
+    with pytest.raises(RunError, match=rf"{tmp_path}/./1.jpg: is gone; restore it"):
+        image_size(images)
 
 
 def recordio_folder(run: Run, folder: Path) -> Path:
