@@ -1,8 +1,8 @@
 """A killed export shows no half file, and the same command ends with the bytes of an undisturbed one."""
 
-import contextlib
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,27 +19,32 @@ from hyperface.storage import LocalStore, open_store
 BUDGET = 6_000
 """Bytes: a few shards of the small world, so that there are many spills, stretches and syncs."""
 
-EXPORT = """
-import os, signal, sys
+FORKS = multiprocessing.get_context("fork")
+"""Processes that have imported what an export needs, and begin at once. Arrow makes its threads anew in them."""
 
-run, kind, folder, budget, kill_at = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])
-touched = 0
 
-def count(event, arguments):
-    global touched
-    if event in ("open", "os.rename") and str(arguments[0]).startswith(folder):
-        touched += 1
-        if touched == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+class Exporting:
+    """An export in a process of its own, which is killed when it touches its destination for the `kill_at`th time."""
 
-from hyperface.dataset.export import export_run
-from hyperface.run import existing_run
-from hyperface.storage import open_store
-sys.addaudithook(count)
-export_run(existing_run(run), kind, open_store(folder), budget=budget)
-print(touched)
-"""
-"""Exports in a process of its own, which is killed when it touches its destination for the `kill_at`th time."""
+    def __init__(self, run: Run, kind: Kind, folder: Path, kill_at: int = 0) -> None:
+        self.touched = FORKS.Value("i", 0)
+        self.process = FORKS.Process(target=self._export, args=(str(run), kind, str(folder), kill_at))
+        self.process.start()
+
+    def _export(self, run: str, kind: Kind, folder: str, kill_at: int) -> None:
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            if event in ("open", "os.rename") and str(arguments[0]).startswith(folder):
+                self.touched.value += 1
+                if self.touched.value == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        export_run(existing_run(run), kind, open_store(folder), say=lambda line: None, budget=BUDGET)
+
+    def ended(self) -> int | None:
+        """Its exit code, when it has ended."""
+        self.process.join()
+        return self.process.exitcode
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +59,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def quiet(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, tuple[Path, int]]:
     """{format: (an undisturbed export, how often it touched its destination)}"""
     root = tmp_path_factory.mktemp("quiet")
-    return {kind: (root / kind, int(process(run, kind, root / kind, 0).stdout.split()[-1])) for kind in FORMATS}
-
-
-def process(run: Run, kind: Kind, folder: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
-    arguments = [str(run), kind, str(folder), str(BUDGET), str(kill_at)]
-    return subprocess.run([sys.executable, "-c", EXPORT, *arguments], capture_output=True, text=True, check=False)
+    exports = {kind: Exporting(run, kind, root / kind) for kind in FORMATS}
+    assert {export.ended() for export in exports.values()} == {0}
+    return {kind: (root / kind, export.touched.value) for kind, export in exports.items()}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -80,8 +82,7 @@ def test_a_killed_export_shows_nothing_half_and_goes_on_to_the_same_bytes(
     run: Run, quiet, tmp_path: Path, kind: Kind, share: float
 ):
     whole, touched = quiet[kind]
-    died = process(run, kind, tmp_path / "out", max(1, int(touched * share)))
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert Exporting(run, kind, tmp_path / "out", max(1, int(touched * share))).ended() == -signal.SIGKILL
     seen = tree(tmp_path / "out")
     assert seen == tree(whole) if "export.json" in seen else seen.items() <= tree(whole).items()
     export_run(run, kind, open_store(str(tmp_path / "out")), say=lambda line: None, budget=BUDGET)
@@ -93,7 +94,7 @@ def test_a_killed_export_shows_nothing_half_and_goes_on_to_the_same_bytes(
 def test_an_export_that_is_killed_again_and_again_ends_with_the_same_bytes(run: Run, quiet, tmp_path: Path, kind: Kind):
     whole, touched = quiet[kind]
     deaths, share = 0, 0.8 if kind == "recordio" else 0.4  # the last part of recordio is all of train.rec
-    while process(run, kind, tmp_path / "out", int(touched * share)).returncode == -signal.SIGKILL:
+    while Exporting(run, kind, tmp_path / "out", int(touched * share)).ended() == -signal.SIGKILL:
         deaths += 1
         assert deaths < 12, "an attempt must go on where the one before it stopped"
     assert deaths >= (1 if kind == "recordio" else 2)
@@ -104,14 +105,12 @@ def test_an_export_that_is_killed_again_and_again_ends_with_the_same_bytes(run: 
 def test_an_export_that_is_killed_at_random_times_ends_with_the_same_bytes(run: Run, quiet, tmp_path: Path, kind: Kind):
     whole, _ = quiet[kind]
     for milliseconds in np.random.default_rng().uniform(0, 60, 6):
-        arguments = [str(run), kind, str(tmp_path / "out"), str(BUDGET), "0"]
-        child = subprocess.Popen([sys.executable, "-c", EXPORT, *arguments], stdout=subprocess.DEVNULL)
-        while child.poll() is None and not (tmp_path / "out").exists():
+        child = Exporting(run, kind, tmp_path / "out").process
+        while child.is_alive() and not (tmp_path / "out").exists():
             pass
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(milliseconds / 1000)
+        child.join(milliseconds / 1000)
         child.kill()
-        child.wait()
+        child.join()
         seen = tree(tmp_path / "out")
         assert seen == tree(whole) if "export.json" in seen else seen.items() <= tree(whole).items()
     export_run(run, kind, open_store(str(tmp_path / "out")), say=lambda line: None, budget=BUDGET)
@@ -129,7 +128,7 @@ class CountingStore(LocalStore):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_done_is_not_read_again(run: Run, quiet, tmp_path: Path, kind: Kind):
-    process(run, kind, tmp_path / "out", int(quiet[kind][1] * 0.6))
+    Exporting(run, kind, tmp_path / "out", int(quiet[kind][1] * 0.6)).ended()
     store = CountingStore(run.store.url)
     export_run(replace(run, store=store), kind, open_store(str(tmp_path / "out")), lambda line: None, BUDGET)
     read = [name for name in store.reads if name.endswith(".parquet")]
