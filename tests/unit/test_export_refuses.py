@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from color_world import ColorGenerator, color_run, make_dataset
+from commands import ran
 
 from hyperface.config import ConfigError
 from hyperface.dataset import Sample, jpeg, webdataset
@@ -246,15 +247,10 @@ def test_a_full_disk_says_what_to_do_and_the_export_goes_on(run: Run, tmp_path: 
     assert (tmp_path / "out/export.json").exists()
 
 
-def job(*arguments: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "jobs.export", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
 def test_the_job_exports_says_so_and_finds_it_done(run: Run, tmp_path: Path):
-    for _ in range(2):
-        done = job(str(run), "recordio", str(tmp_path / "out"))
+    command = [sys.executable, "-m", "jobs.export", str(run), "recordio", str(tmp_path / "out")]
+    first = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    for done in (first, ran("jobs.export", *command[3:])):
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1].endswith("images of 6 classes as recordio")
     assert (tmp_path / "out/train.rec").exists()
@@ -272,7 +268,7 @@ def test_the_job_exports_says_so_and_finds_it_done(run: Run, tmp_path: Path):
     ],
 )
 def test_the_job_exits_2_for_bad_input(whole: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, line: str):
-    done = job(*(argument.format(run=whole, out=tmp_path / "out") for argument in arguments))
+    done = ran("jobs.export", *(argument.format(run=whole, out=tmp_path / "out") for argument in arguments))
     assert done.returncode == code, done.stderr
     assert line in done.stderr
     assert "Traceback" not in done.stderr
@@ -280,7 +276,7 @@ def test_the_job_exits_2_for_bad_input(whole: Path, tmp_path: Path, arguments: t
 
 def test_the_job_exits_1_for_a_run_that_is_not_finished(run: Run, tmp_path: Path):
     run.store.delete(INDEX)
-    done = job(str(run), "imagefolder", str(tmp_path / "out"))
+    done = ran("jobs.export", str(run), "imagefolder", str(tmp_path / "out"))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "is not finished" in done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import ran
 from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
@@ -281,17 +282,15 @@ def test_a_missing_file_is_refused_by_its_key(tmp_path):
             stage.pack_rows(run_in(LocalStore(str(tmp_path / "run")), config), one_process(N), CPU)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hyperface.packing", *words], capture_output=True, text=True, check=False, timeout=120
-    )
+def in_a_process(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["references.npy", "references.parquet"])
-def test_a_file_is_packed_without_a_run(tmp_path, name):
+@pytest.mark.parametrize(("name", "command"), [("references.npy", in_a_process), ("references.parquet", ran)])
+def test_a_file_is_packed_without_a_run(tmp_path, name, command):
     gallery = file_of(tmp_path, sphere.random_points(60, DIM, 5), "faces.npy")
     out = tmp_path / name
-    done = command(gallery, str(out), "packing.steps=50", "--seed", "3", "num_identities=30")
+    done = command("hyperface.packing", gallery, str(out), "packing.steps=50", "--seed", "3", "num_identities=30")
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     packing = pack(np.load(gallery), replace(PACKING), seed=3, gallery_GD=np.load(gallery))
@@ -300,7 +299,7 @@ def test_a_file_is_packed_without_a_run(tmp_path, name):
     certificate = json.loads(out.with_suffix(".json").read_text())
     assert certificate["max_cosine"] == packing.max_cosine
     before = out.read_bytes()
-    again = command(gallery, str(out))
+    again = ran("hyperface.packing", gallery, str(out))
     assert (again.returncode, out.read_bytes()) == (2, before)
     assert "exists already" in again.stderr
 
@@ -315,7 +314,7 @@ def test_the_command_refuses_what_cannot_work_before_it_works(tmp_path):
         (gallery, str(tmp_path / "out.npy"), f"frozen={gallery}", "first_identity=59"): "must be at least 60",
     }
     for words, message in refused.items():
-        done = command(*words)
+        done = ran("hyperface.packing", *words)
         assert (done.returncode, done.stdout) == (2, ""), done
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
