@@ -1,14 +1,18 @@
 """Stage embed on Ray Data: chunks of faces fan out to recogniser actors; the driver assembles one gallery file."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
 from cluster.metrics import watching
 from hyperface import gallery
 from hyperface.config import Config
 from hyperface.embeddings import to_parquet
+from hyperface.faces import source
 from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
@@ -21,7 +25,7 @@ PROGRESS_SECONDS = 2.0
 class _Embedder:
     """An actor: one recogniser, one chunk of faces at a time."""
 
-    def __init__(self, chunks: list[gallery.Chunk], config: Config) -> None:
+    def __init__(self, chunks: list[source.Chunk], config: Config) -> None:
         import torch
 
         torch.set_num_threads(1)
@@ -32,15 +36,19 @@ class _Embedder:
         (piece,) = batch["piece"]
         try:
             self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
-            faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer)
+            passed_over = Counter[str]()
+            faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer, passed_over)
         except MENDABLE as error:
             return stop(error)
+        nothing_D = np.zeros(self.recognizer.embedding_dim, np.float32)
+        faces += [EmbeddedFace(kind, nothing_D, "", "") for kind in passed_over]
         return {
             "key": [face.key for face in faces],
             "embedding": [face.embedding_D for face in faces],
             "digest": [face.digest for face in faces],
             "problem": [face.problem for face in faces],
             "norm": [face.norm for face in faces],
+            "passed_over": [0] * (len(faces) - len(passed_over)) + list(passed_over.values()),
         }
 
 
@@ -54,21 +62,26 @@ def embed_stage(run: Run) -> None:
     if run.store.exists(GALLERY):
         print(f"embed: done, {run.store.uri(GALLERY)}")
         return
-    started, config = time.monotonic(), run.config.embed
-    made = gallery.assemble(_embed(run), config.num_faces)
+    started, config, passed_over = time.monotonic(), run.config.embed, Counter[str]()
+    made = gallery.assemble(_embed(run, passed_over), config.num_faces)
+    passed_over[source.BEYOND] += made.beyond
     run.record("embed", [{"event": "problem", "key": key, "problem": problem} for key, problem in made.problems])
-    gallery.refuse_bad(made, config.max_bad_fraction)
+    gallery.refuse_bad(made, config.max_bad_fraction, passed_over)
     run.store.put_new(GALLERY, to_parquet("key", made.embeddings))
     faces, seconds = len(made.embeddings.names), time.monotonic() - started
     finished = {"event": "finished", "faces": faces, "problems": len(made.problems), "seconds": round(seconds, 2)}
-    run.record("embed", [finished])
-    print(f"embed: {faces} faces, {len(made.problems)} left out, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
+    run.record("embed", [finished | {"left_out": gallery.left_out(made), "passed_over": +passed_over}])
+    print(f"embed: {gallery.account(made, passed_over)}, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
 
 
-def _embed(run: Run) -> list[EmbeddedFace]:
-    """Embed every face of the source, in no particular order, with progress on standard output."""
+def _embed(run: Run, passed_over: Counter[str]) -> list[EmbeddedFace]:
+    """Embed every face of the source, in no particular order, with progress on standard output.
+
+    Args:
+        passed_over: counts the files of the source that are no faces.
+    """
     config, faces, left_out = run.config, list[EmbeddedFace](), 0
-    chunks = gallery.plan_chunks(config.embed, config.storage)
+    chunks = source.plan_chunks(config.embed, config.storage, passed_over)
     with fan_out(
         range(len(chunks)),
         _Embedder,
@@ -81,8 +94,13 @@ def _embed(run: Run) -> list[EmbeddedFace]:
         watch, due = watching(run, "embed"), Every(PROGRESS_SECONDS)
         for done, batch in enumerate(rows, start=1):
             columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
-            faces += [EmbeddedFace(*values) for values in zip(*columns, strict=True)]
-            left_out += sum(map(bool, batch["problem"]))
+            for number, *values in zip(batch["passed_over"].tolist(), *columns, strict=True):
+                face = EmbeddedFace(*values)
+                if number:
+                    passed_over[face.key] += number
+                else:
+                    faces.append(face)
+                    left_out += bool(face.problem)
             watch(Point(done, len(chunks), {"faces": len(faces) - left_out, "faces_left_out": left_out}))
             if due():
                 print(f"embed: {done}/{len(chunks)} chunks", flush=True)

@@ -1,56 +1,36 @@
 """The gallery: faces to embeddings. Where the packing starts, and what keeps references near real-looking faces.
 
-The source is cut into chunks, the unit of parallel work; a chunk is read and embedded, every problem named.
+The chunks of its source are read and embedded, every problem named.
 B: images in a batch, N: faces, D: embedding dimension.
 """
 
-import hashlib
 import itertools
 import math
-import tarfile
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hyperface import pictures
-from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
+from hyperface.config import Config
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
+from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
-from hyperface.pictures import LARGEST_FILE, SUFFIXES
 from hyperface.run import RunError
-from hyperface.storage import StorageError, Store, open_store
 
-FACES_PER_CHUNK = 128
-TOY_NUISANCE = 0.5
-_REPLACE = "copy it again, or take it out of embed.source"
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A part of the source: image names of a folder, one archive, or a range of rendered faces."""
-
-    kind: str
-    """`toy`, `folder`, `tar` or `parquet`."""
-    names: tuple[str, ...] = ()
-    start: int = 0
-    stop: int = 0
-
-
-@dataclass(frozen=True)
-class Face:
-    """One image of the source, or why there is none."""
-
-    key: str
-    image_HWC: NDArray[np.uint8] | None
-    digest: str = ""
-    """SHA-256 of the pixels; equal for exact duplicates."""
-    problem: str = ""
+SHOWN = 8
+"""Kinds that the last line of the stage names; the record names all."""
+LEFT_OUT = (
+    "unreadable",
+    "cannot be read",
+    "wrong shape",
+    "no embedding",
+    "duplicate",
+    "another face has this key",
+    "a name",
+)
+"""What the reasons begin with for which a face is left out."""
 
 
 @dataclass(frozen=True)
@@ -70,64 +50,26 @@ class Gallery:
     """Sound faces, in the order of their keys."""
     problems: list[tuple[str, str]]
     """(key, reason) of every other face."""
+    beyond: int = 0
+    """Sound faces that are more than were asked for."""
 
 
-def plan_chunks(config: EmbedConfig, storage: StorageConfig) -> list[Chunk]:
-    """Cut the source into chunks, in a fixed order.
-
-    Raises:
-        ConfigError: the source holds nothing that can be read.
-    """
-    if config.source == "toy":
-        starts = range(0, config.num_faces, FACES_PER_CHUNK)
-        return [Chunk("toy", (), start, min(start + FACES_PER_CHUNK, config.num_faces)) for start in starts]
-    names = list(source_store(config, storage).list())
-    archives = [
-        Chunk(suffix, (name,)) for name in names for suffix in ("tar", "parquet") if name.endswith("." + suffix)
-    ]
-    images = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    images = images[: config.num_faces or None]
-    starts = range(0, len(images), FACES_PER_CHUNK)
-    folders = [Chunk("folder", tuple(images[start : start + FACES_PER_CHUNK])) for start in starts]
-    if not archives and not folders:
-        wanted = ", ".join((*SUFFIXES, ".tar", ".parquet"))
-        what = f"{'holds' if names else 'is not there, or holds'} no file that ends in {wanted}"
-        raise ConfigError(f"embed.source: {config.source} {what}; give a folder of faces")
-    return archives + folders
-
-
-def source_store(config: EmbedConfig, storage: StorageConfig) -> Store:
-    return open_store(config.source, storage)
-
-
-def embed_chunk(chunk: Chunk, config: Config, recognizer: Recognizer) -> list[EmbeddedFace]:
+def embed_chunk(
+    chunk: Chunk, config: Config, recognizer: Recognizer, passed_over: Counter[str] | None = None
+) -> list[EmbeddedFace]:
     """Read, check and embed the faces of a chunk; a face that fails is returned with its problem.
 
+    Args:
+        passed_over: as for `read_chunk`.
+
     Raises:
-        RunError: an archive is truncated or foreign: how many faces it should have had, nobody can say.
+        RunError: an archive is damaged, foreign or cannot be read: how many faces it should have had, nobody can say.
     """
     size, done = recognizer.image_size, []
-    faces = (_checked(face, size) for face in read_chunk(chunk, config))
+    faces = (_checked(face, size) for face in read_chunk(chunk, config, passed_over))
     while batch := list(itertools.islice(faces, config.embed.batch_size)):
         done += _embed_batch(batch, recognizer)
     return done
-
-
-def read_chunk(chunk: Chunk, config: Config) -> Iterator[Face]:
-    """The faces of a chunk, in order."""
-    if chunk.kind == "toy":
-        yield from _toy_faces(chunk, config)
-        return
-    store = source_store(config.embed, config.storage)
-    for name in chunk.names:
-        match chunk.kind:
-            case "tar":
-                encoded: Iterable[tuple[str, bytes | None]] = _tar_members(store, name)
-            case "parquet":
-                encoded = _parquet_rows(store, name)
-            case _:
-                encoded = [(name, store.read(name))]
-        yield from itertools.starmap(_decode, encoded)
 
 
 def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
@@ -147,17 +89,44 @@ def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
         else:
             sound.append(face)
         keys.add(face.key)
+    beyond = len(sound[num_faces or len(sound) :])
     sound = sound[: num_faces or None]
     vectors_ND = np.stack([face.embedding_D for face in sound]) if sound else np.empty((0, 0), np.float32)
     norms_N = np.array([face.norm for face in sound], np.float32)
     known = bool(len(sound)) and bool(np.isfinite(norms_N).all())
-    return Gallery(Embeddings([face.key for face in sound], vectors_ND, norms_N if known else None), problems)
+    table = Embeddings([face.key for face in sound], vectors_ND, norms_N if known else None)
+    return Gallery(table, problems, beyond)
 
 
-def refuse_bad(gallery: Gallery, max_bad_fraction: float) -> None:
+def left_out(gallery: Gallery) -> Counter[str]:
+    """How many faces are left out for which kind of reason."""
+    return Counter(next((kind for kind in LEFT_OUT if why.startswith(kind)), "other") for _, why in gallery.problems)
+
+
+def account(gallery: Gallery, passed_over: Counter[str]) -> str:
+    """What became of every file of the source.
+
+    `30 faces, 3 left out (duplicate 2, unreadable 1), 24 files passed over (.json 12, .txt 12)`
+    """
+    said = f"{len(gallery.embeddings.names)} faces, {len(gallery.problems)} left out{_counted(left_out(gallery))}"
+    passed = passed_over.total()
+    return said + (f", {passed} files passed over{_counted(passed_over)}" if passed else "")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    shown = [(kind, count) for kind, count in kinds.most_common(SHOWN) if count]
+    others = kinds.total() - sum(count for _, count in shown)
+    said = ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
+    return f" ({said})" if said else ""
+
+
+def refuse_bad(gallery: Gallery, max_bad_fraction: float, passed_over: Counter[str] | None = None) -> None:
     """Raise RunError with the list when no face, or too few of them, can be used."""
     problems, sound = gallery.problems, len(gallery.embeddings.names)
     total = sound + len(problems)
+    if not total:
+        held = _counted(passed_over or Counter())
+        raise RunError(f"embed.source: its archives and tables hold no face{held}; give pictures of faces")
     if sound and len(problems) <= max_bad_fraction * total:
         return
     shown = "".join(f"\n  {key}: {reason}" for key, reason in problems[:20])
@@ -166,74 +135,6 @@ def refuse_bad(gallery: Gallery, max_bad_fraction: float) -> None:
         f"embed: {len(problems)} of {total} faces cannot be used; embed.max_bad_fraction={max_bad_fraction} allows "
         f"{int(max_bad_fraction * total)}. Mend the source or raise embed.max_bad_fraction:{shown}{more}"
     )
-
-
-def _toy_faces(chunk: Chunk, config: Config) -> Iterator[Face]:
-    from hyperface.models.toy import renderer
-
-    # A seed of its own: the shipped recognisers were trained on identities drawn from small seeds.
-    seed = int.from_bytes(hashlib.sha256(f"gallery {config.run.seed}".encode()).digest()[:6])
-    identities_NI = renderer.sample_identities(chunk.stop, seed)[chunk.start :] * config.embed.identity_spread
-    seeds_N = [seed + 1 + i for i in range(chunk.start, chunk.stop)]
-    nuisance_NN = renderer.sample_nuisance(seeds_N, TOY_NUISANCE)
-    images_NHWC = renderer.render(identities_NI.astype(np.float32), nuisance_NN, seeds_N)
-    for i, image_HWC in zip(range(chunk.start, chunk.stop), images_NHWC, strict=True):
-        yield _face(f"toy-{i:07d}", image_HWC)
-
-
-def _tar_members(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
-    """(key, encoded image) of every image member of a WebDataset shard; nothing is unpacked to disk."""
-    try:
-        with store.open(name) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for member in archive:
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in SUFFIXES:
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    # A member without a byte may claim any size, and would be read as so many zeros.
-                    small = member.size <= LARGEST_FILE
-                    yield f"{name}/{member.name}", content.read() if small else None
-    except tarfile.TarError as error:
-        raise RunError(f"{store.uri(name)}: is not a complete tar archive ({error}); {_REPLACE}") from error
-
-
-def _parquet_rows(store: Store, name: str) -> Iterator[tuple[str, bytes | None]]:
-    """(key, encoded image) of every row; column `image`: bytes or {bytes, path}; column `key` is optional."""
-    row = 0
-    try:
-        with store.open(name) as file:
-            table = pq.ParquetFile(file)
-            columns = [c for c in ("key", "image") if c in table.schema_arrow.names]
-            for batch in table.iter_batches(batch_size=FACES_PER_CHUNK, columns=columns):
-                for record in batch.to_pylist():
-                    image, key = record["image"], record.get("key")
-                    data = image.get("bytes") if isinstance(image, dict) else image
-                    yield f"{name}/{row:07d}" if key is None else f"{name}/{key}", data
-                    row += 1
-    except StorageError:
-        raise
-    except (pa.ArrowException, OSError, KeyError) as error:  # a damaged page is an OSError
-        raise RunError(f"{store.uri(name)}: is not a Parquet file with a column `image`; {_REPLACE}") from error
-
-
-def _decode(key: str, encoded: bytes | None) -> Face:
-    if printable(key) != key:  # it will be shown, and written to a table of texts
-        return Face(printable(key), None, problem="a name with control characters, or that is no UTF-8")
-    if not isinstance(encoded, bytes):
-        return Face(key, None, problem="unreadable")
-    try:
-        return _face(key, pictures.decode(encoded))
-    except ValueError:
-        return Face(key, None, problem="unreadable")
-
-
-def printable(key: str) -> str:
-    """A name that others gave, with escapes for what a terminal would obey and a table of texts cannot hold."""
-    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in key)
-
-
-def _face(key: str, image_HWC: NDArray[np.uint8]) -> Face:
-    digest = hashlib.sha256(repr(image_HWC.shape).encode() + image_HWC.tobytes()).hexdigest()
-    return Face(key, image_HWC, digest)
 
 
 def _checked(face: Face, size: int) -> Face:

@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings, gallery
+from hyperface import embeddings
 from hyperface.config import Config, ConfigError
 from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.evaluation.embedded import Network, folder
 from hyperface.evaluation.real_table import Name, RealTable, real_table
-from hyperface.gallery import Chunk
+from hyperface.faces import source
+from hyperface.faces.source import Chunk
 from hyperface.run import GALLERY, Run, RunError, existing_run
 from hyperface.storage import StorageError, Store, open_file, open_store
 
@@ -121,7 +122,7 @@ def _bare(name: str, table: Embeddings) -> Faces:
 def _of_run(name: str, run: Run, config: Config) -> Faces:
     table = embeddings.read(run.store, GALLERY, "key")
     try:
-        chunks, none = tuple(gallery.plan_chunks(config.embed, config.storage)), ""
+        chunks, none = tuple(source.plan_chunks(config.embed, config.storage)), ""
     except (ConfigError, StorageError, OSError) as error:
         chunks, none = (), f"its pictures are not there ({error})"
     return Faces(name, table, config, chunks, none, _digest(table))
@@ -160,7 +161,7 @@ def _pictures(faces: Faces, number: int, sizes: set[int]) -> Iterator[_Picture]:
     """The pictures of a chunk that are in the table and of one of the sizes; of equal names the first, as the table."""
     assert faces.config is not None
     shown = set[Name]()
-    for face in gallery.read_chunk(faces.chunks[number], faces.config):
+    for face in source.read_chunk(faces.chunks[number], faces.config):
         image_HWC, new = face.image_HWC, face.key in faces.names and face.key not in shown
         shown.add(face.key)
         if new and image_HWC is not None and any(image_HWC.shape == (size, size, 3) for size in sizes):
@@ -230,7 +231,7 @@ class _Pictures:
         assert self.faces.config is not None
         for chunk in self.faces.chunks:
             left = {name for name in wanted - found.keys() if _may_hold(chunk, str(name))}
-            for face in gallery.read_chunk(_part(chunk, left), self.faces.config) if left else ():
+            for face in source.read_chunk(_part(chunk, left), self.faces.config) if left else ():
                 if face.key in left and face.image_HWC is not None:
                     found[face.key] = face.image_HWC
         return found

@@ -19,6 +19,7 @@ from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import verify_on
 from hyperface.evaluation.toy_sets import toy_sets
 from hyperface.experiment import Arm, Piece
+from hyperface.faces import source
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Recognizer
 from hyperface.models.toy import faces
@@ -101,7 +102,7 @@ def _make_part(run: Run) -> None:
     """Gallery, references and dataset of a part, what is not there of them."""
     recognizer = load_recognizer()
     if not run.store.exists(GALLERY):
-        chunks = gallery.plan_chunks(run.config.embed, run.config.storage)
+        chunks = source.plan_chunks(run.config.embed, run.config.storage)
         found = [face for chunk in chunks for face in gallery.embed_chunk(chunk, run.config, recognizer)]
         made = gallery.assemble(found, run.config.embed.num_faces)
         run.store.put_new(GALLERY, to_parquet("key", made.embeddings))

@@ -16,6 +16,7 @@ from hyperface.auditing import Auditor
 from hyperface.config import Config
 from hyperface.dataset.source import open_source
 from hyperface.embeddings import to_parquet
+from hyperface.faces import source
 from hyperface.models.protocols import Recognizer
 from hyperface.run import GALLERY, Run
 
@@ -49,7 +50,7 @@ def put_faces(folder: Path, count: int = FACES, per_person: int = 1, seed: int =
 
 def embed_gallery(config: Config) -> bytes:
     """The table that jobs.embed writes."""
-    chunks = gallery.plan_chunks(config.embed, config.storage)
+    chunks = source.plan_chunks(config.embed, config.storage)
     faces = [face for chunk in chunks for face in gallery.embed_chunk(chunk, config, ColorRecognizer())]
     return to_parquet("key", gallery.assemble(faces, 0).embeddings)
 

@@ -15,7 +15,7 @@ from hyperface.config import Config, ConfigError, differences
 from hyperface.dataset.commit import check_size
 from hyperface.dataset.layout import Format
 from hyperface.dataset.survey import READERS, planned, planned_formats
-from hyperface.gallery import FACES_PER_CHUNK
+from hyperface.faces.source import FACES_PER_CHUNK
 from hyperface.models.loading import needs_files
 
 STAGES = ("embed", "packing", "synthesis", "report")

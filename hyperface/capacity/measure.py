@@ -24,6 +24,7 @@ from hyperface.dataset.marker import from_bytes as marker_from_bytes
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.reading import from_bytes
 from hyperface.dataset.survey import planned, planned_formats
+from hyperface.faces import source
 from hyperface.run import Run, RunError
 from hyperface.storage import Store, open_store
 
@@ -60,7 +61,7 @@ def embedding(config: Config, budget: float = SECONDS) -> tuple[Numbers, NDArray
     from hyperface.models.loading import load_recognizer
 
     recognizer = load_recognizer(config.recognizer)
-    chunks = gallery.plan_chunks(config.embed, config.storage)
+    chunks = source.plan_chunks(config.embed, config.storage)
     warm = gallery.embed_chunk(chunks[0], config, recognizer)  # what is compiled or allocated once is not timed
     faces, began = list(warm), time.perf_counter()
     timed = 0

@@ -103,7 +103,7 @@ class Arc2FaceConfig:
 @dataclass(frozen=True)
 class EmbedConfig:
     source: str = "toy"
-    """`toy`: rendered faces; else a folder of images, *.tar (WebDataset) or *.parquet, local or s3://."""
+    """`toy`: rendered faces; else a folder of images, *.tar or *.tar.gz (WebDataset) or *.parquet, local or s3://."""
     num_faces: int = 2000
     """Faces to embed: rendered (`toy`), or the first so many of the source; 0: all of the source."""
     identity_spread: float = 1.0

@@ -31,6 +31,7 @@ from hyperface.capacity.estimate import Estimate, estimate
 from hyperface.capacity.rates import Rates
 from hyperface.config import Config
 from hyperface.embeddings import to_parquet
+from hyperface.faces import source
 from hyperface.models.loading import load_judge, load_models, load_recognizer
 from hyperface.packing.shard import one_process
 from hyperface.packing.stage import pack_rows
@@ -111,7 +112,7 @@ def planned_alone(config: Config) -> Estimate:
 
 def measured_alone(config: Config) -> dict[str, float]:
     run, models, spent = open_run(config), load_models(config), [time.process_time()]
-    chunks = gallery.plan_chunks(config.embed, config.storage)
+    chunks = source.plan_chunks(config.embed, config.storage)
     faces = [face for chunk in chunks for face in gallery.embed_chunk(chunk, config, models.recognizer)]
     made = gallery.assemble(faces, config.embed.num_faces)
     run.store.put_new(GALLERY, to_parquet("key", made.embeddings))

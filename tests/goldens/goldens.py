@@ -21,6 +21,7 @@ from hyperface import config as configuration
 from hyperface import gallery
 from hyperface.config import Config, ConfigError
 from hyperface.embeddings import to_parquet
+from hyperface.faces import source
 from hyperface.models.loading import load_models, load_recognizer
 from hyperface.packing import pack, stage
 from hyperface.packing.shard import one_process
@@ -108,7 +109,7 @@ def _keys(section: type, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def _embed(run: Run) -> None:
     recognizer = load_recognizer(run.config.recognizer)
-    chunks = gallery.plan_chunks(run.config.embed, run.config.storage)
+    chunks = source.plan_chunks(run.config.embed, run.config.storage)
     faces = [face for chunk in chunks for face in gallery.embed_chunk(chunk, run.config, recognizer)]
     run.store.put_new(GALLERY, to_parquet("key", gallery.assemble(faces, run.config.embed.num_faces).embeddings))
 

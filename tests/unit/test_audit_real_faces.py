@@ -13,11 +13,11 @@ from color_world import color_config
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface import gallery
 from hyperface.auditing import audit_here
 from hyperface.embeddings import Embeddings
 from hyperface.evaluation import real_table
 from hyperface.evaluation.summary import lines
+from hyperface.faces import source
 from hyperface.real_faces import Faces, embed_chunk, rows_by
 from hyperface.run import GALLERY
 from hyperface.storage import open_store
@@ -91,7 +91,7 @@ def test_an_archive_is_embedded_without_holding_its_pictures(tmp_path: Path) -> 
             if not wrong:
                 colours[f"a.tar/{i}.png"] = image[0, 0]
     config = color_config(tmp_path / "run", f"embed.source={tmp_path / 'shards'}")
-    chunks = tuple(gallery.plan_chunks(config.embed, config.storage))
+    chunks = tuple(source.plan_chunks(config.embed, config.storage))
     names = [f"a.tar/{i}.png" for i in range(400)]
     faces = Faces("t", Embeddings(list(names), np.zeros((400, 3), np.float32)), config, chunks, "", "ab" * 32)
     store = open_store(str(tmp_path / "run"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hyperface import config, embeddings, gallery
 from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.faces import source
 from hyperface.models.toy import recognizer as toy
 from hyperface.packing import sphere
 from hyperface.storage import LocalStore
@@ -87,7 +88,7 @@ def test_a_gallery_keeps_the_norms_of_features_and_a_recogniser_without_them_lea
     for name, colour in (("a", (30, 40, 0)), ("b", (0, 0, 7)), ("black", (0, 0, 0))):
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
     chosen = config.load(None, ["run.dir=unused", f"embed.source={tmp_path}"])
-    (chunk,) = gallery.plan_chunks(chosen.embed, chosen.storage)
+    (chunk,) = source.plan_chunks(chosen.embed, chosen.storage)
     with_features = gallery.assemble(gallery.embed_chunk(chunk, chosen, ColourFeatures()), 0)
     without = gallery.assemble(gallery.embed_chunk(chunk, chosen, Colour()), 0)
     np.testing.assert_array_equal(with_features.embeddings.norms, np.array([50, 7], np.float32))
@@ -99,9 +100,9 @@ def test_a_gallery_keeps_the_norms_of_features_and_a_recogniser_without_them_lea
 def test_the_toy_worlds_gallery_is_what_its_recogniser_says_to_the_last_bit():
     chosen = config.load(None, ["run.dir=unused", "embed.num_faces=20", "packing.num_identities=2"])
     recognizer = toy.load_recognizer()
-    faces = gallery.embed_chunk(gallery.Chunk("toy", (), 0, 20), chosen, recognizer)
+    faces = gallery.embed_chunk(source.Chunk("toy", (), 0, 20), chosen, recognizer)
     found = gallery.assemble(faces, 0).embeddings
-    images = np.stack([face.image_HWC for face in gallery.read_chunk(gallery.Chunk("toy", (), 0, 20), chosen)])
+    images = np.stack([face.image_HWC for face in source.read_chunk(source.Chunk("toy", (), 0, 20), chosen)])
     np.testing.assert_array_equal(found.vectors_ND, recognizer.embed(images))
     features_ND = recognizer.features(images)
     np.testing.assert_allclose(found.norms, np.linalg.norm(features_ND, axis=1), rtol=1e-6)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hyperface import config, gallery
 from hyperface.config import Config, ConfigError
+from hyperface.faces.source import Chunk, plan_chunks, read_chunk
 from hyperface.gallery import EmbeddedFace
 from hyperface.run import RunError
 
@@ -39,7 +40,7 @@ def png(red: int, green: int, blue: int, size: int = SIZE) -> bytes:
 def faces_of(source: Path, **embed: object) -> tuple[Config, list[EmbeddedFace]]:
     overrides = ["run.dir=unused", f"embed.source={source}", *(f"embed.{k}={v}" for k, v in embed.items())]
     chosen = config.load(None, overrides)
-    chunks = gallery.plan_chunks(chosen.embed, chosen.storage)
+    chunks = plan_chunks(chosen.embed, chosen.storage)
     return chosen, [face for chunk in chunks for face in gallery.embed_chunk(chunk, chosen, MeanColour())]
 
 
@@ -121,7 +122,10 @@ def test_rows_without_bytes_or_with_a_key_twice_are_named(tmp_path: Path):
     pq.write_table(pa.table({"image": images, "key": keys}), tmp_path / "part.parquet")
     made = gallery.assemble(faces_of(tmp_path)[1], 0)
     assert made.embeddings.names == ["part.parquet/0000002", "part.parquet/x"]
-    expected = [("part.parquet/x", "another face has this key"), ("part.parquet/z", "unreadable")]
+    expected = [
+        ("part.parquet/x", "another face has this key"),
+        ("part.parquet/z", "unreadable, there is no picture in its row"),
+    ]
     assert made.problems == expected
 
 
@@ -130,16 +134,16 @@ def test_num_faces_takes_the_first_of_the_source(folder: Path):
 
 
 def test_an_empty_source_says_what_it_wants(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"embed\.source: .* is not there, or holds no file .*\.tar, \.parquet"):
+    with pytest.raises(ConfigError, match=r"embed\.source: .* is not there, or holds no file .*\.tar, .*\.parquet"):
         faces_of(tmp_path)
 
 
 def test_toy_faces_do_not_depend_on_how_they_are_cut_into_chunks():
     chosen = config.load(None, ["run.dir=unused", "embed.num_faces=200", "packing.num_identities=2"])
-    chunks = gallery.plan_chunks(chosen.embed, chosen.storage)
+    chunks = plan_chunks(chosen.embed, chosen.storage)
     assert [(chunk.start, chunk.stop) for chunk in chunks] == [(0, 128), (128, 200)]
-    (whole,) = [list(gallery.read_chunk(gallery.Chunk("toy", (), 0, 130), chosen))]
-    (part,) = [list(gallery.read_chunk(gallery.Chunk("toy", (), 128, 130), chosen))]
+    (whole,) = [list(read_chunk(Chunk("toy", (), 0, 130), chosen))]
+    (part,) = [list(read_chunk(Chunk("toy", (), 128, 130), chosen))]
     assert [face.key for face in part] == ["toy-0000128", "toy-0000129"]
     assert [face.digest for face in part] == [face.digest for face in whole[128:]]
 
@@ -147,7 +151,7 @@ def test_toy_faces_do_not_depend_on_how_they_are_cut_into_chunks():
 def test_a_narrow_identity_spread_makes_faces_alike():
     def spread(share: float) -> float:
         chosen = config.load(None, ["run.dir=unused", f"embed.identity_spread={share}", "packing.num_identities=2"])
-        faces = gallery.read_chunk(gallery.Chunk("toy", (), 0, 24), chosen)
+        faces = read_chunk(Chunk("toy", (), 0, 24), chosen)
         images = np.stack([face.image_HWC for face in faces if face.image_HWC is not None]).astype(float)
         return float(images[:, 20:44, 20:44].std(0).mean())
 

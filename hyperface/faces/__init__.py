@@ -1,0 +1,1 @@
+"""Pictures of faces, wherever they come from: folders, archives, tables."""

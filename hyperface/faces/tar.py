@@ -1,0 +1,189 @@
+"""Tar archives that others wrote, read as a stream: whole, or not at all.
+
+`tarfile` takes a bad header for the end of the archive, and reads headers and maps of any length. Here a header must
+be sound, what belongs to no picture is skipped in pieces, and the archive ends where the format says that it ends: in
+two blocks of zeros, filled up to a record. What follows them, another archive as well, cannot be told from an archive
+that zeros were written over, and is refused.
+"""
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from tarfile import BLOCKSIZE, RECORDSIZE, ReadError, TarInfo
+from typing import BinaryIO, Literal
+
+LONGEST_HEADER = 2**20
+"""Bytes of an extended header: it holds names, times and attributes of one file."""
+LONGEST_NAME = 4096
+"""Letters of a name, as file systems have it."""
+LONGEST_END = 2 * BLOCKSIZE + RECORDSIZE
+LARGEST_RATIO, ALWAYS_UNPACKED = 100, 2**26
+"""How many bytes gzip may make of one, above a number of bytes that any archive may have; it could make a thousand."""
+_PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive, or what stands in for one."""
+
+    name: str
+    kind: Literal["file", "sparse", "other"]
+    """`sparse`: a file stored without its zeros; `other`: a link or a device."""
+    content: bytes | None
+    """None where nobody asked for it, or it is too large."""
+
+
+def members(file: BinaryIO, wanted: Callable[[str], bool], largest: int) -> Iterator[Member]:
+    """All members but folders, in their order.
+
+    Args:
+        file: seekable, at its begin; may be packed by gzip.
+        wanted: which names to read the content of.
+        largest: bytes of a content.
+
+    Raises:
+        tarfile.ReadError: it is no whole archive, or claims more than is believed; says where.
+        OSError: of the file.
+    """
+    stream = _Stream(file)
+    everywhere, here, pending = dict[str, str](), dict[str, str](), False
+    while (found := stream.header()) is not None:
+        info, block = found
+        match info.type:
+            case tarfile.GNUTYPE_LONGNAME:
+                here["path"] = _text(stream.extended(info.size).rstrip(b"\0"))
+            case tarfile.GNUTYPE_LONGLINK:
+                stream.extended(info.size)
+            case tarfile.XHDTYPE | tarfile.SOLARIS_XHDTYPE:
+                here |= _pax(stream.extended(info.size))
+            case tarfile.XGLTYPE:
+                everywhere |= _pax(stream.extended(info.size))
+                continue
+            case _:
+                if info.type != tarfile.DIRTYPE:
+                    yield _member(stream, info, block, everywhere | here, wanted, largest)
+                here, pending = {}, False
+                continue
+        pending = True
+    if pending:
+        raise ReadError("its last header belongs to no member")
+
+
+def _member(
+    stream: "_Stream", info: TarInfo, block: bytes, told: dict[str, str], wanted: Callable[[str], bool], largest: int
+) -> Member:
+    """Args: told: by extended headers."""
+    name, size = told.get("path") or info.name, int(told.get("size", info.size))
+    if info.type == tarfile.GNUTYPE_SPARSE:
+        more = block[482]
+        while more:  # blocks with the rest of the map
+            more = stream.take(BLOCKSIZE)[504]
+        stream.skip(size)
+        return Member(name, "sparse", None)
+    if info.type in tarfile.SUPPORTED_TYPES and info.type not in tarfile.REGULAR_TYPES:
+        return Member(name, "other", None)  # whatever size it claims
+    if info.type == b"M":
+        raise ReadError(f"byte {stream.at - BLOCKSIZE} goes on with a file of another volume")
+    if any(key.startswith("GNU.sparse.") for key in told):
+        stream.skip(size)
+        return Member(told.get("GNU.sparse.name", name), "sparse", None)
+    if info.type not in tarfile.REGULAR_TYPES or size > largest or not wanted(name):
+        stream.skip(size)
+        return Member(name, "file" if info.type in tarfile.REGULAR_TYPES else "other", None)
+    content = stream.take(size)
+    stream.skip(0)
+    return Member(name, "file", content)
+
+
+def _text(data: bytes) -> str:
+    if len(data) > LONGEST_NAME:
+        raise ReadError(f"a name has {len(data)} bytes; believed are {LONGEST_NAME}")
+    if not data or b"\0" in data:
+        raise ReadError("a name is empty, or ends before its header")
+    return data.decode("utf-8", "surrogateescape").rstrip("/")
+
+
+def _pax(data: bytes) -> dict[str, str]:
+    """The records `LENGTH KEY=VALUE\\n` that say where a file's bytes are and what it is called."""
+    told, at = dict[str, str](), 0
+    data = data.rstrip(b"\0")
+    while at < len(data):
+        digits = data[at : at + 8].split(b" ", 1)[0]
+        end = at + int(digits) if digits.isdigit() else 0
+        key, equals, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
+        if not (equals and at < end <= len(data) and data[end - 1 : end] == b"\n"):
+            raise ReadError("a pax header is damaged")
+        if key == b"size" and not (value.isdigit() and len(value) < 20):
+            raise ReadError(f"a pax header says that a size is {_text(value[:20])!a}")
+        if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
+            told[_text(key)] = _text(value)
+        at = end
+    return told
+
+
+class _Stream:
+    """The bytes of an archive, unpacked, with what is wrong about them said in one line."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        self._file, self._packed = file, packed
+        self._bytes = gzip.GzipFile(fileobj=file) if packed else file
+        self.at = 0
+
+    def header(self) -> tuple[TarInfo, bytes] | None:
+        """The next header and its block; None at the end of a whole archive."""
+        place, block = self.at, self._read(BLOCKSIZE)
+        if block.count(0) == len(block):
+            self._end(len(block))
+            return None
+        try:
+            info = TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise ReadError(f"byte {place} begins no header: {error}") from error
+        if info.size < 0:
+            raise ReadError(f"byte {place} begins a header with the size {info.size}")
+        return info, block
+
+    def take(self, size: int) -> bytes:
+        data = self._read(size)
+        if len(data) < size:
+            raise ReadError(f"it ends at byte {self.at}, within {size} bytes that it claims to have")
+        return data
+
+    def skip(self, size: int) -> None:
+        """Go to the block after a member of which so many bytes are left."""
+        left = size + -(self.at + size) % BLOCKSIZE
+        while left > 0:
+            left -= len(self.take(min(left, _PIECE)))
+
+    def extended(self, size: int) -> bytes:
+        if size > LONGEST_HEADER:
+            raise ReadError(
+                f"byte {self.at - BLOCKSIZE} begins a header of {size} bytes; believed are {LONGEST_HEADER}"
+            )
+        data = self.take(size)
+        self.skip(0)
+        return data
+
+    def _end(self, zeros: int) -> None:
+        while more := self._read(RECORDSIZE):
+            if more.count(0) < len(more):
+                raise ReadError(f"it goes on after zeros before byte {self.at}: written over, or another archive")
+            zeros += len(more)
+            if zeros > LONGEST_END:
+                raise ReadError(f"it ends in more than {LONGEST_END} zeros: written over, or not copied whole")
+        if zeros < 2 * BLOCKSIZE:
+            raise ReadError(f"it ends at byte {self.at}, without the two blocks of zeros that end an archive")
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._bytes.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ReadError(f"what gzip packed is cut or damaged after byte {self.at}: {error}") from error
+        self.at += len(data)
+        if self._packed and self.at > ALWAYS_UNPACKED + LARGEST_RATIO * self._file.tell():
+            raise ReadError(f"it unpacks to more than {LARGEST_RATIO} times its bytes")
+        return data

@@ -1,0 +1,169 @@
+"""Tar archives that others wrote: read whole, or refused by name with the faces that came before, never in part."""
+
+import gzip
+import io
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from damaged_tar import ARCHIVES, BLOCK, Folder, flip_bits, headers, packed, picture
+
+from hyperface.faces import source, tar
+from hyperface.faces.source import Chunk
+from hyperface.run import RunError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_whole_archive_is_read_as_tarfile_reads_it_and_every_member_counted(folder: Folder, name: str):
+    sound, bad, passed_over = folder.read(ARCHIVES[name])
+    with tarfile.open(fileobj=io.BytesIO(ARCHIVES[name])) as archive:
+        names = archive.getnames()
+    assert sound == [f"faces.tar/{name}" for name in names if name.endswith(".png")]
+    assert (bad, passed_over) == ([], {".txt": len(sound)})
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_cut_anywhere_before_the_end_is_refused(folder: Folder, name: str):
+    data = ARCHIVES[name]
+    end = len(data.rstrip(b"\0")) // BLOCK * BLOCK + BLOCK
+    for place in [*range(0, end + 2 * BLOCK, BLOCK), end + 2 * BLOCK - 1]:
+        assert folder.outcome(data[:place]) is None, place
+    assert folder.outcome(data[: end + 2 * BLOCK]) == folder.outcome(data), "what fills the record may be missing"
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_flipped_bit_loses_no_member_without_a_word(folder: Folder, name: str):
+    bits = len(headers(ARCHIVES[name])) * BLOCK * 8
+    flip_bits(folder, ARCHIVES[name], random.Random(1).sample(range(bits), 100))
+
+
+@pytest.mark.parametrize("length", [1, BLOCK, 4096])
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b"\x20"])
+def test_bytes_written_over_a_header_are_a_refusal(folder: Folder, byte: bytes, length: int):
+    data = packed(40, tarfile.USTAR_FORMAT)
+    for place in headers(data)[:60:3]:
+        assert folder.outcome(data[:place] + byte * length + data[place + length :]) is None, place
+
+
+def test_zeros_over_the_last_third_are_a_refusal(folder: Folder):
+    data = packed(40)
+    assert folder.outcome(data[: len(data) // 3 * 2] + bytes(len(data) // 3)) is None
+
+
+@pytest.mark.parametrize("between", [b"", bytes(BLOCK), b"\1" * BLOCK])
+def test_archives_after_one_another_are_refused(folder: Folder, between: bytes):
+    for first in (packed(3), packed(3).rstrip(b"\0") + bytes(2 * BLOCK)):
+        assert folder.outcome(first + between + packed(5)) is None
+
+
+def test_a_refusal_says_how_many_faces_came_before_it(folder: Folder):
+    data = bytearray(packed(10, text=False))
+    data[headers(bytes(data))[7]] ^= 1
+    with pytest.raises(RunError, match=r"faces\.tar: is not .* \(byte 7168 .*; 7 faces came before\)"):
+        folder.read(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["faces.tar.gz", "faces.TGZ", "faces.tar"])
+def test_an_archive_packed_by_gzip_is_read_whole_or_refused(tmp_path: Path, name: str):
+    folder, data = Folder(tmp_path, name), gzip.compress(packed(6))
+    assert [key.split("/")[-1] for key in folder.read(data)[0]] == [f"{n:03d}.png" for n in range(6)]
+    (chunk,) = source.plan_chunks(folder.config.embed, folder.config.storage)
+    assert chunk == Chunk("tar", (name,))
+    for place in range(0, len(data), 7):
+        assert folder.outcome(data[:place]) is None
+    for place in range(10, len(data), 3):
+        damaged = data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+        assert folder.outcome(damaged) in (None, folder.read(data)), place  # deflate has bits that mean nothing
+
+
+def test_an_archive_that_unpacks_to_much_more_than_it_has_is_refused_early(folder: Folder):
+    info = tarfile.TarInfo("big.bin")
+    info.size = 2**33
+    bomb = gzip.compress(info.tobuf()) + gzip.compress(bytes(2**24)) * 512
+    with pytest.raises(RunError, match="unpacks to more than 100 times its bytes"):
+        folder.read(bomb)
+
+
+def member(kind: bytes, data: bytes, name: str = "a.png", size: int | None = None) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % BLOCK)
+
+
+END = bytes(2 * BLOCK)
+FACE = member(tarfile.REGTYPE, picture(1))
+ODD: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "a name that claims a terabyte": lambda: member(tarfile.GNUTYPE_LONGNAME, b"x.png\0", size=2**40) + FACE + END,
+    "a name of a megabyte": lambda: member(tarfile.GNUTYPE_LONGNAME, b"x" * 2**20) + FACE + END,
+    "a link's name of two megabytes": lambda: member(tarfile.GNUTYPE_LONGLINK, b"x" * 2**21) + FACE + END,
+    "a pax header of two megabytes": lambda: member(tarfile.XHDTYPE, b"x" * 2**21) + FACE + END,
+    "a header for all of two megabytes": lambda: member(tarfile.XGLTYPE, b"x" * 2**21) + FACE + END,
+    "a name without a member": lambda: FACE + member(tarfile.GNUTYPE_LONGNAME, b"x.png\0") + END,
+    "a pax header without a member": lambda: FACE + member(tarfile.XHDTYPE, b"15 path=abc.png\n") + END,
+    "a pax record without a length": lambda: member(tarfile.XHDTYPE, b"path=abc.png\n") + FACE + END,
+    "a pax record that is longer than its header": lambda: member(tarfile.XHDTYPE, b"99 path=a.png\n") + FACE + END,
+    "a pax record of no length": lambda: member(tarfile.XHDTYPE, b"0 path=a.png\n") + FACE + END,
+    "a pax record of a length below nothing": lambda: member(tarfile.XHDTYPE, b"-5 path=a.png\n") + FACE + END,
+    "a pax size below nothing": lambda: member(tarfile.XHDTYPE, b"11 size=-5\n") + FACE + END,
+    "a pax size of many digits": lambda: member(tarfile.XHDTYPE, b"510 size=" + b"9" * 500 + b"\n") + FACE + END,
+    "a pax size beyond the file": lambda: member(tarfile.XHDTYPE, b"18 size=999999999\n") + FACE + END,
+    "a size below nothing": lambda: member(tarfile.REGTYPE, b"", size=-512) + FACE + END,
+    "a size beyond the file": lambda: FACE + member(tarfile.REGTYPE, picture(2), size=2**40) + END,
+    "a size of 2**80": lambda: FACE + member(tarfile.REGTYPE, picture(2), size=2**80) + END,
+    "another volume": lambda: member(b"M", picture(1)) + END,
+    "a map of holes without an end": lambda: holes(b"\1") + b"\1" * BLOCK * 4,
+    "another format": lambda: b"BZh91AY&SY" + bytes(2000),
+    "text": lambda: b"<html>404 Not Found</html>\n" * 100,
+}
+
+
+def holes(more: bytes = b"\0") -> bytes:
+    """The header of a file that old GNU tar stored without its zeros."""
+    head = bytearray(member(tarfile.GNUTYPE_SPARSE, b"", size=512))
+    head[482:483] = more
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_no_whole_archive_is_refused_in_one_line(folder: Folder, what: str):
+    assert folder.outcome(ODD[what]()) is None
+
+
+def test_files_that_are_stored_without_their_zeros_are_bad_faces(folder: Folder):
+    pax = member(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n30 GNU.sparse.name=real/b.png\n")
+    data = holes() + bytes(BLOCK) + pax + FACE + member(tarfile.REGTYPE, picture(2), "c.png") + END
+    sound, bad, _ = folder.read(data)
+    assert (sound, bad) == (["faces.tar/c.png"], ["faces.tar/a.png", "faces.tar/real/b.png"])
+
+
+def test_what_systems_leave_links_and_other_files_are_passed_over_by_name(folder: Folder):
+    names = ["a.png", "._a.png", "__MACOSX/a.png", "x/.ipynb_checkpoints/b.png", "./c.PNG", "d.json", "README"]
+    data = b"".join(member(tarfile.REGTYPE, picture(n), name) for n, name in enumerate(names))
+    data += member(tarfile.DIRTYPE, b"", "folder.png/") + member(tarfile.LNKTYPE, b"", "link.png")
+    sound, bad, passed_over = folder.read(data + member(tarfile.FIFOTYPE, b"", "pipe.png") + END)
+    assert (sound, bad) == (["faces.tar/a.png", "faces.tar/./c.PNG"], [])
+    assert passed_over == {source.HIDDEN: 3, source.LINKS: 2, ".json": 1, "no suffix": 1}
+
+
+def test_an_archive_without_a_face_is_counted(folder: Folder):
+    assert folder.read(bytes(10240)) == ([], [], {".tar without a face": 1})
+
+
+def test_no_more_is_read_of_a_file_than_a_picture_may_have(folder: Folder):
+    with folder.file.open("wb") as file:
+        file.write(member(tarfile.REGTYPE, b"", size=2**28))
+        file.truncate(BLOCK + 2**28)
+        file.seek(0, 2)
+        file.write(FACE + END)
+    found = list(tar.members(folder.file.open("rb"), lambda _: True, 2**20))
+    assert [(member.name, member.content is None) for member in found] == [("a.png", True), ("a.png", False)]
