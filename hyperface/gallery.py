@@ -114,7 +114,7 @@ def account(gallery: Gallery, passed_over: Counter[str]) -> str:
 
 
 def _counted(kinds: Counter[str]) -> str:
-    shown = [(kind, count) for kind, count in kinds.most_common(SHOWN) if count]
+    shown = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:SHOWN]
     others = kinds.total() - sum(count for _, count in shown)
     said = ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
     return f" ({said})" if said else ""

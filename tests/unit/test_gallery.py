@@ -1,21 +1,27 @@
 """The embed stage without Ray: every kind of source is read, every kind of bad face is named, the rest goes on."""
 
+import errno
 import io
+import os
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damaged_tar import packed
 from numpy.typing import NDArray
 from PIL import Image
 
 from hyperface import config, gallery
 from hyperface.config import Config, ConfigError
-from hyperface.faces.source import Chunk, plan_chunks, read_chunk
+from hyperface.faces.source import BEYOND, HIDDEN, Chunk, plan_chunks, read_chunk
 from hyperface.gallery import EmbeddedFace
+from hyperface.pictures import LARGEST_FILE
 from hyperface.run import RunError
+from hyperface.storage import LocalStore
 
 SIZE = 8
 
@@ -156,3 +162,128 @@ def test_a_narrow_identity_spread_makes_faces_alike():
         return float(images[:, 20:44, 20:44].std(0).mean())
 
     assert spread(0.1) < 0.8 * spread(1.0)
+
+
+def test_every_file_of_a_folder_is_a_face_named_or_counted(folder: Path):
+    for name in (".hidden/a.png", "@eaDir/a.png", "b/._c.png", "b/notes.JSON", "b/no_suffix"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(png(1, 2, 3))
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    with (folder / "large.png").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    passed_over = Counter[str]()
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={folder}", "embed.num_faces=0"])
+    chunks = plan_chunks(chosen.embed, chosen.storage, passed_over)
+    faces = [face for chunk in chunks for face in gallery.embed_chunk(chunk, chosen, MeanColour(), passed_over)]
+    made = gallery.assemble(faces, 0)
+    assert made.embeddings.names == ["a.png", "b/c.png"]
+    reasons = dict(made.problems)
+    assert reasons["gone.png"].startswith("cannot be read")
+    assert reasons["pipe.png"].startswith("cannot be read")
+    assert reasons["large.png"] == "unreadable, larger than 64 MiB"
+    assert passed_over == {HIDDEN: 3, ".txt": 1, ".json": 1, "no suffix": 1}
+    said = "2 faces, 3 left out (cannot be read 2, unreadable 1), 6 files passed over"
+    assert gallery.account(made, passed_over) == f"{said} (hidden 3, .json 1, .txt 1, no suffix 1)"
+
+
+def test_faces_beyond_the_number_that_is_asked_for_are_counted(folder: Path):
+    (folder / "d.png").write_bytes(png(0, 0, 255))
+    passed_over = Counter[str]()
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={folder}", "embed.num_faces=1"])
+    plan_chunks(chosen.embed, chosen.storage, passed_over)
+    assert passed_over == {BEYOND: 2, ".txt": 1}
+    assert gallery.assemble(faces_of(folder, num_faces=0)[1], 1).beyond == 2
+
+
+def test_a_file_that_vanishes_or_is_forbidden_is_one_face(folder: Path):
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={folder}"])
+    (chunk,) = plan_chunks(chosen.embed, chosen.storage)
+    (folder / "a.png").unlink()
+    (folder / "a.png").mkdir()
+    (folder / "b" / "c.png").unlink()
+    faces = list(read_chunk(chunk, chosen))
+    assert [(face.key, face.problem[:14]) for face in faces] == [
+        ("a.png", "cannot be read"),
+        ("b/c.png", "cannot be read"),
+    ]
+    assert faces[1].problem == "cannot be read (No such file or directory)"
+
+
+class BadDisk(io.BytesIO):
+    """A file whose later bytes cannot be read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 1024:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+def test_an_archive_that_cannot_be_read_to_its_end_is_a_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={folder}"])
+    with pytest.raises(RunError, match=r"gone\.tar: cannot be read .*0 faces came before\); copy it again"):
+        list(read_chunk(Chunk("tar", ("gone.tar",)), chosen))
+    (folder / "faces.tar").write_bytes(packed(3))
+    monkeypatch.setattr(LocalStore, "open", lambda store, name: BadDisk(Path(store.url, name).read_bytes()))
+    with pytest.raises(RunError, match=r"faces\.tar: cannot be read \(.*Input/output error; 1 faces came before\)"):
+        list(read_chunk(Chunk("tar", ("faces.tar",)), chosen))
+
+
+@pytest.mark.parametrize("column", ["image", "jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())]
+)
+def test_pictures_of_a_table_may_lie_in_a_column_of_another_name_and_kind(
+    tmp_path: Path, column: str, kind: pa.DataType
+):
+    images = [png(255, 0, 0), None, png(0, 255, 0)]
+    keys = pa.array([b"x", b"y", b"\xff"]).view(pa.string())
+    table = pa.table({"url": ["u"] * 3, column: pa.array(images, pa.binary()).cast(kind), "key": keys})
+    pq.write_table(table, tmp_path / "00000.parquet")
+    made = gallery.assemble(faces_of(tmp_path)[1], 0)
+    assert made.embeddings.names == ["00000.parquet/x"]
+    assert [key for key, _ in made.problems] == ["00000.parquet/\\udcff", "00000.parquet/y"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"jpg": [b"a"], "png": [b"b"]},
+        {"image": ["a/path.png"]},
+        {"image": [{"path": "a.png"}]},
+        {"image": [[b"a"]]},
+        {"image": [b"a"], "key": [1.5]},
+        {"url": ["x"]},
+    ],
+)
+def test_a_table_whose_pictures_nobody_can_name_is_refused(tmp_path: Path, columns: dict[str, list[object]]):
+    pq.write_table(pa.table(columns), tmp_path / "part.parquet")
+    with pytest.raises(RunError, match=r"part\.parquet: is not a Parquet file with a column `image`: [^\n]*$"):
+        faces_of(tmp_path)
+
+
+def test_the_layouts_of_img2dataset_are_read(tmp_path: Path):
+    about = pa.table({"url": ["u"], "caption": ["c"], "key": ["000000000"], "status": ["success"]})
+    (tmp_path / "00001").mkdir()
+    for name in ("00000.parquet", "00001.parquet"):
+        pq.write_table(about, tmp_path / name)
+    for name in ("00000_stats.json", "00001_stats.json", "00001/000010000.json", "00001/000010000.txt"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "00000.tar").write_bytes(packed(2))
+    (tmp_path / "00001" / "000010000.jpg").write_bytes(png(255, 0, 0))
+    pq.write_table(about.append_column("jpg", pa.array([png(0, 255, 0)])), tmp_path / "00002.parquet")
+    passed_over = Counter[str]()
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={tmp_path}"])
+    chunks = plan_chunks(chosen.embed, chosen.storage, passed_over)
+    keys = [face.key for chunk in chunks for face in read_chunk(chunk, chosen, passed_over)]
+    assert keys == ["00000.tar/000.png", "00000.tar/001.png", "00002.parquet/000000000", "00001/000010000.jpg"]
+    assert passed_over == {".json": 3, ".txt": 3, ".parquet beside its pictures": 2}
+
+
+def test_an_archive_without_a_face_is_no_gallery(tmp_path: Path):
+    with tarfile.open(tmp_path / "texts.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a.txt"))
+    passed_over = Counter[str]({".txt": 1})
+    made = gallery.assemble(faces_of(tmp_path)[1], 0)
+    with pytest.raises(RunError, match=r"embed\.source: its archives and tables hold no face \(\.txt 1\)"):
+        gallery.refuse_bad(made, 0.5, passed_over)
