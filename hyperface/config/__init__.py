@@ -86,6 +86,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     try:
         given = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
+        _refuse_other_shapes(wanted)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
@@ -118,6 +119,16 @@ def _literal(given: Any, source: str) -> Any:
     if found is not None:
         raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
     return given
+
+
+def _refuse_other_shapes(given: Any) -> None:
+    """Raise ConfigError for a list where a mapping belongs, and for a list within a list: OmegaConf takes some."""
+    for key, default in flat(Config()).items():
+        value = OmegaConf.select(given, key)
+        if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
+            raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {str(value)[:_LONGEST_SHOWN]!r}")
+        if isinstance(default, list) and OmegaConf.is_list(value) and any(OmegaConf.is_config(item) for item in value):
+            raise ConfigError(f"{key} must be a list of plain values; it is {str(value)[:_LONGEST_SHOWN]}")
 
 
 def _recipe(given: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A configuration means what it looks like, whoever wrote it; what does not, and what is made to harm, is one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,17 @@ def test_a_number_that_no_product_could_hold_is_refused(word: str, key: str):
 def test_a_broken_text_stays_a_yaml_error():
     with pytest.raises(yaml.YAMLError):
         refuse_odd("a: [", "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("control.targets=[x]", "control.targets must be a mapping"),
+        ("control.targets=3", "control.targets must be a mapping"),
+        ("synthesis.sigmas=[[1]]", "synthesis.sigmas must be a list of plain values"),
+        ("train.milestones=[{a: 1}]", "train.milestones must be a list of plain values"),
+    ],
+)
+def test_a_value_of_another_shape_is_refused_by_its_key(word: str, rule: str):
+    with pytest.raises(ConfigError, match=re.escape(rule)):
+        config.load(None, ["run.dir=runs/x", word])
