@@ -18,6 +18,8 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 # A Ray started in this process gets a token of its own: without one, ray.init() writes a token to the home directory,
 # and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have.
 if "RAY_ADDRESS" not in os.environ:
+    # It has no address but loopback: Ray reads this on every system, and else makes the machine's address of 127.0.0.1.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     noise += "|Failed to query Ray Train Controller actor state"
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -84,6 +85,8 @@ def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
 
 
 def _start_local(config: ClusterConfig) -> None:
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # where the workers of a packing or a training meet
     ray.init(
         num_cpus=config.num_cpus or None,
         include_dashboard=False,

@@ -25,6 +25,8 @@ print(*(s.getsockname()[1] for s in held))
 PY
 )
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
+# Ray makes the machine's own address of 127.0.0.1 where it thinks that a cluster is wanted.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 GLOO_SOCKET_IFNAME=lo
 export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port RAY_USAGE_STATS_ENABLED=0
 # The job runs in a copy of this folder, on this machine: relative paths are meant from here.
 export HYPERFACE_BASE_DIR=$PWD

@@ -1,16 +1,23 @@
 """What another user of the machine, and another machine, find of a Ray that a job starts."""
 
+import contextlib
 import os
 import stat
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 import pytest
+from ray.cloudpickle import register_pickle_by_value
 
 from cluster.session import LONGEST_PLACE, scratch
 
 NOBODY = 65534
+
+register_pickle_by_value(sys.modules[__name__])  # the workers have no path to the tests
 
 
 def as_nobody(*command: str | Path) -> str:
@@ -60,3 +67,23 @@ def test_the_temporary_directory_is_used_where_a_socket_in_it_has_a_short_enough
         long.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(long))
         assert Path(scratch()).parent == Path("/tmp")
+
+
+def listeners(processes: Iterable[psutil.Process]) -> set[tuple[str, str]]:
+    """(name, address) of what listens elsewhere than on loopback."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has ended
+            sockets = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            found |= {(process.name(), one.laddr.ip) for one in sockets if not one.laddr.ip.endswith("127.0.0.1")}
+    return found
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_ray_of_one_machine_listens_on_loopback_alone():
+    import ray
+
+    assert ray.get(ray.remote(listeners).remote([])) == set()  # a worker is up
+    own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    assert {"gcs_server", "raylet"} <= {process.name() for process in own}
+    assert listeners(own) == set()
