@@ -11,7 +11,6 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Literal, NoReturn, TextIO, get_args, get_origin
 
 from hyperface.config import Config, ConfigError, StorageConfig, changed, load
@@ -153,7 +152,7 @@ def is_override(word: str) -> bool:
 
 def is_config(source: str) -> bool:
     """Whether a word names a configuration file, and not a run."""
-    return source.endswith((".yaml", ".yml")) or Path(source).is_file()
+    return source.endswith((".yaml", ".yml")) or os.path.isfile(os.path.expanduser(source))
 
 
 def _print_help(purpose: str, usage: str, arguments: Sequence[str]) -> NoReturn:

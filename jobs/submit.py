@@ -54,7 +54,7 @@ def as_it_travels(words: Sequence[str]) -> list[str]:
     source, *rest = words
     if is_override(source) or not is_config(source):
         return [source, *rest]
-    file = Path(source).resolve()
+    file = Path(source).expanduser().resolve()
     if not file.is_relative_to(ROOT):
         raise ConfigError(f"{source}: does not travel with the job; copy it into {ROOT}/jobs/configs")
     return [file.relative_to(ROOT).as_posix(), *rest]
@@ -105,7 +105,7 @@ def kept(directory: str) -> str:
             f"run.dir must not be a relative path, which would be lost with the job: use s3://BUCKET/RUN, or an "
             f"absolute path that all nodes have; it is {directory!r}"
         )
-    return local_path(directory).removeprefix("file://").rstrip("/")
+    return local_path(directory).rstrip("/")
 
 
 def submit(run: str, job: str, words: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from jobs.start import exit_code
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("out_dir", type=lambda path: Path(path).expanduser())
     parser.add_argument("--fast", action="store_true", help="two steps a stage: checks the code, not the weights")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

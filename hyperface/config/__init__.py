@@ -1,7 +1,6 @@
 """The configuration: load, check, compare. Only home of omegaconf."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,6 +19,9 @@ from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
 from hyperface.config.later import GeneratorKind as GeneratorKind
 from hyperface.config.later import TrainConfig as TrainConfig
+from hyperface.config.paths import local_path as local_path
+from hyperface.config.paths import plain_path as plain_path
+from hyperface.config.paths import refuse_unwritable
 from hyperface.config.plain_yaml import LARGEST, refuse_odd
 from hyperface.config.publish import PublishConfig as PublishConfig
 from hyperface.config.recipes import RECIPES as RECIPES
@@ -55,7 +57,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     try:
         text = "{}"
         if path:
-            with Path(path).open() as file:
+            with Path(path).expanduser().open() as file:
                 text = file.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
@@ -83,6 +85,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
+        refuse_unwritable(override, override.partition("=")[0])
     try:
         given = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
@@ -95,6 +98,9 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
             f"{error.full_key or source}: {str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]}"
         ) from error
     assert isinstance(config, Config)
+    for key, value in flat(config).items():
+        for each in value if isinstance(value, list) else (value,):
+            refuse_unwritable(str(each), key)
     check(config)
     return config
 
@@ -187,20 +193,3 @@ def from_yaml(text: str) -> Config:
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
     return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
-
-
-def local_path(path: str) -> str:
-    """A path of the configuration made absolute against the directory the user works in.
-
-    A submitted Ray job runs in an unpacked copy of the working directory that Ray deletes later, so a relative path
-    is taken from HYPERFACE_BASE_DIR there (`make demo` sets it on the local cluster).
-
-    Raises:
-        ConfigError: relative path in a submitted job without HYPERFACE_BASE_DIR.
-    """
-    if "://" in path or os.path.isabs(path):
-        return path
-    base = os.environ.get("HYPERFACE_BASE_DIR")
-    if base is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise ConfigError(f"{path}: a relative path would be lost with this Ray job; use s3:// or an absolute path")
-    return str(Path(base or ".", path).resolve())

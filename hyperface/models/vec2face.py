@@ -31,7 +31,7 @@ from hyperface.models.vec2face_network import (
     draw_masks,
     sized,
 )
-from hyperface.storage import StorageError, open_store
+from hyperface.storage import StorageError, open_file
 
 HEADER = "hyperface.vec2face"
 """Key of the file's header: `Made` as JSON."""
@@ -128,9 +128,8 @@ class Vec2FaceGenerator:
 
 def _read(config: Vec2FaceConfig, storage: StorageConfig | None) -> bytes:
     """All bytes of the file, which are the bytes that were hashed."""
-    folder, _, name = config.path.rpartition("/")
     try:
-        store = open_store(folder or ("/" if config.path.startswith("/") else "."), storage)
+        store, name = open_file(config.path, storage)
         data = store.read(name)
     except ConfigError as error:
         raise ConfigError(f"vec2face.path: {error}") from error

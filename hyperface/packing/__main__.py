@@ -60,7 +60,7 @@ def _parsed() -> argparse.Namespace:
 
 def _packed(arguments: argparse.Namespace) -> Packing:
     """The packing, written to where it was wanted; what keeps it from being written is found out before."""
-    out = Path(arguments.out)
+    out = Path(arguments.out).expanduser()
     _refuse_out(out)
     _refuse_device(arguments.device)
     start_ND, norms_N = _rows(arguments.start)
@@ -91,7 +91,7 @@ def _packed(arguments: argparse.Namespace) -> Packing:
         else:
             table = Embeddings(identities, packing.references_ND, packing.norms_N)
             file.write(embeddings.to_parquet("identity", table))
-    _certificate(arguments.out).write_text(json.dumps(packing.numbers, indent=1) + "\n")
+    _certificate(str(out)).write_text(json.dumps(packing.numbers, indent=1) + "\n")
     return packing
 
 

@@ -5,6 +5,7 @@ an object is one PUT with Content-MD5. (An exception inside `with fs.open(path, 
 `put_new` is won by exactly one writer: `link(2)` locally, `If-None-Match: *` on S3.
 """
 
+import os
 from urllib.parse import urlsplit
 
 from hyperface import config as configuration
@@ -31,6 +32,7 @@ def open_file(path: str, config: configuration.StorageConfig | None = None) -> t
     Raises:
         ConfigError: as `open_store`.
     """
+    path = configuration.plain_path(path)
     folder, _, name = path.rpartition("/")
     return open_store(folder or ("/" if path.startswith("/") else "."), config), name
 
@@ -39,10 +41,14 @@ def open_store(path: str, config: configuration.StorageConfig | None = None) -> 
     """The store behind a path, file:// or s3:// URL.
 
     Raises:
-        ConfigError: another scheme, or a relative path inside a submitted Ray job.
+        ConfigError: another scheme, or as `local_path`.
     """
     config = config or configuration.StorageConfig()
-    parts = urlsplit(path)
+    path = configuration.plain_path(path)
+    try:
+        parts = urlsplit("" if os.path.isabs(path) else path)
+    except ValueError as error:
+        raise configuration.ConfigError(f"{path}: is no address ({error}); write s3://bucket/prefix") from error
     if parts.scheme == "s3":
         if {"@", ":"} & set(parts.netloc):
             fix = "write s3://bucket/prefix: credentials come from the standard AWS chain only"
@@ -51,8 +57,8 @@ def open_store(path: str, config: configuration.StorageConfig | None = None) -> 
             raise configuration.ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
         chosen = (config.endpoint_url, config.region, config.addressing_style, config.patience_s)
         return S3Store(path.rstrip("/"), *chosen)
-    if parts.scheme not in ("", "file"):
+    if parts.scheme:
         raise configuration.ConfigError(
             f"{path}: scheme {parts.scheme!r} is not supported; use a path, file:// or s3://"
         )
-    return LocalStore(configuration.local_path(parts.path if parts.scheme else path))
+    return LocalStore(configuration.local_path(path))
