@@ -1,4 +1,5 @@
-"""One driver at a time, for stores that cannot decide which of two writers was first.
+"""One driver at a time, for stores that cannot decide which of two writers was first: a server that does not honour
+If-None-Match, a disk without hard links.
 
 Elsewhere `put_new` keeps two drivers apart, and nothing here does anything. A lease is a small object that its driver
 rewrites every few seconds. Nobody compares clocks: a newcomer watches it, and takes it over when it stood still for
@@ -192,7 +193,8 @@ class _Lease:
 
     def _held_by(self, other: dict[str, Any]) -> str:
         who = f"process {other.get('pid')} of {other.get('host')}" if other else "somebody who removed the lease"
+        fix = f"wait for it or end it (if it is dead, delete {self.store.uri(LEASE)})"
         return (
-            f"{self.store}: is being written by another driver, {who}; this storage does not honour If-None-Match, so "
-            f"only one may write at a time: wait for it or end it (if it is dead, delete {self.store.uri(LEASE)})"
+            f"{self.store}: is being written by another driver, {who}; this storage cannot tell who was first, so "
+            f"only one may write at a time: {fix}"
         )

@@ -1,4 +1,4 @@
-"""A directory. A file appears whole under its name, by link(2) or rename(2), after its bytes are on the disk."""
+"""A directory. A file appears whole under its name, by link(2) or rename(2) after its bytes are on the disk."""
 
 import contextlib
 import errno
@@ -8,10 +8,11 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from hyperface.storage.naming import UndecidedError, file_system, name_new, one_writer_wins
 from hyperface.storage.store import Stat, StorageError, Store
 from hyperface.storage.walk import walk
 
@@ -23,6 +24,9 @@ WRITING_S = 3600.0
 
 @dataclass(frozen=True)
 class LocalStore(Store):
+    conditional: bool = True
+    """Whether the file system lets one of two writers win; see `prepared`."""
+
     def _path(self, name: str) -> Path:
         path = Path(os.path.normpath(Path(self.url, name)))
         if not path.is_relative_to(self.url):
@@ -62,10 +66,12 @@ class LocalStore(Store):
     def put_new(self, name: str, data: bytes) -> bool:
         with self._written(name, data) as (temporary, path):
             try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-        return True
+                return self._named(temporary, path)
+            except UndecidedError:
+                if os.path.lexists(path):
+                    return False
+                temporary.replace(path)
+        return self.holds(name, data)
 
     def put(self, name: str, data: bytes) -> None:
         with self._written(name, data) as (temporary, path):
@@ -83,7 +89,23 @@ class LocalStore(Store):
                         path = Path(folder, file)
                         if time.time() - path.stat().st_mtime > WRITING_S:
                             path.unlink()
-        return self
+        return self._as_its_disk_allows()
+
+    def _as_its_disk_allows(self) -> Self:
+        if one_writer_wins(Path(self.url), self._named):
+            return self
+        kind = file_system(Path(self.url)) or "its file system"
+        lack = f"{kind} has neither hard links nor a rename that refuses"
+        print(f"storage: {self.url}: {lack}: one job at a time may write this run", flush=True)
+        return replace(self, conditional=False)
+
+    @property
+    def one_writer_wins(self) -> bool:
+        return self.conditional
+
+    def _named(self, temporary: Path, path: Path) -> bool:
+        """Whether a finished file got its name. Raises UndecidedError where the disk cannot tell."""
+        return name_new(temporary, path)
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:

@@ -222,6 +222,22 @@ def test_a_second_export_to_the_same_place_is_refused(run: Run, tmp_path: Path):
             export(run, tmp_path / "out")
 
 
+def test_a_disk_without_locks_is_refused_by_its_kind(tmp_path: Path):
+    code = (
+        "import errno, fcntl, sys\n"
+        "from hyperface.dataset.export.destination import Destination\n"
+        "from hyperface.storage import StorageError, open_store\n"
+        "def refuse(*_): raise OSError(errno.ENOSYS, 'Function not implemented')\n"
+        "fcntl.flock = refuse  # as a Lustre that is mounted without flock\n"
+        "try:\n"
+        "    with Destination(open_store(sys.argv[1]), {}, 1).begun(): pass\n"
+        "except StorageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "knows no flock (Function not implemented)" in done.stdout, done.stderr
+    assert done.stdout.endswith("mount it with flock, or export to another disk\n")
+
+
 @pytest.mark.parametrize(("kind", "name"), [("recordio", "train.rec"), ("huggingface", "classes.csv")])
 def test_a_whole_export_that_lost_a_file_or_its_end_is_not_called_done(run: Run, tmp_path: Path, kind: Kind, name: str):
     export(run, tmp_path / "out", kind)

@@ -18,6 +18,7 @@ from hyperface.config import ConfigError
 from hyperface.reading_json import from_json
 from hyperface.run import RunError, to_json
 from hyperface.storage import LocalStore, StorageError, Store
+from hyperface.storage.naming import file_system
 
 DONE = "export.json"
 STATE = ".export"
@@ -123,6 +124,10 @@ class Destination:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError(f"{self.store}: another export is writing here; wait for it, or stop it") from error
+            except OSError as error:  # some Lustre, and NFS without its lock service
+                kind = file_system(self.folder) or "its file system"
+                rule = f"{kind} knows no flock ({error.strerror}), without which two exports at once would mix"
+                raise StorageError(f"{self.store}: {rule}; mount it with flock, or export to another disk") from error
             if self.store.exists(DONE):  # somebody else may have ended since it was looked at
                 self.finished()
             self.put(BEGUN, to_json(self.described), durable=True)
