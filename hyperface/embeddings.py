@@ -8,9 +8,11 @@ N: rows, D: embedding dimension.
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -55,7 +57,8 @@ def to_parquet(column: str, embeddings: Embeddings) -> bytes:
 
 
 def read(store: Store, name: str, column: str | None = None) -> Embeddings:
-    """Read and check a table written by `to_parquet`.
+    """Read and check a table written by `to_parquet`, or by others in the same columns: rows of any floating point
+    numbers, in lists of any kind.
 
     Args:
         column: what names the rows; None: `identity` or `key` where there is such a column, else their numbers.
@@ -74,19 +77,18 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
                 column = next((name for name in ("identity", "key") if name in there), None)
             wanted = [*([column] if column else []), "embedding", *(["norm"] if "norm" in there else [])]
             table = pq.read_table(file, columns=wanted)
-            kind = table.schema.field("embedding").type
         except StorageError:
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # a damaged page is an OSError
             raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
-    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
-        raise EmbeddingError(f"{uri}: column `embedding` must be fixed_size_list<float32>; it is {kind}")
     if table.num_rows == 0:
         raise EmbeddingError(f"{uri}: holds no rows")
-    flat = pa.concat_arrays([chunk.flatten() for chunk in table["embedding"].chunks])
-    vectors_ND = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, kind.list_size)
+    vectors_ND = _rows(table["embedding"], uri)
     check_unit(vectors_ND, uri)
-    names = table[column].to_pylist() if column else list(range(table.num_rows))
+    try:
+        names = table[column].to_pylist() if column else list(range(table.num_rows))
+    except (ValueError, OverflowError):  # no UTF-8, or a time that Python does not have
+        names = [None]
     if not all(isinstance(name, str | int) for name in names):
         raise EmbeddingError(f"{uri}: column `{column}` must hold a text or a number for each row; write it again")
     norms = None
@@ -95,10 +97,30 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     return Embeddings(names, vectors_ND, norms)
 
 
+def _rows(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
+    kind, tests = column.type, ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
+    if not any(getattr(pa.types, test)(kind) for test in tests) or not pa.types.is_floating(kind.value_type):
+        raise EmbeddingError(f"{uri}: column `embedding` must hold lists of floating point numbers; it is {kind}")
+    lengths = pc.list_value_length(column).to_numpy()  # NaN for a row that is null
+    known, counts = np.unique(lengths[~np.isnan(lengths)], return_counts=True)
+    dim = int(known[counts.argmax()]) if len(known) else 0
+    bad_n = np.flatnonzero(lengths != dim)
+    if len(bad_n):
+        shown = ", ".join(f"row {i} ({'none' if np.isnan(lengths[i]) else int(lengths[i])})" for i in bad_n[:5])
+        raise EmbeddingError(f"{uri}: every row must hold {dim} numbers, as most do; {len(bad_n)} do not: {shown}")
+    flat = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
+    return _float32(flat.to_numpy(zero_copy_only=False)).reshape(len(column), dim)
+
+
+def _float32(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinite then, and refused as such
+        return np.ascontiguousarray(numbers, dtype=np.float32)
+
+
 def _norms(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
-    if column.type != pa.float32():
-        raise EmbeddingError(f"{uri}: column `norm` must be float32; it is {column.type}")
-    norms_N: NDArray[np.float32] = column.to_numpy()
+    if not pa.types.is_floating(column.type):
+        raise EmbeddingError(f"{uri}: column `norm` must hold floating point numbers; it is {column.type}")
+    norms_N = _float32(column.to_numpy())
     bad_n = np.flatnonzero(~(np.isfinite(norms_N) & (norms_N > 0)))
     if len(bad_n):
         shown = ", ".join(f"row {i} ({norms_N[i]:.4g})" for i in bad_n[:5])
@@ -136,8 +158,9 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
     if rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating) or not len(rows_ND):
         rule = "must hold rows of floating point numbers"
         raise EmbeddingError(f"{uri}: {rule}; it holds {rows_ND.dtype} of shape {rows_ND.shape}")
-    check_unit(rows_ND, uri)
-    return Embeddings(list(range(len(rows_ND))), np.ascontiguousarray(rows_ND, dtype=np.float32))
+    vectors_ND = _float32(rows_ND)
+    check_unit(vectors_ND, uri)
+    return Embeddings(list(range(len(vectors_ND))), vectors_ND)
 
 
 def check_unit(vectors_ND: NDArray[np.float32], source: str) -> None:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from hyperface.dataset.schema import Sample, ShardImages
+from hyperface.faces import tar
 from hyperface.reading_json import from_json
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
@@ -63,19 +64,15 @@ def from_bytes(data: bytes, name: str, *, proven: bool = False) -> ShardImages:
 
 
 def _untar(data: bytes, name: str) -> list[tuple[str, bytes]]:
-    members = []
+    found = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for info in archive:
-                if info.size > len(data):  # a sparse member needs no bytes to claim any number of them
-                    raise ValueError(f"{name}: member {info.name!a} claims more bytes than the archive has")
-                file = archive.extractfile(info)
-                if file is None:
-                    raise ValueError(f"{name}: member {info.name!a} must be a file")
-                members.append((info.name, file.read()))
-    except tarfile.TarError as error:
+        for member in tar.members(io.BytesIO(data), lambda _: True, len(data)):
+            if member.content is None:
+                raise ValueError(f"{name}: member {member.name!a} must be a file")
+            found.append((member.name, member.content))
+    except tarfile.ReadError as error:
         raise ValueError(f"{name}: is not a whole tar file ({error})") from error
-    return members
+    return found
 
 
 def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: bytes, name: str) -> None:

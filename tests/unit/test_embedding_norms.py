@@ -73,7 +73,7 @@ def test_a_table_without_norms_is_written_and_read_as_before(tmp_path: Path):
         (pa.array([1, -2, 3, float("nan"), 5], pa.float32()), r"2 are not: row 1 \(-2\), row 3 \(nan\)"),
         (pa.array([1, None, 3, 4, 5], pa.float32()), r"1 are not: row 1 \(nan\)"),
         (pa.array([1, 2, 3, 4, float("inf")], pa.float32()), r"1 are not: row 4 \(inf\)"),
-        (pa.array(list("abcde")), "must be float32; it is string"),
+        (pa.array(list("abcde")), "must hold floating point numbers; it is string"),
     ],
 )
 def test_a_norm_that_is_none_is_refused_with_file_and_row(tmp_path: Path, norms: pa.Array, said: str):
