@@ -14,8 +14,7 @@ from hyperface.capacity import measure
 from hyperface.capacity.measure import SECONDS, Numbers
 from hyperface.capacity.rates import RATES, to_bytes
 from hyperface.config import Config
-from hyperface.run import PACKAGES, git_sha, package_version
-from hyperface.storage import open_store
+from hyperface.run import PACKAGES, git_sha, package_version, run_store
 
 THREADS = 1
 """Of torch in an actor, as in the stages."""
@@ -63,7 +62,7 @@ def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
     Raises:
         ConfigError, EmbeddingError, ModelError, RunError, StorageError: what a stage would say.
     """
-    store = open_store(config.run.dir, config.storage).prepared()
+    store = run_store(config)
     measure.sweep(config)
     connect(config.cluster)
     numbers: Numbers = {"driver_seconds": time.monotonic() - began}

@@ -57,14 +57,16 @@ def embed_stage(run: Run) -> None:
 
     Raises:
         RunError: too many faces cannot be used; they are listed here and in records/embed.jsonl.
-        ConfigError: the source holds no faces.
+        ConfigError: the source holds no faces. Or as `gallery.bind`.
     """
     if run.store.exists(GALLERY):
         print(f"embed: done, {run.store.uri(GALLERY)}")
         return
     started, config, passed_over = time.monotonic(), run.config.embed, Counter[str]()
+    gallery.bind(run)
     made = gallery.assemble(_embed(run, passed_over), config.num_faces)
     passed_over[source.BEYOND] += made.beyond
+    gallery.bind(run)  # faces take hours: whoever came meanwhile must not get another's gallery
     run.record("embed", [{"event": "problem", "key": key, "problem": problem} for key, problem in made.problems])
     gallery.refuse_bad(made, config.max_bad_fraction, passed_over)
     run.store.put_new(GALLERY, to_parquet("key", made.embeddings))

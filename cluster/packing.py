@@ -31,6 +31,7 @@ def pack_stage(run: Run) -> None:
         stage.pack_rows(run, one_process(config.num_identities), torch.device("cpu"), watch=watching(run, "packing"))
     else:
         stage.refuse_impossible(run)  # better said before workers start
+        stage.bind(run)
         connect(run.config.cluster)
         fit("packing", _work, run, config)
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import ray
 import ray.data
 
+from hyperface import claims
 from hyperface.config import ClusterConfig, Config
 from hyperface.lease import only_driver
-from hyperface.run import Run, RunError, open_run
+from hyperface.run import Run, RunError, enter, run_store
 
 LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
@@ -24,9 +25,9 @@ LONGEST_PLACE = 20
 @contextlib.contextmanager
 def driving(config: Config) -> Iterator[Run]:
     """The run of a configuration, and a session, for its only driver. Raises what `open_run` and `only_driver` do."""
-    run = open_run(config)
-    with session(), only_driver(run.store):
-        yield run
+    store = run_store(config)
+    with session(), only_driver(store), claims.driver(store) as driver:
+        yield enter(store, config, driver)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
         EmbeddingError: the references cannot be used.
         StorageError: the storage cannot be read or written.
     """
+    run.refuse_replaced()
     check_targets(run.config)
     began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
     references = read_references(run)

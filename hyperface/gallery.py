@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import Config
+from hyperface.config import Config, without_knobs
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
-from hyperface.run import RunError
+from hyperface.run import EMBEDDED, Run, RunError
 
 SHOWN = 8
 """Kinds that the last line of the stage names; the record names all."""
@@ -70,6 +70,12 @@ def embed_chunk(
     while batch := list(itertools.islice(faces, config.embed.batch_size)):
         done += _embed_batch(batch, recognizer)
     return done
+
+
+def bind(run: Run) -> None:
+    """Record what decides the gallery of a run that has none. Raises as `Run.bind`."""
+    sections = {name: without_knobs(getattr(run.config, name)) for name in ("run", "recognizer", "embed")}
+    run.bind(EMBEDDED, sections, "gallery (resume with the recorded values, or choose another run.dir)", begun=False)
 
 
 def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:

@@ -3,16 +3,19 @@
 import json
 import os
 import platform
+import pwd
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from hyperface import claims
 from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
 from hyperface.reading_json import from_json
 from hyperface.storage import PROBE, Store, open_store
+from hyperface.storage.walk import hidden
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -26,6 +29,7 @@ CHECKPOINTS = "packing/checkpoints"
 DATASET = "dataset"
 DONE = "dataset/_done"
 INDEX = "dataset/index.json"
+FINGERPRINT = "dataset/fingerprint.json"
 DATA_CARD = "dataset/README.md"
 SEPARATION = "evaluation/separation.json"
 RECOGNITION = "recognition"
@@ -36,6 +40,18 @@ AUDIT_FACES = "evaluation/audit_faces.json"
 EXPERIMENT = "experiment/summary.json"
 AUDIT_EMBEDDINGS = "evaluation/embeddings"
 REPORT = "report/index.html"
+EMBEDDED, PACKED = "records/embed.json", "records/packing.json"
+"""What decided a stage's result: {section: {key: value}}."""
+MADE_BY = {EMBEDDED: GALLERY, PACKED: REFERENCES, PACKING_SUMMARY: REFERENCES, FINGERPRINT: FINGERPRINT}
+"""{record of a stage: what it made}"""
+PACKING_KEYS = ("num_identities", "separation", "alpha", "start", "precision")
+"""Of the configuration that the summary of a packing repeats."""
+FILES = {CONFIG, PROVENANCE, LEASE}
+FOLDERS = {
+    *("gallery", "packing", "synthesis", DATASET, "evaluation", RECOGNITION, GENERATOR, "experiment", "report"),
+    *("records", "plan", "tensorboard"),
+}
+ANOTHER = "configuration (resume with the recorded values, or choose another run.dir)"
 
 PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")
 
@@ -66,6 +82,8 @@ class Run:
 
     store: Store
     config: Config
+    driver: str = ""
+    """The id of the driver that this is for, as `claims.py` knows it; empty where nothing is driven."""
 
     def __str__(self) -> str:
         return str(self.store)
@@ -96,28 +114,51 @@ class Run:
         return rows
 
     def bind(self, name: str, wanted: Mapping[str, Mapping[str, Any]], what: str, *, begun: bool) -> None:
-        """Record what decides a result, or compare it with what is recorded.
+        """Record what decides a result, or compare it with what is recorded. A stage calls it before it writes.
 
         Args:
             wanted: {section: {key: value}}.
             what: is decided, and how to begin another one, for the message.
-            begun: whether something was made of it already; if not, it is replaced.
+            begun: whether something was made of it already; if not, it is replaced, unless another driver may be at it.
 
         Raises:
-            ConfigError: it was begun with something else; names each key.
+            ConfigError: it was begun with something else, or a driver is about to; names each key. Or as
+                `refuse_replaced`.
+            RunError: something was made of it, and the record is gone.
         """
-        text = to_json(wanted)
-        if self.store.put_new(name, text) or self.store.read(name) == text:
-            return
-        if not begun:
-            self.store.put(name, text)
-            return
-        recorded, now = (
-            {f"{section}.{key}": value for section, part in each.items() for key, value in part.items()}
-            for each in (self.get_json(name), from_json(text))
-        )
-        changed = configuration.differences(recorded, now)
-        raise ConfigError(f"{self.store.uri(name)}: is of another {what}:\n  " + "\n  ".join(changed))
+        self.refuse_replaced()
+        data = to_json(wanted)
+        if begun and not self.store.exists(name):
+            raise RunError(
+                f"{self.store.uri(name)}: is gone, so nobody knows what was begun: put it back, or delete "
+                f"what was made and begin another {what}"
+            )
+
+        def changed(before: bytes) -> list[str]:
+            try:
+                recorded = _flat(from_json(before))
+            except ValueError as error:
+                raise RunError(
+                    f"{self.store.uri(name)}: cannot be read ({error}); put it back, or delete it"
+                ) from error
+            return configuration.differences(recorded, _flat(json.loads(data)))
+
+        claims.bind(self.store, self.driver, name, data, changed, lambda: begun, what)
+
+    def refuse_replaced(self) -> None:
+        """Raise ConfigError where the recorded configuration is another one by now; names each key.
+
+        One that was deleted under a driver is written again.
+        """
+        if self.driver and not self.store.exists(CONFIG):
+            self.store.put_new(CONFIG, configuration.to_yaml(self.config).encode())
+            print(f"{self.store.uri(CONFIG)}: was gone, and is written again", flush=True)
+        changed = _changed(self.store, self.config) if self.store.exists(CONFIG) else []
+        if changed:
+            told = "; ".join(changed)
+            raise ConfigError(
+                f"{self.store.uri(CONFIG)}: was replaced since this job began, by another {ANOTHER}: {told}"
+            )
 
     def put_json(self, name: str, value: Any) -> None:
         self.store.put(name, to_json(value))
@@ -125,6 +166,17 @@ class Run:
     def get_json(self, name: str) -> dict[str, Any]:
         """A record that `put_json` wrote. Raises RunError: it is missing, cut or something else; names it."""
         return get_json(self.store, name)
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    """{"section.key": value} of a record that has {section: {key: value}}, or is flat already. Raises ValueError."""
+    if not isinstance(record, dict):
+        raise ValueError("must be an object")
+    parts = [
+        ({f"{k}.{key}": v for key, v in value.items()} if isinstance(value, dict) and "." not in k else {k: value})
+        for k, value in record.items()
+    ]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def to_json(value: Any) -> bytes:
@@ -164,36 +216,110 @@ def open_run(config: Config) -> Run:
     """Create the run directory, or open it for the same configuration.
 
     Raises:
-        ConfigError: the directory holds results of a configuration that writes other bytes; names the keys.
-        StorageError: nothing answers within seconds, or it cannot be read or written.
+        ConfigError: as `run_store` and `enter`.
+        StorageError: as `run_store`.
     """
-    run = Run(open_store(config.run.dir, config.storage).prepared(), config)
-    text = configuration.to_yaml(config).encode()
-    if not run.store.put_new(CONFIG, text) and refuse_another(run.store, config):
-        run.store.put(CONFIG, text)
-    if not run.store.exists(PROVENANCE):
-        run.store.put_new(PROVENANCE, to_json(provenance(config)))
-    return run
+    return enter(run_store(config), config)
 
 
-def refuse_another(store: Store, config: Config) -> bool:
-    """Whether the configuration recorded in a directory is another one, which binds nobody yet.
+def run_store(config: Config) -> Store:
+    """The store of a run, as a job that writes is to use it.
 
     Raises:
-        ConfigError: it writes other bytes, and something was made by it; names the keys.
+        ConfigError: there is no run in it, but something else.
+        StorageError: nothing answers within seconds, or it cannot be read or written.
     """
-    recorded = configuration.identity(recorded_config(store))
-    changed = configuration.differences(recorded, configuration.identity(config))
-    if changed and _is_begun(store):
-        advice = "resume with the recorded values, or choose another run.dir"
-        raise ConfigError(f"{store}: belongs to another configuration ({advice}):\n  " + "\n  ".join(changed))
-    return bool(changed)
+    store = open_store(config.run.dir, config.storage)
+    store.reach()
+    if not store.exists(CONFIG):
+        _refuse_foreign(store)
+    return store.prepared()
+
+
+def _refuse_foreign(store: Store) -> None:
+    """Raise ConfigError unless a run may begin here. Nothing is touched."""
+    fix = "give a folder that is empty or does not exist"
+    homes = {"/", os.path.expanduser("~"), *(user.pw_dir for user in pwd.getpwall())}
+    if store.url in homes:
+        raise ConfigError(f"run.dir: {store} is a home directory or that of the system, and holds no run; {fix}")
+    if foreign := [name for name in store.names() if not is_of_a_run(name) and not hidden(name)]:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise ConfigError(f"run.dir: {store} holds no run (no {CONFIG}), but {', '.join(foreign[:3])}{more}; {fix}")
+
+
+def is_of_a_run(name: str) -> bool:
+    """Whether something directly in a run may have this name; those of folders end with a slash."""
+    return name in FILES or name.removesuffix("/") in FOLDERS or name.startswith((PROBE, claims.CLAIM))
+
+
+def enter(store: Store, config: Config, driver: str = "") -> Run:
+    """Record a configuration in a store, or compare it with what is recorded; the run.
+
+    Args:
+        store: as `run_store` gives it.
+        driver: its id, by `claims.driver`; empty: none.
+
+    Raises:
+        ConfigError: the directory holds results of a configuration that writes other bytes, or a driver is at work with
+            one; names the keys.
+    """
+    is_there, data = store.exists(CONFIG), configuration.to_yaml(config).encode()
+    if not is_there:
+        _refuse_made(store, config)
+
+    def changed(before: bytes) -> list[str]:
+        return _changed(store, config)
+
+    if claims.bind(store, driver, CONFIG, data, changed, lambda: _is_begun(store), ANOTHER) and is_there:
+        store.put(PROVENANCE, to_json(provenance(config)))
+    elif not store.exists(PROVENANCE):
+        store.put_new(PROVENANCE, to_json(provenance(config)))
+    if is_there:
+        _refuse_made(store, config)
+        store.sweep(is_of_a_run)
+    return Run(store, config, driver)
+
+
+def refuse_another(store: Store, config: Config) -> None:
+    """Look whether `enter` would refuse a configuration, and raise its ConfigError; nothing is written."""
+    if store.exists(CONFIG) and (lines := _changed(store, config)):
+        claims.refuse(store, "", CONFIG, lines, lambda: _is_begun(store), ANOTHER)
+    _refuse_made(store, config)
+
+
+def _refuse_made(store: Store, config: Config) -> None:
+    if lines := list(made_by_another(store, config)):
+        raise ConfigError("\n  ".join([f"{store}: was made by another {ANOTHER}:", *lines]))
+
+
+def made_by_another(store: Store, config: Config) -> Iterator[str]:
+    """A line for each stage whose own record tells another configuration than this one; it names the keys."""
+    wanted = json.loads(to_json(configuration.identity(config)))
+    for name, made in MADE_BY.items():
+        if not (store.exists(name) and store.exists(made)):
+            continue
+        try:
+            recorded = _flat(from_json(store.read(name)))
+        except ValueError:
+            if name != FINGERPRINT:  # whose reader says it
+                yield f"{store.uri(name)}: is no JSON; put it back, or delete it"
+            continue
+        if name == PACKING_SUMMARY:  # its other numbers are results
+            recorded = {f"packing.{key}": recorded[key] for key in PACKING_KEYS if key in recorded}
+        both = recorded.keys() & wanted.keys()
+        if lines := configuration.differences({k: recorded[k] for k in both}, {k: wanted[k] for k in both}):
+            yield f"{store.uri(name)}: made by another configuration: {'; '.join(lines)}"
+
+
+def _changed(store: Store, config: Config) -> list[str]:
+    """A line for each key in which the recorded configuration writes other bytes than this one."""
+    return configuration.differences(*map(configuration.identity, (recorded_config(store), config)))
 
 
 def _is_begun(store: Store) -> bool:
     """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
-    decided_by_none = ("records/", "plan/", "tensorboard/", PROBE)
-    return any(n not in (CONFIG, PROVENANCE, LEASE) and not n.startswith(decided_by_none) for n in store.list())
+    decided_by_none = ("records/", "plan/", "tensorboard/", PROBE, claims.CLAIM)
+    return any(n not in FILES and not n.startswith(decided_by_none) for n in store.list())
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:

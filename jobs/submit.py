@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hyperface.command_line import is_config, is_override, of_run
 from hyperface.config import Config, ConfigError, load, local_path
-from hyperface.run import CONFIG, RunError, refuse_another
+from hyperface.run import RunError, refuse_another
 from hyperface.storage import StorageError, open_store
 from jobs.start import INTERRUPTED, TERMINATED, Terminated, exit_code
 
@@ -85,8 +85,7 @@ def agreed(run: str, config: Config) -> None:
     """Raise ConfigError where the run was begun with another configuration."""
     store = open_store(run, config.storage)
     store.reach()
-    if store.exists(CONFIG):
-        refuse_another(store, config)
+    refuse_another(store, config)
 
 
 def left_to_the_job(check: Callable[[], None], run: str) -> str:

@@ -8,10 +8,9 @@ from hyperface import config as configuration
 from hyperface.config import Config, ConfigError
 from hyperface.models.protocols import Models
 from hyperface.reading_json import from_json
-from hyperface.run import DATASET, REFERENCES, RunError, to_json
+from hyperface.run import DATASET, FINGERPRINT, REFERENCES, RunError, to_json
 from hyperface.storage import Store
 
-FINGERPRINT = f"{DATASET}/fingerprint.json"
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")
 LAYOUT = 2
 """Raised when the same configuration begins to give other bytes."""

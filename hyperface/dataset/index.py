@@ -14,7 +14,7 @@ from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan, key
-from hyperface.run import DATA_CARD, INDEX, Run, RunError, to_json
+from hyperface.run import DATA_CARD, FINGERPRINT, INDEX, Run, RunError, to_json
 
 
 def build(
@@ -102,7 +102,7 @@ def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, M
     """
     parts = fingerprint.recorded(run.store)
     if parts is None:
-        raise RunError(f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or choose another run.dir")
+        raise RunError(f"{run.store.uri(FINGERPRINT)}: is missing; put it back, or choose another run.dir")
     index = build(plan, kinds, markers, fingerprint.digest(parts), run.config.synthesis.min_hash_distance)
     for name, data in files(run.config, index, parts).items():
         if not run.store.exists(name) or run.store.read(name) != data:

@@ -11,7 +11,7 @@ from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import planned, planned_formats, survey
-from hyperface.run import CONFIG, INDEX, Run, RunError
+from hyperface.run import CONFIG, FINGERPRINT, INDEX, Run, RunError
 
 NAMED = 10
 """Damaged shards that one message names."""
@@ -89,7 +89,7 @@ def open_source(run: Run) -> Source:
         raise RunError(f"{store.uri(INDEX)}: is missing: the dataset is not finished; {_finish(run)}")
     parts = fingerprint.recorded(store)
     if parts is None:
-        raise RunError(f"{store.uri(fingerprint.FINGERPRINT)}: is missing; put it back, or export another run")
+        raise RunError(f"{store.uri(FINGERPRINT)}: is missing; put it back, or export another run")
     digest = fingerprint.digest(parts)
     found = survey(store, plan, planned_formats(run.config), digest)
     if found.missing:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from hyperface.config import Config
 from hyperface.dataset import marker as markers
 from hyperface.dataset import quarantine
-from hyperface.dataset.fingerprint import FINGERPRINT
 from hyperface.dataset.layout import Format, formats, marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.wids import WIDS
-from hyperface.run import DATA_CARD, DATASET, INDEX
+from hyperface.run import DATA_CARD, DATASET, FINGERPRINT, INDEX
 from hyperface.storage import Store
 
 READERS = 16

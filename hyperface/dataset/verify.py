@@ -12,7 +12,8 @@ from hyperface.dataset.plan import Plan, image_seed
 from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
-from hyperface.run import REFERENCES, Run, RunError
+from hyperface.reading_json import from_json
+from hyperface.run import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES, Run, RunError, made_by_another
 from hyperface.storage import Store
 
 
@@ -28,7 +29,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     except RunError as error:
         return [str(error)]
     if parts is None:
-        return [f"{run.store.uri(fingerprint.FINGERPRINT)}: is missing: no shard has been begun, or it was lost"]
+        return [f"{run.store.uri(FINGERPRINT)}: is missing: no shard has been begun, or it was lost"]
     expected = fingerprint.digest(parts)
     found = survey(run.store, plan, kinds, expected)
     problems = list(_missing_problems(run.store, found))
@@ -41,6 +42,8 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         built = index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance)
         problems += _index_problems(run.store, found, index.files(run.config, built, parts))
     problems += _references_problems(run.store, parts)
+    problems += _gallery_problems(run.store)
+    problems += (f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config))
     return problems
 
 
@@ -67,6 +70,17 @@ def _references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str
         yield f"{store.uri(REFERENCES)}: is missing; the images cannot be compared with what they were drawn from"
     elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts[REFERENCES]:
         yield f"{store.uri(REFERENCES)}: is not the file that the images were drawn from; restore it"
+
+
+def _gallery_problems(store: Store) -> Iterator[str]:
+    """Whether the references were packed from the gallery that is there; an older run has no record of it."""
+    if store.exists(PACKED) and store.exists(GALLERY):
+        try:
+            packed_from = from_json(store.read(PACKED))["gallery"]["sha256"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if hashlib.sha256(store.read(GALLERY)).hexdigest() != packed_from:
+            yield f"{store.uri(GALLERY)}: is not the gallery that the references were packed from; restore it"
 
 
 def shard_problems(store: Store, plan: Plan, marker: Marker, config: Config) -> Iterator[str]:

@@ -3,6 +3,7 @@
 N: all rows, L: own rows of this rank, G: gallery rows, D: embedding dimension.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyperface import embeddings
+from hyperface.config import without_knobs
 from hyperface.embeddings import Embeddings
 from hyperface.packing import checkpoint, kept_start, others, result, solver
 from hyperface.packing.checkpoint import History
@@ -21,7 +23,7 @@ from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.ranks import speaker
-from hyperface.run import GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
+from hyperface.run import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY, Run, RunError
 
 PROGRESS_SECONDS = 2.0
 RECORDED = 80
@@ -30,6 +32,17 @@ RECORDED = 80
 
 def is_done(run: Run) -> bool:
     return run.store.exists(REFERENCES) and run.store.exists(PACKING_SUMMARY)
+
+
+def bind(run: Run) -> None:
+    """Record what decides the references of a run, or compare it with what is recorded. Raises as `Run.bind`."""
+    begun = any(map(run.store.exists, (REFERENCES, START_SUMMARY))) or checkpoint.of(run.store).newest() >= 0
+    if begun and not run.store.exists(PACKED):
+        return  # of an older version
+    gallery = {"sha256": hashlib.sha256(run.store.read(GALLERY)).hexdigest()}
+    sections = {name: without_knobs(getattr(run.config, name)) for name in ("run", "packing")}
+    what = "packing (resume with the recorded values and gallery, or choose another run.dir)"
+    run.bind(PACKED, {**sections, "gallery": gallery}, what, begun=begun)
 
 
 def refuse_impossible(run: Run) -> None:
@@ -117,6 +130,8 @@ def pack_rows(
     """
     say = speaker(shard.rank, say)
     posed = load_problem(run, device, shard, say)
+    if shard.rank == 0:
+        bind(run)
     config, problem = run.config.packing, posed.problem
     state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
     if posed.sampled is not None and config.steps and shard.rank == 0:  # now that it has been looked at

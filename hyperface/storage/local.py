@@ -2,22 +2,23 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from hyperface.storage.naming import UndecidedError, file_system, name_new, one_writer_wins
-from hyperface.storage.store import Stat, StorageError, Store
+from hyperface.storage.store import NAMES, Stat, StorageError, Store
 from hyperface.storage.walk import walk
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
-"""The hidden name of a file that is being written."""
+"""The hidden name of a file that is being written: its own, between a dot and 33 characters more."""
 WRITING_S = 3600.0
 """Above the time that one write takes."""
 
@@ -45,6 +46,17 @@ class LocalStore(Store):
         top = self._path(prefix)
         above = "" if str(top) == os.path.normpath(self.url) else f"{top.relative_to(self.url).as_posix()}/"
         yield from sorted((above + name, size) for name, size in walk(str(top)))
+
+    def names(self) -> tuple[str, ...]:
+        """See `Store.names`. Hidden names are left out, as by `list`."""
+        try:
+            with os.scandir(self.url) as entries:
+                shown = (entry for entry in entries if not entry.name.startswith("."))
+                return tuple(sorted(e.name + "/" * e.is_dir() for e in itertools.islice(shown, NAMES)))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            raise StorageError(f"{self.url}: cannot be listed: {error.strerror}; check path and permissions") from error
 
     def stat(self, name: str) -> Stat | None:
         with self._reading(name), contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -81,17 +93,7 @@ class LocalStore(Store):
         self._path(name).unlink(missing_ok=True)
 
     def prepared(self) -> Self:
-        """See `Store.prepared`. Removes what killed writers left: hidden files that nobody wrote for a while."""
-        for folder, _, files in os.walk(self.url):
-            for file in files:
-                if TEMPORARY.fullmatch(file):
-                    with contextlib.suppress(OSError):
-                        path = Path(folder, file)
-                        if time.time() - path.stat().st_mtime > WRITING_S:
-                            path.unlink()
-        return self._as_its_disk_allows()
-
-    def _as_its_disk_allows(self) -> Self:
+        """See `Store.prepared`."""
         if one_writer_wins(Path(self.url), self._named):
             return self
         kind = file_system(Path(self.url)) or "its file system"
@@ -106,6 +108,17 @@ class LocalStore(Store):
     def _named(self, temporary: Path, path: Path) -> bool:
         """Whether a finished file got its name. Raises UndecidedError where the disk cannot tell."""
         return name_new(temporary, path)
+
+    def sweep(self, is_ours: Callable[[str], bool]) -> None:
+        """See `Store.sweep`. It goes for hidden files that nobody wrote for a while."""
+        folders = [Path(self.url, name) for name in self.names() if name.endswith("/") and is_ours(name)]
+        found = [Path(at, file) for folder in folders for at, _, files in os.walk(folder) for file in files]
+        found += [path for path in Path(self.url).glob(".*") if is_ours(path.name[1:-33])]
+        for path in found:
+            if TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > WRITING_S:
+                        path.unlink()
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
 from hyperface.storage import answers, patience, refusals
-from hyperface.storage.store import LARGEST_OBJECT, LARGEST_TEXT, Stat, StorageError, Store
+from hyperface.storage.store import LARGEST_OBJECT, LARGEST_TEXT, NAMES, Stat, StorageError, Store
 
 T = TypeVar("T")
 
@@ -89,6 +89,12 @@ class S3Store(Store):
         sizes = {f"{prefix}/{key}" if prefix else key: size for key, size in sorted(found.items())}
         # Consoles make an empty object `folder/` for a folder.
         return {name: size for name, size in sizes.items() if name and not name.endswith("/")}
+
+    def names(self) -> tuple[str, ...]:
+        found = self._patiently("", lambda: self._page(self._folder, Delimiter="/", MaxKeys=NAMES))
+        keys = [entry["Key"] for entry in found.get("Contents", [])]
+        keys += [entry["Prefix"] for entry in found.get("CommonPrefixes", [])]
+        return tuple(sorted(name for key in keys if (name := key.removeprefix(self._folder))))
 
     def stat(self, name: str) -> Stat | None:
         try:

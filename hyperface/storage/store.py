@@ -1,6 +1,7 @@
 """What every place for bytes can do."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
@@ -10,6 +11,8 @@ LARGEST_OBJECT = 5 * 2**30
 LARGEST_TEXT = 256 * 2**20
 """Bytes that are read of a file of words and numbers; an index of 300,000 shards has fewer."""
 TEXTS = (".json", ".jsonl", ".yaml")
+NAMES = 1000
+"""That `Store.names` gives at most: S3 lists as many at a time."""
 
 
 class StorageError(OSError):
@@ -46,6 +49,10 @@ class Store(ABC):
         """As `list`, for a source that others made, whose every file has to be accounted for: also what is hidden, and
         what cannot be read, such as a pipe or a link to nothing (0 bytes)."""
         return self.list()
+
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Files and folders directly in here, the latter with a slash at their end; the first `NAMES` of them."""
 
     @abstractmethod
     def stat(self, name: str) -> Stat | None:
@@ -101,6 +108,13 @@ class Store(ABC):
             StorageError: nothing answers, or nothing may be written.
         """
         return self
+
+    def sweep(self, is_ours: Callable[[str], bool]) -> None:  # noqa: B027  a bucket holds nothing half-written
+        """Remove what killed writers left.
+
+        Args:
+            is_ours: whether a name directly in here, as `names` gives it, is of those that they write.
+        """
 
     @property
     def one_writer_wins(self) -> bool:

@@ -31,7 +31,7 @@ from hyperface.dataset.plan import image_seed
 from hyperface.dataset.schema import Sample
 from hyperface.dataset.source import open_source
 from hyperface.dataset.survey import planned
-from hyperface.run import existing_run, open_run
+from hyperface.run import FINGERPRINT, existing_run, open_run
 from hyperface.storage import open_store
 from tests.benchmarks import record
 
@@ -55,7 +55,7 @@ def make(folder: Path, images: int, jpegs: list[bytes]) -> int:
     run = open_run(configuration.load(None, overrides))
     plan = planned(run.config)
     parts = fingerprint.chosen(run.config, "0" * 64)
-    run.put_json(fingerprint.FINGERPRINT, parts)
+    run.put_json(FINGERPRINT, parts)
     digest = fingerprint.digest(parts)
     found = {}
     for shard in range(plan.num_shards):

@@ -1,0 +1,149 @@
+"""Who is about to make something that nobody has made yet: a run before its first file, a training before its first
+checkpoint.
+
+What was made binds everybody who comes later. Before that a record may be replaced, as by somebody who mends a typo,
+unless a driver is at work by it. So each driver keeps a small object that names what it is about to make, removes it at
+its end, and looks for those of others before it replaces anything. Nobody compares clocks: a driver that was killed on
+this machine is known by its process; one
+of another machine may live, until somebody who knows better deletes its object.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hyperface.config import ConfigError
+from hyperface.reading_json import from_json
+from hyperface.storage import StorageError, Store
+
+CLAIM = "_claim-"
+"""What the names of these objects begin with."""
+
+
+@contextlib.contextmanager
+def driver(store: Store) -> Iterator[str]:
+    """The id of a driver for the block, at whose end its claims are withdrawn."""
+    own = uuid.uuid4().hex
+    try:
+        yield own
+    finally:
+        with contextlib.suppress(StorageError):  # left behind it is known to be of a process that has ended
+            store.delete(_name(own))
+
+
+def bind(
+    store: Store,
+    driver: str,
+    name: str,
+    data: bytes,
+    changed: Callable[[bytes], Sequence[str]],
+    begun: Callable[[], bool],
+    what: str,
+) -> bool:
+    """Write a record under its name, unless there is one that says the same; whether this wrote it.
+
+    Args:
+        driver: that is about to make what the record is of; empty: none.
+        changed: a line for each key in which a record that is there differs.
+        begun, what: as `refuse`.
+
+    Raises:
+        ConfigError: as `refuse`.
+    """
+    if driver:
+        _claim(store, driver, name)
+    if store.put_new(name, data):
+        return True
+    before = store.read(name)
+    if not (lines := changed(before)):
+        return False
+    refuse(store, driver, name, lines, begun, what)
+    store.put(name, data)
+    try:
+        refuse(store, driver, name, lines, lambda: False, what)
+    except ConfigError:  # somebody came between, who saw what was there before
+        store.put(name, before)
+        raise
+    return True
+
+
+def refuse(store: Store, driver: str, name: str, lines: Sequence[str], begun: Callable[[], bool], what: str) -> None:
+    """Raise ConfigError with the lines where a record may not be replaced.
+
+    Args:
+        begun: whether something was made of it.
+        what: it is of, and how to begin another one, for the message.
+    """
+    if begun():
+        raise ConfigError(f"{store.uri(name)}: is of another {what}:\n  " + "\n  ".join(lines))
+    if who := _other(store, driver, name):
+        raise ConfigError(f"{store.uri(name)}: {who}, is about to make another {what}:\n  " + "\n  ".join(lines))
+
+
+def _claim(store: Store, driver: str, what: str) -> None:
+    """Say that a driver is about to make something."""
+    claimed = {what, *_read(store, _name(driver)).get("claims", ())}
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "born": _born(os.getpid())}
+    store.put(_name(driver), json.dumps({**who, "since": since, "claims": sorted(claimed)}, indent=1).encode())
+
+
+def _other(store: Store, driver: str, what: str) -> str:
+    """Another driver that is about to make the same and may be alive, for a message; empty where there is none.
+
+    Objects of drivers that have ended are removed.
+    """
+    for name in store.names():
+        if not name.startswith(CLAIM) or name == _name(driver):
+            continue
+        found = _read(store, name)
+        if _has_ended(found):
+            store.delete(name)
+        elif what in found.get("claims", ()):
+            who = f"process {found.get('pid')} of {found.get('host')}, at work since {found.get('since')}"
+            return f"{who} (if it is dead, delete {store.uri(name)})"
+    return ""
+
+
+def _name(driver: str) -> str:
+    return f"{CLAIM}{driver}.json"
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
+    """Empty where there is none, or none that can be read."""
+    try:
+        found = from_json(store.read(name))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _has_ended(found: dict[str, Any]) -> bool:
+    """Whether a driver is known to be gone: its object is empty, or its process here is, or is another one."""
+    if not found:
+        return True
+    return bool(_machine()) and found.get("machine") == _machine() and found.get("born") != _born(found.get("pid"))
+
+
+def _machine() -> str:
+    """Where the number of a process means the same process; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: object) -> str:
+    """When a process of this machine began, in the system's own count; empty where it has ended."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else rest[18]
