@@ -150,7 +150,7 @@ def test_the_next_shard_is_generated_while_the_one_before_is_uploaded():
     with first:
         _, inside = begun_in_a_thread(second)
         assert not inside.wait(0.05)
-    assert inside.wait(5)
+    assert inside.wait(60)
     first.leave("row")
     assert world.heard == [("begin", 1), ("generated", 1), ("begin", 2), ("left", 1, "row")]
 
@@ -167,12 +167,12 @@ def test_a_suspect_waits_for_the_upload_before_it_and_keeps_the_lane_until_its_e
     _, suspect_inside = begun_in_a_thread(suspect)
     assert not suspect_inside.wait(0.05)
     before.leave("row")
-    assert suspect_inside.wait(5)
+    assert suspect_inside.wait(60)
     suspect.__exit__(None, None, None)
     _, after_inside = begun_in_a_thread(after)
     assert not after_inside.wait(0.05)
     suspect.leave("row")
-    assert after_inside.wait(5)
+    assert after_inside.wait(60)
 
 
 def test_a_shard_that_fails_in_the_generator_frees_the_lane_when_it_leaves():

@@ -20,7 +20,6 @@ from hyperface import config as configuration
 from hyperface.config import ConfigError, EvaluateConfig
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import evaluate_run, verify_on, wanted_sets
-from hyperface.evaluation.toy_sets import toy_set
 from hyperface.models.loading import Evaluated, load_evaluated
 from hyperface.models.protocols import ModelError, Preprocessing
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
@@ -255,13 +254,6 @@ def test_without_impostors_the_record_says_so_instead_of_a_number(tmp_path: Path
     assert record["sets"]["same"]["accuracy"] is None
     assert record["sets"]["same"]["tar_at_far"]["1e-1"]["reason"] == "not measurable (0 impostors)"
     assert "not measurable (0 impostors)" in said[1]
-
-
-def test_recogniser_and_judge_solve_a_fold_of_each_toy_set_well_but_for_the_hard_one() -> None:
-    for network in (load_recognizer(), load_judge()):
-        accuracy = {name: verify_on(toy_set(name, folds=1), network, 64)["accuracy"] for name in ("pose", "hard")}
-        assert accuracy["pose"] > 0.98
-        assert 0.9 < accuracy["hard"] < 0.995
 
 
 def onnx_config(tmp_path: Path, *overrides: str) -> configuration.Config:

@@ -25,7 +25,7 @@ def trained(folder: Path, backbone: Backbone, size: int, se: bool = False) -> Ru
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             module.momentum = 1.0  # statistics are the batch's, as after a training: rounding does not grow
-    network(torch.randn(16, 3, size, size))
+    network(torch.randn(4, 3, size, size))
     data = to_bytes(network, {"backbone": backbone, "image_size": size, "embedding_dim": 32, "se": se})
     run = Run(LocalStore(str(folder)), configuration.load(None, [f"run.dir={folder}"]))
     run.store.put(weights_file("student"), data)
@@ -38,22 +38,19 @@ def faces(count: int, size: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 112, False), ("iresnet18", 32, True)]
+    ("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 112, False), ("small", 32, True)]
 )
-def test_insightface_sees_what_the_network_sees(tmp_path: Path, backbone: Backbone, size: int, se: bool):
+def test_insightface_sees_what_the_network_sees_in_a_file_that_is_named_with_its_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], backbone: Backbone, size: int, se: bool
+):
     run = trained(tmp_path, backbone, size, se)
-    export_trained(run)
-    student = load_trained(run.store, "student")
-    theirs = ArcFaceONNX(str(tmp_path / onnx_file("student")))
-    assert (theirs.input_mean, theirs.input_std, theirs.input_size) == (127.5, 127.5, (size, size))
-    images = faces(5, size)
-    rows = theirs.get_feat([image[:, :, ::-1] for image in images])  # it takes BGR, as OpenCV reads
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(rows, student.embed(images), atol=1e-4)
-
-
-def test_the_file_is_named_with_its_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    run = trained(tmp_path, "small", 32)
     found = export_trained(run)
     assert found == sha256((tmp_path / onnx_file("student")).read_bytes()).hexdigest()
     assert found in capsys.readouterr().out
+    student = load_trained(run.store, "student")
+    theirs = ArcFaceONNX(str(tmp_path / onnx_file("student")))
+    assert (theirs.input_mean, theirs.input_std, theirs.input_size) == (127.5, 127.5, (size, size))
+    images = faces(3, size)
+    rows = theirs.get_feat([image[:, :, ::-1] for image in images])  # it takes BGR, as OpenCV reads
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, student.embed(images), atol=1e-4)

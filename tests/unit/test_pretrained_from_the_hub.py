@@ -1,14 +1,14 @@
 """A model fetched from a hub: a small server of its protocol on loopback, one process per look."""
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -16,17 +16,21 @@ import pytest
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WANTED = (("encoder/config.json",), ("encoder/model.safetensors", "encoder/pytorch_model.bin"))
 
-LOOK = """
-import json, sys
-from hyperface.models import pretrained
-repository, commit, wanted, cache = sys.argv[1:]
-try:
-    found = pretrained.find("arc2face.path", repository, commit, json.loads(wanted), cache)
-except pretrained.ModelError as error:
-    print(error)
-else:
-    print(json.dumps({name: path.read_text() for name, path in found.items()}))
-"""
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes of their own, without the time that torch takes to import; the hub's client is imported in each."""
+FORKS.set_forkserver_preload(["hyperface.models.pretrained"])
+
+
+def find(environment: dict[str, str], repository: str, cache: str, answer: Connection) -> None:
+    os.environ |= environment
+    from hyperface.models import pretrained
+
+    try:
+        found = pretrained.find("arc2face.path", repository, COMMIT, WANTED, cache)
+    except pretrained.ModelError as error:
+        answer.send(str(error))
+    else:
+        answer.send(json.dumps({name: path.read_text() for name, path in found.items()}))
 
 
 class Hub(SimpleHTTPRequestHandler):
@@ -66,9 +70,12 @@ def hub(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
 def look(port: int, cache: Path, repository: str = "some/model") -> str:
     """What `find` gives: a JSON object, or the message of its ModelError."""
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-c", LOOK, repository, COMMIT, json.dumps(WANTED), str(cache)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    hear, answer = FORKS.Pipe()
+    process = FORKS.Process(target=find, args=(environment, repository, str(cache), answer))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return str(hear.recv())
 
 
 def test_files_are_fetched_once_and_then_come_from_the_cache_without_the_hub(hub, tmp_path):
