@@ -57,7 +57,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     try:
         text = "{}"
         if path:
-            with Path(path).expanduser().open() as file:
+            with Path(plain_path(path)).open() as file:
                 text = file.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error

@@ -1,5 +1,6 @@
 """A directory. A file appears whole under its name, by link(2) or rename(2) after its bytes are on the disk."""
 
+import builtins
 import contextlib
 import errno
 import itertools
@@ -35,17 +36,17 @@ class LocalStore(Store):
         return path
 
     def list(self, prefix: str = "") -> dict[str, int]:
-        files = {name: size for name, size in self._walk(prefix) if size is not None}
-        return {name: size for name, size in files.items() if not name.rpartition("/")[2].startswith(".")}
+        """See `Store.list`. Only regular files, and none that is hidden, or lies in a hidden folder, below `prefix`."""
+        shown = ((name, size) for name, size in self._walk(prefix) if size is not None and not f"/{name}".count("/."))
+        above = self._path(prefix).relative_to(self._path("")).as_posix()
+        return {name if above == "." else f"{above}/{name}": size for name, size in shown}
 
     def list_all(self) -> dict[str, int]:
         return {name: size or 0 for name, size in self._walk("")}
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, int | None]]:
-        """Names of everything, in order, with sizes of the regular files."""
-        top = self._path(prefix)
-        above = "" if str(top) == os.path.normpath(self.url) else f"{top.relative_to(self.url).as_posix()}/"
-        yield from sorted((above + name, size) for name, size in walk(str(top)))
+    def _walk(self, prefix: str) -> builtins.list[tuple[str, int | None]]:
+        """(name below the prefix, size of a regular file) of everything, in order."""
+        return sorted(walk(str(self._path(prefix))))
 
     def names(self) -> tuple[str, ...]:
         """See `Store.names`. Hidden names are left out, as by `list`."""
@@ -90,7 +91,11 @@ class LocalStore(Store):
             temporary.replace(path)
 
     def delete(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            fix = "check path and permissions"
+            raise StorageError(f"{self.uri(name)}: cannot be removed: {error.strerror}; {fix}") from error
 
     def prepared(self) -> Self:
         """See `Store.prepared`."""

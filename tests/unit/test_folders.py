@@ -80,9 +80,16 @@ def test_only_regular_files_are_listed_and_a_source_tells_the_others(tmp_path: P
         assert open_store(str(store)).list_all() == {"a.jpg": 3, "pipe.jpg": 0, "s.jpg": 0}
 
 
+def test_a_folder_where_a_file_belongs_is_not_removed_and_named(tmp_path: Path):
+    filled(tmp_path, "a/b")
+    with pytest.raises(StorageError, match="a: cannot be removed: Is a directory"):
+        open_store(str(tmp_path)).delete("a")
+
+
 def test_hidden_files_are_told_of_a_source_and_not_part_of_a_run(tmp_path: Path):
     store = open_store(str(filled(tmp_path, "a.jpg", ".b.jpg", ".c/d.jpg", "e/._f.jpg")))
-    assert list(store.list()) == [".c/d.jpg", "a.jpg"]
+    assert list(store.list()) == ["a.jpg"]
+    assert list(store.list(".c")) == [".c/d.jpg"]
     assert list(store.list_all()) == [".b.jpg", ".c/d.jpg", "a.jpg", "e/._f.jpg"]
 
 

@@ -56,7 +56,7 @@ class Destination:
             ConfigError: it is the export of something else, or something else is in the way.
             RunError: the export was whole, and a file of it is gone or has another size.
         """
-        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+        if self.folder is not None and os.path.exists(self.folder) and not os.path.isdir(self.folder):
             raise ConfigError(f"{self.store}: is a file; give a directory that is empty or does not exist")
         done = self._read(DONE)
         if done is not None:
@@ -101,7 +101,13 @@ class Destination:
     def _empty(self) -> bool:
         if self.folder is None:
             return not self.store.list()
-        return not self.folder.exists() or all(entry.name == STATE for entry in os.scandir(self.folder))
+        try:
+            return all(name == STATE for name in os.listdir(self.folder))
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            fix = "check path and permissions"
+            raise StorageError(f"{self.store}: cannot be listed: {error.strerror}; {fix}") from error
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
