@@ -32,6 +32,18 @@ class ObjectStore:
         """And back, at the same endpoint."""
         _call("start-gateway", self.directory)
 
+    def suspend(self) -> None:
+        """The user's credentials are refused from now on, as expired ones are."""
+        _call("admin", self.directory, "user", "suspend", "--uid=test")
+
+    def enable(self) -> None:
+        """They are taken again."""
+        _call("admin", self.directory, "user", "enable", "--uid=test")
+
+    def change_secret(self, secret: str) -> None:
+        """The user's key has another secret from now on."""
+        _call("admin", self.directory, "key", "create", "--uid=test", "--access-key=testkey", f"--secret-key={secret}")
+
     def stop(self) -> None:
         _call("stop", self.directory)
         shutil.rmtree(self.directory)

@@ -25,21 +25,21 @@ def listing(ask: Callable[[str], Answer], folder: str) -> dict[str, int]:
     """{key after the folder: size} of all pages.
 
     Args:
-        ask: for the page that begins at a token; the first one's is empty.
+        ask: for the page that begins at a token, as `page` gives it; the first one's is empty.
     """
     sizes: dict[str, int] = {}
     tokens = {""}
     token = ""
     while True:
-        page = ask(token)
-        for entry in page.get("Contents", []):
-            key, size = _entry(entry, folder)
+        found = ask(token)
+        for entry in found.get("Contents", []):
+            key = entry["Key"].removeprefix(folder)
             if key in sizes:
                 raise BadAnswer(f"a listing that names {key!r} twice")
-            sizes[key] = size
-        if not page["IsTruncated"]:
+            sizes[key] = entry["Size"]
+        if not found["IsTruncated"]:
             return sizes
-        token = page.get("NextContinuationToken", "")
+        token = found.get("NextContinuationToken", "")
         if token in tokens:
             raise BadAnswer("a listing that does not say how it goes on, or comes back to where it was")
         tokens.add(token)
@@ -49,20 +49,20 @@ def listing(ask: Callable[[str], Answer], folder: str) -> dict[str, int]:
             raise BadAnswer(f"a listing of over {MOST_NAMES} names", "choose a narrower prefix, or pack files together")
 
 
-def page(found: Answer) -> Answer:
+def page(found: Answer, prefix: str) -> Answer:
     """One page of a listing, which says whether it is the last: an empty or a foreign text does not."""
     if "IsTruncated" not in found:
         raise BadAnswer(f"no listing ({_kind(found)})")
+    for entry in found.get("Contents", []):
+        key, size = entry.get("Key"), entry.get("Size", -1)
+        if key is None or not key.startswith(prefix):
+            raise BadAnswer(f"a listing of {prefix!r} that names {key!r}")
+        if size < 0:
+            raise BadAnswer(f"a listing that gives {key!r} no size" + (f" but {size}" if "Size" in entry else ""))
+    for folder in found.get("CommonPrefixes", []):
+        if not folder.get("Prefix", "").startswith(prefix):
+            raise BadAnswer(f"a listing of {prefix!r} that names the folder {folder.get('Prefix')!r}")
     return found
-
-
-def _entry(entry: Answer, folder: str) -> tuple[str, int]:
-    key, size = entry.get("Key"), entry.get("Size", -1)
-    if key is None or not key.startswith(folder):
-        raise BadAnswer(f"a listing of {folder!r} that names {key!r}")
-    if size < 0:
-        raise BadAnswer(f"a listing that gives {key!r} no size" + (f" but {size}" if "Size" in entry else ""))
-    return key.removeprefix(folder), size
 
 
 def stat(found: Answer) -> Stat:

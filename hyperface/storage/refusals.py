@@ -98,7 +98,7 @@ def _quoted(error: BaseException) -> str:
     answer = response(error)
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or answer.get("Error", {}).get("Region", "")
-    words = ", ".join(word for word in (str(answer.get("Error", {}).get("Message", "")), str(region)) if word)
+    words = ", ".join(word for word in (str(answer.get("Error", {}).get("Message") or ""), str(region)) if word)
     name = one_line(code(error) or f"HTTP {status(error)}")
     return f"{name} ({one_line(words)})" if words else name
 

@@ -212,7 +212,8 @@ class S3Store(Store):
 
     def _page(self, prefix: str, **more: Any) -> answers.Answer:
         """The first names of those that begin with the prefix, or those after a token."""
-        return answers.page(self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more))
+        found = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more)
+        return answers.page(found, prefix)
 
     def _probes(self) -> Iterable[str]:
         """The names of probes that nobody uses any more."""
@@ -220,7 +221,7 @@ class S3Store(Store):
         now = datetime.now(UTC)
         for entry in found.get("Contents", []):
             age = now - entry.get("LastModified", now)
-            if age.total_seconds() > PROBE_LASTS_S and entry.get("Key", "").startswith(f"{self._folder}{PROBE}"):
+            if age.total_seconds() > PROBE_LASTS_S:
                 yield entry["Key"].removeprefix(self._folder)
 
     def _head(self, name: str) -> Any:
@@ -245,7 +246,7 @@ class S3Store(Store):
     def _is_listed(self, name: str) -> bool:
         key = self._key(name)
         found = self._patiently(name, lambda: self._page(key, MaxKeys=1))
-        return any(entry.get("Key") == key for entry in found.get("Contents", []))
+        return any(entry["Key"] == key for entry in found.get("Contents", []))
 
     def _get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, str]:
         """(bytes, ETag) of an object, or of a part of it."""

@@ -5,6 +5,7 @@
 #                                                with OWNER, a process id, everything ends when that process is gone
 #   object_store.sh stop-gateway DIR             an outage: the endpoint refuses connections, the data stays
 #   object_store.sh start-gateway DIR            and back, at the same endpoint
+#   object_store.sh admin DIR WORDS...           radosgw-admin: suspend the user, give another key
 #   object_store.sh stop DIR                     end what start began and forget the data
 # The user is testkey / testsecret. The cache is HYPERFACE_OBJECT_STORE_CACHE, else ~/.cache/hyperface/object-store.
 # Only processes that this script started are ended, by their ids. Without root, apt's package lists have to be there.
@@ -120,6 +121,8 @@ start_gateway() {
   await 60 "the gateway" answers
 }
 
+admin() { radosgw-admin -c "$run/ceph.conf" -n client.rgw "$@"; }
+
 start() { # PORT OWNER
   local port monitor uuid
   fetch && environment
@@ -144,8 +147,7 @@ start() { # PORT OWNER
   ceph-osd -c "$run/ceph.conf" -i 0 --mkfs --osd-uuid "$(cat /proc/sys/kernel/random/uuid)" >/dev/null 2>&1
   ceph-osd -c "$run/ceph.conf" -i 0 >/dev/null 2>&1
   start_gateway
-  radosgw-admin -c "$run/ceph.conf" -n client.rgw user create --uid=test --display-name=test \
-    --access-key=testkey --secret-key=testsecret >"$run/user.log" 2>&1
+  admin user create --uid=test --display-name=test --access-key=testkey --secret-key=testsecret >"$run/user.log" 2>&1
   if [[ -n $2 ]]; then
     (trap '' HUP INT && watch "$2") >/dev/null 2>&1 </dev/null &
   fi
@@ -162,7 +164,7 @@ watch() { # OWNER
 
 verb=${1:-} dir=${2:-}
 [[ $verb == fetch ]] && { fetch; exit; }
-[[ -n $dir ]] || { sed -n '2,10s/^# \?//p' "$0" >&2; exit 2; }
+[[ -n $dir ]] || { sed -n '2,11s/^# \?//p' "$0" >&2; exit 2; }
 mkdir -p "$dir" && dir=$(cd "$dir" && pwd)
 run=$dir/run
 case $verb in
@@ -170,5 +172,6 @@ case $verb in
   stop) stop ;;
   stop-gateway) end client.rgw ;;
   start-gateway) environment && start_gateway ;;
+  admin) environment && admin "${@:3}" >/dev/null ;;
   *) echo "object_store.sh: no verb $verb" >&2 && exit 2 ;;
 esac

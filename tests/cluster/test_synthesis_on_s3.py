@@ -180,3 +180,20 @@ def test_a_bucket_that_vanishes_in_mid_run_is_one_clear_error(object_store: str,
     vanishing.join()
     assert "\n" not in str(failed.value)
     assert time.monotonic() - began < 60
+
+
+def test_credentials_that_are_taken_back_in_mid_run_end_it_in_one_line_and_new_ones_go_on(
+    object_gateway: ObjectStore, object_bucket: str, tmp_path: Path, undisturbed: dict[str, str]
+):
+    run = s3_run(object_gateway.endpoint, object_bucket)
+    in_mid_shard(tmp_path, object_gateway.suspend)
+    try:
+        with pytest.raises(
+            (RunError, StorageError), match="refuses the credentials.* the same command goes on"
+        ) as failed:
+            synthesize(run, ledger(tmp_path, seed=seed_of(1)))
+    finally:
+        object_gateway.enable()
+    assert "\n" not in str(failed.value)
+    synthesize(run, ledger(tmp_path))
+    assert_whole(run, undisturbed)
