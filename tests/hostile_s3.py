@@ -1,6 +1,7 @@
 """Answers, byte by byte, for `FaultProxy.say` to give in place of an S3 server's."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from fault_proxy import Request
 
@@ -44,6 +45,21 @@ def error(status: str, code: str, *headers: str, more: str = "") -> bytes:
 def by_method(**answers: bytes) -> Callable[[Request], bytes]:
     """An answer for each method."""
     return lambda request: answers[request.method]
+
+
+def bucket(names: Sequence[str], data: bytes, asked: Counter[str]) -> Callable[[Request], bytes]:
+    """A sound server of many objects with the same bytes, which counts what it is asked for."""
+
+    def answer(request: Request) -> bytes:
+        if "list-type" not in request.path:
+            asked[request.method] += 1
+            return http("200 OK", data, ETAG)
+        asked["LIST"] += 1
+        at = int(request.path.partition("continuation-token=")[2].partition("&")[0] or 0)
+        more = at + 1000
+        return listing(*names[at:more], goes_on=more < len(names), token=str(more))
+
+    return answer
 
 
 def pages(names_each: int, *, same_token: bool = False, same_names: bool = False) -> Callable[[Request], bytes]:

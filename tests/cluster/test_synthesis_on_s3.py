@@ -189,7 +189,7 @@ def test_credentials_that_are_taken_back_in_mid_run_end_it_in_one_line_and_new_o
     in_mid_shard(tmp_path, object_gateway.suspend)
     try:
         with pytest.raises(
-            (RunError, StorageError), match="refuses the credentials.* the same command goes on"
+            (RunError, StorageError), match=r"refuses the credentials.* the same command goes on"
         ) as failed:
             synthesize(run, ledger(tmp_path, seed=seed_of(1)))
     finally:

@@ -39,6 +39,7 @@ def store(hostile: tuple[FaultProxy, S3Store]) -> S3Store:
 
 VERBS: dict[str, Callable[[S3Store], Any]] = {
     "list": lambda store: store.list(),
+    "names": lambda store: store.names(),
     "stat": lambda store: store.stat("x"),
     "read": lambda store: store.read("x"),
     "open": lambda store: store.open("x").read(),
@@ -69,7 +70,7 @@ def refused(store: S3Store, verb: str) -> str:
     return said
 
 
-@pytest.mark.parametrize("verb", ["list", "reach", "prepared"])
+@pytest.mark.parametrize("verb", ["list", "names", "reach", "prepared"])
 @pytest.mark.parametrize(
     "answer",
     [
@@ -104,6 +105,13 @@ def test_what_is_no_listing_is_not_an_empty_one(proxy: FaultProxy, store: S3Stor
 def test_a_damaged_listing_is_refused(proxy: FaultProxy, store: S3Store, answer: bytes, said: str):
     proxy.say(answer, when=every)
     assert re.search(said, refused(store, "list"))
+
+
+def test_a_folder_outside_of_the_one_that_is_listed_is_refused(proxy: FaultProxy, store: S3Store):
+    folder = b"<CommonPrefixes><Prefix>other/</Prefix></CommonPrefixes></ListBucketResult>"
+    answer = listing("run/a").partition(b"\r\n\r\n")[2].replace(b"</ListBucketResult>", folder)
+    proxy.say(http("200 OK", answer), when=every)
+    assert "names the folder 'other/'" in refused(store, "names")
 
 
 @pytest.mark.parametrize(
