@@ -17,10 +17,9 @@ from hyperface.config import Config, without_knobs
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
+from hyperface.pictures import counted
 from hyperface.run import EMBEDDED, Run, RunError
 
-SHOWN = 8
-"""Kinds that the last line of the stage names; the record names all."""
 LEFT_OUT = (
     "unreadable",
     "cannot be read",
@@ -120,10 +119,7 @@ def account(gallery: Gallery, passed_over: Counter[str]) -> str:
 
 
 def _counted(kinds: Counter[str]) -> str:
-    shown = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:SHOWN]
-    others = kinds.total() - sum(count for _, count in shown)
-    said = ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
-    return f" ({said})" if said else ""
+    return f" ({said})" if (said := counted(kinds)) else ""
 
 
 def refuse_bad(gallery: Gallery, max_bad_fraction: float, passed_over: Counter[str] | None = None) -> None:

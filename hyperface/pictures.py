@@ -46,6 +46,7 @@ fail at foreign ones."""
 
 
 KINDS_SHOWN = 8
+"""In a line for people."""
 _BITS, _WHITE_IS_ZERO = 258, 262
 """TIFF's tags for the bits of a number, and for what 0 means."""
 
@@ -59,12 +60,12 @@ def other_kind(name: str) -> str:
     """How a file of a source is counted that is no picture: `hidden`, or by its suffix; empty for a picture."""
     if hidden(name):
         return "hidden"
-    return "" if is_picture(name) else ascii(PurePosixPath(name).suffix.lower()[:16])[1:-1] or "without a suffix"
+    return "" if is_picture(name) else ascii(PurePosixPath(name).suffix.lower()[:16])[1:-1] or "no suffix"
 
 
 def counted(kinds: Counter[str]) -> str:
     """`.json 12, hidden 3, others 2`: how many of which kind, the most frequent first, all beyond a few together."""
-    shown = sorted(kinds.items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
+    shown = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
     others = kinds.total() - sum(count for _, count in shown)
     return ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
 
