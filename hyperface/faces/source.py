@@ -70,8 +70,8 @@ def plan_chunks(config: EmbedConfig, storage: StorageConfig, passed_over: Counte
         starts = range(0, config.num_faces, FACES_PER_CHUNK)
         return [Chunk("toy", (), start, min(start + FACES_PER_CHUNK, config.num_faces)) for start in starts]
     sizes, passed_over = source_store(config, storage).list_all(), Counter() if passed_over is None else passed_over
-    folders = {name.rpartition("/")[0] for name in sizes}  # there are fewer of them than files
-    described = folders | {parent.as_posix() for folder in folders for parent in PurePosixPath(folder).parents}
+    places = {name.rpartition("/")[0] for name in sizes}  # there are fewer of them than files
+    described = places | {parent.as_posix() for place in places for parent in PurePosixPath(place).parents}
     described |= {name[: -len(suffix)] for name in sizes for suffix in ARCHIVES if name.lower().endswith(suffix)}
     kinds = {name: _kind(name, size, described) for name, size in sizes.items()}
     images = [name for name, kind in kinds.items() if kind in ("folder", "large")]
