@@ -71,7 +71,7 @@ def _untar(data: bytes, name: str) -> list[tuple[str, bytes]]:
                 raise ValueError(f"{name}: member {member.name!a} must be a file")
             found.append((member.name, member.content))
     except tarfile.ReadError as error:
-        raise ValueError(f"{name}: is not a whole tar file ({error})") from error
+        raise ValueError(f"{name}: is not a whole tar file ({error}), or has trailing bytes") from error
     return found
 
 
