@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hyperface.config import StorageConfig
 from hyperface.storage import StorageError, Store, open_file
+from hyperface.storage.refusals import one_line
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
@@ -80,7 +81,8 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
         except StorageError:
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # a damaged page is an OSError
-            raise EmbeddingError(f"{uri}: is not a readable embedding table ({error}); write it again") from error
+            said = f"is not a readable embedding table ({one_line(str(error))})"
+            raise EmbeddingError(f"{uri}: {said}; write it again") from error
     if table.num_rows == 0:
         raise EmbeddingError(f"{uri}: holds no rows")
     vectors_ND = _rows(table["embedding"], uri)
@@ -154,7 +156,7 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
     try:
         rows_ND = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
     except (ValueError, EOFError, OverflowError, MemoryError) as error:  # the last two: a shape that it only claims
-        raise EmbeddingError(f"{uri}: is not a readable .npy file ({error}); write it again") from error
+        raise EmbeddingError(f"{uri}: is not a readable .npy file ({one_line(str(error))}); write it again") from error
     if rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating) or not len(rows_ND):
         rule = "must hold rows of floating point numbers"
         raise EmbeddingError(f"{uri}: {rule}; it holds {rows_ND.dtype} of shape {rows_ND.shape}")

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 from hyperface import embeddings
 from hyperface.config import Config, StorageConfig
 from hyperface.packing import others
-from hyperface.storage import open_file
+from hyperface.storage import StorageError, open_file
+from hyperface.storage.refusals import one_line
 
 
 def row_counts(config: Config) -> tuple[int, int]:
@@ -28,5 +29,8 @@ def _rows(path: str, storage: StorageConfig) -> int:
     try:
         with store.open(name) as file:
             return int(pq.read_metadata(file).num_rows)
-    except pa.ArrowException as error:
-        raise embeddings.EmbeddingError(f"{store.uri(name)}: is not a readable embedding table ({error})") from error
+    except StorageError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        said = f"is not a readable embedding table ({one_line(str(error))})"
+        raise embeddings.EmbeddingError(f"{store.uri(name)}: {said}; write it again") from error

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
+from hyperface.storage.refusals import one_line
 
 
 def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:
@@ -44,9 +45,12 @@ def from_bytes(data: bytes, name: str) -> ShardImages:
         ValueError: truncated, foreign, of another schema or with missing values; names the file and the rule.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{name}: is not a whole Parquet file ({str(error).splitlines()[0]})") from error
+        return _images(pq.read_table(io.BytesIO(data)), name)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: is not a whole Parquet file ({one_line(str(error))})") from error
+
+
+def _images(table: pa.Table, name: str) -> ShardImages:
     kind = table.schema.field("embedding").type if "embedding" in table.schema.names else None
     dim = kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else 0
     wanted = arrow_schema(dim, "control" in table.schema.names)

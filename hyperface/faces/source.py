@@ -23,6 +23,7 @@ from hyperface.faces import tables, tar
 from hyperface.pictures import LARGEST_FILE, SUFFIXES, hidden, is_picture
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
+from hyperface.storage.refusals import one_line
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
@@ -197,7 +198,7 @@ def _of_archive(faces: _Encoded, store: Store, name: str, passed_over: Counter[s
     except (tarfile.ReadError, pa.ArrowException, OSError, ValueError) as error:
         whole = f"is not a complete {'Parquet file' if name.lower().endswith('.parquet') else 'tar archive'}"
         what = "cannot be read" if isinstance(error, OSError) and error.errno else whole
-        why = f"{' '.join(str(error).split())}; {seen} faces came before"
+        why = f"{one_line(str(error))}; {seen} faces came before"
         raise RunError(f"{store.uri(name)}: {what} ({why}); {_REPLACE}") from error
 
 

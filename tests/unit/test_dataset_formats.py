@@ -97,6 +97,13 @@ def test_a_parquet_file_with_other_columns_or_missing_values_is_refused():
             parquet.from_bytes(sink.getvalue(), "odd.parquet")
 
 
+@pytest.mark.parametrize("text", [b"0000000-0001.jpg", b"image_index"])
+def test_a_parquet_file_with_texts_that_are_no_utf8_is_refused_by_name(text: bytes):
+    data = READERS["shard-000000.parquet"][0].replace(text, b"\xff" + text[1:])
+    with pytest.raises(ValueError, match=r"^odd\.parquet: is not a whole Parquet file \([^\n]*utf-8"):
+        parquet.from_bytes(data, "odd.parquet")
+
+
 def rebuilt(change: dict[str, tuple[str, bytes] | None]) -> bytes:
     """The tar of SAMPLES with members replaced or left out, otherwise written as the product writes it."""
     members = []

@@ -86,6 +86,16 @@ def test_numbers_beyond_float32_and_rows_without_any_are_refused(tmp_path: Path)
             read(table(tmp_path, rows, pa.list_(pa.float64())))
 
 
+def test_what_arrow_says_of_a_damaged_table_is_shown_in_one_line(tmp_path: Path):
+    path = Path(table(tmp_path, list(ROWS[:50]), pa.list_(pa.float32(), 64)))
+    at = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + b"\x1f" * 8 + data[at + 8 :])
+    with pytest.raises(EmbeddingError) as told:
+        read(str(path))
+    assert str(told.value).isprintable()
+
+
 def test_names_that_are_no_texts_are_refused_in_one_line(tmp_path: Path):
     rows, kind = [[1.0, 0.0]] * 2, pa.list_(pa.float32(), 2)
     for names in (pa.array([b"\xff", b"a"]).view(pa.string()), pa.array([1.5, 2.5]), pa.array(["a", None])):
