@@ -11,6 +11,7 @@ from cluster.renderer import OWN_ERRORS, MakeModels
 from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint
 from hyperface.dataset.survey import planned
+from hyperface.one_line import one_line
 from hyperface.run import Run, RunError
 from hyperface.synthesis.anchors import missing_blocks
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
@@ -72,7 +73,7 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
     except (ConfigError, RunError) as error:
         raise type(error)(f"{run}: anchors of the judge: {error}") from error
     except RayError as error:
-        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         raise RunError(f"{run}: the anchors of the judge cannot be drawn ({what}); the same command goes on") from error
     if without:
         print(f"synthesize: {without} identities have no anchor, and so will have no image", flush=True)

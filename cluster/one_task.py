@@ -9,6 +9,7 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.actor_pool import MENDABLE
 from cluster.session import connect
 from hyperface.config import ClusterConfig
+from hyperface.one_line import one_line
 from hyperface.run import RunError
 
 T = TypeVar("T")
@@ -39,6 +40,6 @@ def in_a_task(call: Callable[..., T], *arguments: object, cluster: ClusterConfig
             raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
         raise
     except RayError as error:
-        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         raise RunError(f"a task was lost {RETRIES + 1} times ({what}); the same command tries again") from error
     return found

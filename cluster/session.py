@@ -16,6 +16,7 @@ import ray.data
 from hyperface import claims
 from hyperface.config import ClusterConfig, Config
 from hyperface.lease import only_driver
+from hyperface.one_line import one_line
 from hyperface.run import Run, RunError, enter, run_store
 
 LONGEST_PLACE = 20
@@ -61,7 +62,7 @@ def connect(config: ClusterConfig) -> None:
                 _start_local(config)
         except Exception as error:  # Ray raises a bare Exception where a process of it does not come up
             ray.shutdown()
-            why = (str(error).splitlines() or [type(error).__name__])[0]
+            why = one_line(error)
             if address:
                 raise RunError(f"Ray cannot be reached at {address}: {why}; is that where its head is?") from error
             fix = "the machine may be busy; give the same command again"

@@ -26,6 +26,7 @@ from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.models.loading import load_models
+from hyperface.one_line import one_line
 from hyperface.progress import harmless
 from hyperface.run import DATASET, DONE, INDEX, Run, RunError
 from hyperface.synthesis.shards import References, read_references
@@ -157,7 +158,7 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
                 _let_uploads_end(ledger)
                 raise
     except RayError as error:
-        what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         done = f"{before + tally.done} of {plan.num_shards} shards are done"
         raise RunError(f"{run}: Ray gave up ({what}); {done}, the same command goes on from there") from error
     finally:

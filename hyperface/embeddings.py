@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hyperface import numpy_file
 from hyperface.config import StorageConfig
+from hyperface.one_line import one_line
 from hyperface.storage import StorageError, Store, open_file
-from hyperface.storage.refusals import one_line
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
@@ -81,15 +82,15 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
         except StorageError:
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # a damaged page is an OSError
-            said = f"is not a readable embedding table ({one_line(str(error))})"
-            raise EmbeddingError(f"{uri}: {said}; write it again") from error
+            what = f"is not a readable embedding table ({one_line(error)})"
+            raise EmbeddingError(f"{uri}: {what}; write it again") from error
     if table.num_rows == 0:
         raise EmbeddingError(f"{uri}: holds no rows")
     vectors_ND = _rows(table["embedding"], uri)
     check_unit(vectors_ND, uri)
     try:
         names = table[column].to_pylist() if column else list(range(table.num_rows))
-    except (ValueError, OverflowError):  # no UTF-8, or a time that Python does not have
+    except (ValueError, OverflowError):  # a time that Python does not have
         names = [None]
     if not all(isinstance(name, str | int) for name in names):
         raise EmbeddingError(f"{uri}: column `{column}` must hold a text or a number for each row; write it again")
@@ -154,9 +155,9 @@ def read_file(path: str, storage: StorageConfig) -> Embeddings:
     if not store.exists(name):
         raise EmbeddingError(f"{uri}: does not exist; correct the path")
     try:
-        rows_ND = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, MemoryError) as error:  # the last two: a shape that it only claims
-        raise EmbeddingError(f"{uri}: is not a readable .npy file ({one_line(str(error))}); write it again") from error
+        rows_ND = numpy_file.array(store.read(name))
+    except ValueError as error:
+        raise EmbeddingError(f"{uri}: is not a readable .npy file ({one_line(error)}); write it again") from error
     if rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating) or not len(rows_ND):
         rule = "must hold rows of floating point numbers"
         raise EmbeddingError(f"{uri}: {rule}; it holds {rows_ND.dtype} of shape {rows_ND.shape}")

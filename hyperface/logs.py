@@ -14,6 +14,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from hyperface.one_line import shown
+
 LOG = logging.getLogger("hyperface")
 LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's
 STAGE = re.compile(r"([a-z_]+): ")
@@ -63,7 +65,7 @@ def say(line: str) -> None:
         stage = STAGE.match(line)
         LOG.info(line[stage.end() :] if stage else line, extra={"stage": stage[1]} if stage else {})
     else:
-        sys.stdout.write(line + "\n")  # Ray Train's own `print` would say it twice
+        sys.stdout.write(_shown(line) + "\n")  # Ray Train's own `print` would say it twice
         sys.stdout.flush()
 
 
@@ -72,7 +74,7 @@ def complain(line: str) -> None:
     if structured():
         LOG.error(line)
     else:
-        print(line, file=sys.stderr)
+        print(_shown(line), file=sys.stderr)
 
 
 class _Stream(logging.StreamHandler[TextIO]):
@@ -82,6 +84,11 @@ class _Stream(logging.StreamHandler[TextIO]):
         if isinstance(error, OSError):
             raise error
         super().handleError(record)
+
+
+def _shown(lines: str) -> str:
+    """The lines without what a terminal would obey: they may name files of others."""
+    return "\n".join(shown(line) for line in lines.split("\n"))
 
 
 class _Json(logging.Formatter):

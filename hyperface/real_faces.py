@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings
+from hyperface import embeddings, numpy_file
 from hyperface.config import Config, ConfigError
 from hyperface.embeddings import EmbeddingError, Embeddings
 from hyperface.evaluation.embedded import Network, folder
@@ -201,9 +201,9 @@ def rows_by(faces: Faces, network: Network, store: Store) -> NDArray[np.float32]
     for number in range(len(faces.chunks)):
         name = faces.chunk_name(network, number)
         try:
-            with np.load(io.BytesIO(store.read(name)), allow_pickle=False) as file:
-                names, rows_RD = file["names"].tolist(), file["rows"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            kept = numpy_file.arrays(store.read(name))
+            names, rows_RD = kept["names"].tolist(), kept["rows"]
+        except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{store.uri(name)}: is missing or not readable; delete it, run jobs.audit again") from error
         if len(names):
             rows_GD[[at[name] for name in names]] = rows_RD

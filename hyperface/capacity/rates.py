@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperface.config import Config, ConfigError, StorageConfig, flat
+from hyperface.one_line import one_line
 from hyperface.reading_json import from_json
 from hyperface.run import to_json
 from hyperface.storage import open_file
@@ -140,7 +141,9 @@ def read_file(path: str, storage: StorageConfig) -> Rates:
 def _check(numbers: Mapping[str, float], uri: str) -> None:
     unknown = sorted(numbers.keys() - UNITS.keys())
     if unknown:
-        raise ConfigError(f"plan.rates: {uri} has unknown rates {', '.join(unknown)}; known are {', '.join(UNITS)}")
+        raise ConfigError(
+            f"plan.rates: {uri} has unknown rates {one_line(', '.join(unknown))}; known are {', '.join(UNITS)}"
+        )
     for name, value in numbers.items():
         if not math.isfinite(value) or value < 0 or (value == 0 and "seconds" not in name.split("_per_")[0]):
             raise ConfigError(f"plan.rates: {name} of {uri} must be a number above 0 ({UNITS[name]}); it is {value}")

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import key
 from hyperface.dataset.source import Source
@@ -163,10 +164,10 @@ def _stored(source: Source, shard: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def _rows(store: Store, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     try:
-        rows_RD: NDArray[np.float32] = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
+        rows_RD: NDArray[np.float32] = numpy_file.array(store.read(name))
     except FileNotFoundError as error:
         raise RunError(f"{store.uri(name)}: is missing; run jobs.audit again") from error
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise RunError(f"{store.uri(name)}: is not a readable .npy file; delete it and run jobs.audit again") from error
     if rows_RD.shape != shape or rows_RD.dtype != np.float32:
         rule = f"must hold float32 rows of shape {shape}, it holds {rows_RD.dtype} of shape {rows_RD.shape}"

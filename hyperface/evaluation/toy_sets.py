@@ -15,13 +15,13 @@ Shape legend: F folds, I = IDENTITY_DIM, N = NUISANCE_DIM, B images of a set, P 
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface import numpy_file
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.models.toy.renderer import (
     IMAGE_SIZE,
@@ -174,9 +174,8 @@ def _kept(store: Store, name: str, count: int) -> NDArray[np.uint8] | None:
     if not store.exists(name):
         return None
     try:
-        with np.load(io.BytesIO(store.read(name)), allow_pickle=False) as file:
-            images_BHWC: NDArray[np.uint8] = file["images"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        images_BHWC: NDArray[np.uint8] = numpy_file.arrays(store.read(name))["images"]
+    except (ValueError, KeyError):
         return None
     right = images_BHWC.dtype == np.uint8 and images_BHWC.shape == (count, IMAGE_SIZE, IMAGE_SIZE, 3)
     return images_BHWC if right else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperface.models.protocols import ModelError
+from hyperface.one_line import one_line
 
 
 def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Sequence[str] | None = None) -> Any:
@@ -36,7 +37,7 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
     try:
         return onnxruntime.InferenceSession(data, options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors share no public base class
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = one_line(error)
         raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
 
 

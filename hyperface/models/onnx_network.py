@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from hyperface.models import device as devices
 from hyperface.models.protocols import ModelError
+from hyperface.one_line import one_line
 
 TOLERANCE = 1e-3
 """Largest difference from onnxruntime, as a share of the largest number that it gives."""
@@ -225,7 +226,7 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
         with torch.no_grad():
             found = network(torch.from_numpy(tried).to(device)).float().cpu().numpy()
     except (RuntimeError, TypeError) as error:
-        what = f"PyTorch cannot run it on {_TRIED} images ({str(error).splitlines()[0]})"
+        what = f"PyTorch cannot run it on {_TRIED} images ({one_line(error)})"
         unknown = isinstance(error, _Unknown | NotImplementedError)  # by this file, or by PyTorch
         fix = "export the model without that" if unknown else "export it with any number of images a batch"
         raise ModelError(f"{path}: {what}; {fix}") from error

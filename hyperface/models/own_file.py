@@ -9,6 +9,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from hyperface.one_line import one_line
 from hyperface.reading_json import from_json
 
 
@@ -29,5 +30,5 @@ def from_bytes(data: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]
         length = int.from_bytes(data[:8], "little")
         described: dict[str, Any] = from_json(from_json(data[8 : 8 + length])["__metadata__"][key])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise ValueError(one_line(error)) from error
     return tensors, described

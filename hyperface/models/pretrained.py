@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hyperface.models import torch_file
 from hyperface.models.protocols import ModelError
+from hyperface.one_line import one_line
 
 Wanted = Sequence[tuple[str, ...]]
 """Names of files below a model's folder; of each tuple one is needed, the preferred one first."""
@@ -100,7 +101,7 @@ def _fetched(key: str, repository: str, revision: str, name: str, cache: str | N
     except EntryNotFoundError:
         return None
     except (HfHubHTTPError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = one_line(error)
         raise ModelError(
             f"{key}: {repository} at {revision}, {name}: cannot be fetched ({first}); check repository and commit, or "
             f"give a folder"
@@ -135,7 +136,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = one_line(error)
             raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ModelError(f"{path}: must hold a dictionary of tensors; give the weights, not a training checkpoint")

@@ -9,6 +9,7 @@ from typing import IO, Any
 import torch
 
 from hyperface.models.protocols import ModelError
+from hyperface.one_line import one_line
 
 _OTHER = re.compile(r"GLOBAL ([\w.]+)")
 """What PyTorch says of an object that it does not make, before it advises how to make it all the same."""
@@ -30,9 +31,8 @@ def read(file: Path | IO[bytes], path: str, harmless: Sequence[Any] = ()) -> Any
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         other = _OTHER.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if other:
-            rule = f"it holds other objects than tensors ({other[1]}), which are never run"
+            rule = f"it holds other objects than tensors ({one_line(other[1])}), which are never run"
             fix = "ask for a file of plain tensors, or for .safetensors"
             raise ModelError(f"{path}: cannot be read as weights: {rule}; {fix}") from error
-        said = str(error.__context__ or error)  # the first cause: PyTorch wraps it in advice
-        first = (said.splitlines() or [type(error).__name__])[0]
+        first = one_line(error.__context__ or error)  # the first cause: PyTorch wraps it in advice
         raise ModelError(f"{path}: cannot be read as weights ({first}); fetch the file again") from error

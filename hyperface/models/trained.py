@@ -16,6 +16,7 @@ from hyperface.models import device as devices
 from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import ModelError, Preprocessing
+from hyperface.one_line import one_line
 from hyperface.run import RECOGNITION, RunError, get_json
 from hyperface.storage import Store
 
@@ -117,6 +118,6 @@ def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:
         network = iresnet.build(**architecture)
         network.load_state_dict(tensors)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = one_line(error)
         raise ModelError(f"{name}: is not a backbone of this product ({first})") from error
     return network.eval().requires_grad_(False), architecture

@@ -31,6 +31,7 @@ from hyperface.models.vec2face_network import (
     draw_masks,
     sized,
 )
+from hyperface.one_line import one_line
 from hyperface.storage import StorageError, open_file
 
 HEADER = "hyperface.vec2face"
@@ -166,7 +167,7 @@ def _ours(data: bytes, path: str) -> tuple[dict[str, Tensor], Made]:
         if not made.norm > 0:
             raise ValueError(f"norm must be above 0; it is {made.norm}")
     except (KeyError, TypeError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = one_line(error)
         fix = "give what jobs.train_generator wrote, or published weights (.pth)"
         raise ModelError(f"{path}: is no Vec2Face of this product ({first}); {fix}") from error
     return tensors, made

@@ -91,8 +91,9 @@ class LocalStore(Store):
             temporary.replace(path)
 
     def delete(self, name: str) -> None:
+        path = self._path(name)
         try:
-            self._path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
             fix = "check path and permissions"
             raise StorageError(f"{self.uri(name)}: cannot be removed: {error.strerror}; {fix}") from error

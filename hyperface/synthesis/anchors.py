@@ -11,9 +11,11 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.models.protocols import Models
+from hyperface.one_line import one_line
 from hyperface.run import RunError
 from hyperface.storage import Store
 from hyperface.synthesis.drawing import IMAGE_FAILURES, Drawing
@@ -125,9 +127,10 @@ def read_anchors(store: Store, plan: Plan, fingerprint: str, dim: int) -> NDArra
     for block in range(num_blocks(plan)):
         name = block_file(fingerprint, block)
         try:
-            found = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{store.uri(name)}: cannot be read ({error}); delete it and run the job again") from error
+            found = numpy_file.array(store.read(name))
+        except (OSError, ValueError) as error:
+            what = f"cannot be read ({one_line(error)})"
+            raise RunError(f"{store.uri(name)}: {what}; delete it and run the job again") from error
         blocks.append(found)
     rows = [min(IDENTITIES_PER_BLOCK, plan.num_identities - b * IDENTITIES_PER_BLOCK) for b in range(len(blocks))]
     if [found.shape for found in blocks] != [(count, dim) for count in rows]:

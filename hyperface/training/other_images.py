@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import recordio
 from hyperface.dataset.plan import permute
+from hyperface.one_line import one_line
 from hyperface.pictures import counted
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, Store
@@ -83,10 +84,20 @@ class RecordImages:
         """[records, 2]: numbers, ascending, and offsets in the file."""
         try:
             pairs = np.array(self.store.read(RECORD_INDEX).split(), np.int64).reshape(-1, 2)
-        except ValueError as error:
-            rule = f"must have `number<tab>offset` in each line ({error})"
+        except (ValueError, OverflowError) as error:
+            rule = f"must have `number<tab>offset` in each line ({one_line(error)}); export the data set again"
             raise RunError(f"{self.store.uri(RECORD_INDEX)}: {rule}") from error
-        return pairs[np.argsort(pairs[:, 0], kind="stable")]
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        numbers, size = pairs[:, 0], self.store.size(RECORDS) or 0
+        if not len(pairs) or numbers[0] < 0 or (numbers[1:] == numbers[:-1]).any():
+            rule = "must have lines, and each a number of its own, from 0 on; export the data set again"
+            raise RunError(f"{self.store.uri(RECORD_INDEX)}: {rule}")
+        outside = (pairs[:, 1] < 0) | (pairs[:, 1] >= size)
+        if outside.any():
+            number, offset = pairs[int(outside.argmax())].tolist()
+            rule = f"record {number} begins at {offset}, which is no place in the {size} bytes of {RECORDS}"
+            raise RunError(f"{self.store.uri(RECORD_INDEX)}: {rule}; copy both again")
+        return pairs
 
     @cached_property
     def _numbers_N(self) -> NDArray[np.int64]:
@@ -177,7 +188,7 @@ class RecordImages:
             payload = recordio.unframed(file)
             count, label, _, _ = recordio.HEADER.unpack(payload[: recordio.HEADER.size])
         except (ValueError, struct.error) as error:
-            raise RunError(f"{self.store.uri(RECORDS)}: record {number} cannot be read ({error})") from error
+            raise RunError(f"{self.store.uri(RECORDS)}: record {number} cannot be read ({one_line(error)})") from error
         return count, label, payload[recordio.HEADER.size :]
 
     def _file(self) -> BinaryIO:

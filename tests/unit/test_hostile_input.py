@@ -21,7 +21,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from hyperface import config
+from hyperface import config, logs
 from hyperface.config import ConfigError, StorageConfig
 from hyperface.dataset import jpeg, recordio, webdataset
 from hyperface.dataset.classes import classes
@@ -168,6 +168,56 @@ def test_a_damaged_page_of_a_parquet_file_is_refused_by_name(tmp_path: Path):
         read_faces(tmp_path, "parquet", "faces.parquet")
     with pytest.raises(EmbeddingError, match=r"faces\.parquet: is not a readable embedding table"):
         read_file(str(tmp_path / "faces.parquet"), StorageConfig())
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', (", b"{" * 100, b"\xff" * 40, b"()", b"{'descr': 'O', 'shape': 3}"]
+)
+def test_a_table_whose_header_is_no_header_is_refused_by_name(tmp_path: Path, header: bytes):
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    (tmp_path / "people.npy").write_bytes(data)
+    with pytest.raises(EmbeddingError, match=r"people\.npy: is not a readable \.npy file .*; write it again"):
+        read_file(str(tmp_path / "people.npy"), StorageConfig())
+
+
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        (b"", "must have lines"),
+        (b"0\t0\n1", "must have `number<tab>offset` in each line"),
+        (b"0\t0\n1\tx", "must have `number<tab>offset` in each line"),
+        (b"0\t0\n1\t" + b"9" * 30, "must have `number<tab>offset` in each line"),
+        (b"0\t0\n1\t" + b"9" * 5000, "must have `number<tab>offset` in each line"),
+        (b"0\t0\n1\t-1", r"record 1 begins at -1, which is no place in the \d+ bytes of train\.rec"),
+        (b"0\t0\n1\t9223372036854775807", "record 1 begins at 9223372036854775807, which is no place"),
+        (b"0\t0\n-1\t0", "must have lines, and each a number of its own"),
+        (b"0\t0\n0\t0", "must have lines, and each a number of its own"),
+        (b"1\t0\n2\t0", "has no line for record 0"),
+    ],
+    ids=range(10),
+)
+def test_an_index_of_records_that_leads_nowhere_is_one_line(tmp_path: Path, index: bytes, why: str):
+    (tmp_path / "train.rec").write_bytes(recordio.labelled(0, (2, 3)) + recordio.image(1, 0, picture()))
+    (tmp_path / "train.idx").write_bytes(index)
+    with pytest.raises(RunError, match=rf"train\.idx: {why}") as told:
+        _ = RecordImages(LocalStore(str(tmp_path))).num_classes
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 600
+
+
+def test_an_index_without_records_is_one_line(tmp_path: Path):
+    (tmp_path / "train.rec").write_bytes(b"")
+    (tmp_path / "train.idx").write_bytes(b"0\t0\n")
+    with pytest.raises(RunError, match=r"train\.idx: record 0 begins at 0, which is no place in the 0 bytes"):
+        _ = RecordImages(LocalStore(str(tmp_path))).num_classes
+
+
+def test_what_a_job_says_of_a_name_is_not_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]):
+    logs.complain("error: a\x1b[2Jb\u202egnp.exe\x07: bad\n  日本語 \udce9.png")
+    logs.say("embed: a\x9bb\rc")
+    said = capsys.readouterr()
+    assert said.err == "error: a\\x1b[2Jb\\u202egnp.exe\\x07: bad\n  日本語 \\udce9.png\n"
+    assert said.out == "embed: a\\x9bb\\rc\n"
 
 
 @pytest.mark.parametrize("end", [np.inf, np.nan, -5, 3e30, 1e6, 0])
