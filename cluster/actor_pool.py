@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import ray.data
 from numpy.typing import NDArray
+from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.session import connect
@@ -17,6 +18,10 @@ from hyperface.models.protocols import ModelError
 from hyperface.run import RunError
 from hyperface.storage import StorageError
 
+DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
+"""What Ray says of a process that is gone."""
+KILLED = "most likely a node's memory was used up; let fewer run at a time, or use nodes with more of it"
+"""What a user can do about them: nothing but the system's log of a node knows why it killed a process."""
 MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 """Errors that say what is wrong and how to mend it; they would say so again."""
 
@@ -29,6 +34,7 @@ def fan_out(
     actor: type,
     arguments: tuple[Any, ...],
     *,
+    stage: str,
     cluster: ClusterConfig,
     actors: int,
     gpus: float,
@@ -41,6 +47,7 @@ def fan_out(
     before its pools are. So a block hands nothing out by `yield`.
 
     Args:
+        stage: whose error it is, where an actor is lost too often.
         actors: size of the pool; 0: as many as the cluster's CPUs (or GPUs, where each reserves some) hold. Never more
             than there are pieces.
         gpus: reserved by each actor; above 0 it reserves no CPU.
@@ -49,7 +56,8 @@ def fan_out(
         calls: pieces in an actor at a time, each in a thread of its own.
 
     Raises:
-        ConfigError, RunError: what an actor returned by `stop`; the pieces that are left are given up.
+        ConfigError, RunError: what an actor returned by `stop`, or actors died too often; the pieces that are left are
+            given up.
         RayError: Ray itself cannot go on.
     """
     connect(cluster)
@@ -78,14 +86,17 @@ def fan_out(
     # Without prefetching: its thread outlives a loop that is left early, and ends the process when Ray shuts down.
     with contextlib.closing(iter(made.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))) as said:
         del rows, made  # an error would keep them, and they would keep their actors
-        yield _heard(said)
+        yield _heard(said, stage)
 
 
-def _heard(batches: Iterator[Columns]) -> Iterator[Columns]:
-    for batch in batches:
-        if "stop" in batch:
-            raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
-        yield batch
+def _heard(batches: Iterator[Columns], stage: str) -> Iterator[Columns]:
+    try:
+        for batch in batches:
+            if "stop" in batch:
+                raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
+            yield batch
+    except DEATHS as error:
+        raise RunError(f"{stage}: actors died too often: {KILLED}; the same command goes on") from error
 
 
 def stop(error: Exception) -> Mapping[str, list[Any]]:

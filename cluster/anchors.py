@@ -64,6 +64,7 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
             todo,
             _AnchorPainter,
             (run, make_models),
+            stage="synthesize",
             cluster=run.config.cluster,
             actors=synthesis.num_actors,
             gpus=synthesis.gpus_per_actor,

@@ -75,6 +75,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
         range(len(pieces)),
         _Embedder,
         (pieces, auditor.source, make_auditor, tuple(faces.without_rows() for faces in auditor.faces)),
+        stage="audit",
         cluster=config.cluster,
         actors=config.audit.num_actors,
         gpus=config.audit.gpus_per_actor,
@@ -95,7 +96,9 @@ def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
     config = auditor.source.run.config
     if not config.evaluate.gpus:
         return auditor.measure(Machine(say=_say))
-    return in_a_task(_on_a_gpu, auditor.source, make_auditor, cluster=config.cluster, gpus=config.evaluate.gpus)
+    return in_a_task(
+        _on_a_gpu, auditor.source, make_auditor, stage="audit", cluster=config.cluster, gpus=config.evaluate.gpus
+    )
 
 
 def _on_a_gpu(source: Source, make_auditor: MakeAuditor) -> Record:

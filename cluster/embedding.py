@@ -88,6 +88,7 @@ def _embed(run: Run, passed_over: Counter[str]) -> list[EmbeddedFace]:
         range(len(chunks)),
         _Embedder,
         (chunks, config),
+        stage="embed",
         cluster=config.cluster,
         actors=config.embed.num_actors,
         gpus=config.embed.gpus_per_actor,

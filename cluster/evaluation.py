@@ -19,7 +19,7 @@ def evaluate_stage(run: Run) -> None:
     """
     began, gpus = time.monotonic(), run.config.evaluate.gpus
     if gpus:
-        label, record = in_a_task(_on_gpus, run.config, cluster=run.config.cluster, gpus=gpus)
+        label, record = in_a_task(_on_gpus, run.config, stage="evaluate", cluster=run.config.cluster, gpus=gpus)
         print("\n".join([HEADER, *(table_line(name, found) for name, found in record["sets"].items())]))
     else:
         evaluated = load_evaluated(run.config, run.store)

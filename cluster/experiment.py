@@ -79,6 +79,7 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
         todo,
         _Worker,
         (run, every),
+        stage="experiment",
         cluster=run.config.cluster,
         actors=run.config.experiment.num_actors,
         gpus=0,

@@ -6,7 +6,7 @@ from typing import TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.actor_pool import MENDABLE
+from cluster.actor_pool import KILLED, MENDABLE
 from cluster.session import connect
 from hyperface.config import ClusterConfig
 from hyperface.one_line import one_line
@@ -17,11 +17,12 @@ RETRIES = 3
 """Times that it is done again after its process or node was lost."""
 
 
-def in_a_task(call: Callable[..., T], *arguments: object, cluster: ClusterConfig, gpus: float) -> T:
+def in_a_task(call: Callable[..., T], *arguments: object, stage: str, cluster: ClusterConfig, gpus: float) -> T:
     """What `call(*arguments)` returns in one Ray task, which may be done again. Its process ends soon after it: memory
     and GPUs are free again.
 
     Args:
+        stage: whose error it is, where its process is lost.
         gpus: reserved by the task; 0: it reserves a CPU instead.
 
     Raises:
@@ -41,5 +42,6 @@ def in_a_task(call: Callable[..., T], *arguments: object, cluster: ClusterConfig
         raise
     except RayError as error:
         what = f"{type(error).__name__}: {one_line(error)}"
-        raise RunError(f"a task was lost {RETRIES + 1} times ({what}); the same command tries again") from error
+        lost = f"{stage}: a task was lost {RETRIES + 1} times ({what})"
+        raise RunError(f"{lost}: {KILLED}; the same command tries again") from error
     return found

@@ -24,7 +24,9 @@ def try_models(run: Run, make_models: MakeModels = load_models) -> None:
         return
     print("pipeline: tries the models of the synthesis", flush=True)
     began = time.monotonic()
-    in_a_task(_try, config, make_models, cluster=config.cluster, gpus=config.synthesis.gpus_per_actor)
+    in_a_task(
+        _try, config, make_models, stage="synthesize", cluster=config.cluster, gpus=config.synthesis.gpus_per_actor
+    )
     print(f"pipeline: they load and fit each other, {time.monotonic() - began:.0f} s", flush=True)
 
 

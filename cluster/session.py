@@ -46,7 +46,7 @@ def connect(config: ClusterConfig) -> None:
     """Connect when a stage first needs Ray: a finished run is seen to be finished without it.
 
     `cluster.address` or RAY_ADDRESS (set by `ray job submit`) names a running cluster; without either a Ray on loopback
-    starts in this process and ends with it. Ray's own ports listen on every interface; the token keeps others out.
+    starts in this process and ends with it.
 
     Raises:
         RunError: Ray did not start, or cannot be reached.
@@ -119,4 +119,6 @@ def _quieten() -> None:
     context.execution_options.verbose_progress = False
     # A long shard is not a hang.
     context.execution_no_progress_timeout_s = 24 * 3600
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(
+        logging.CRITICAL
+    )  # its errors are raised too, and those of ours with a trace

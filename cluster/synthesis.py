@@ -182,6 +182,7 @@ def _pool(
         todo,
         Renderer,
         (run, make_models, ledger),
+        stage="synthesize",
         cluster=run.config.cluster,
         actors=synthesis.num_actors,
         gpus=synthesis.gpus_per_actor,

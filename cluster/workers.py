@@ -12,7 +12,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.actor_pool import MENDABLE
+from cluster.actor_pool import DEATHS, KILLED, MENDABLE
 from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
@@ -95,11 +95,16 @@ def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Except
     for failure in failures.values():
         if isinstance(failure, MENDABLE):
             return failure
-    said = {
-        rank: (str(failure).strip().splitlines() or [type(failure).__name__])[-1] for rank, failure in failures.items()
-    }
-    listed = "; ".join(f"worker {rank}: {last}" for rank, last in said.items()) or str(error)
+    listed = "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in failures.items())
+    if not failures:  # it was no worker's, but of what leads them
+        listed = _last_line(getattr(error, "controller_failure", error))
     return RunError(f"{stage}: gave up after {restarts} restarts: {listed}")
+
+
+def _last_line(failure: Exception) -> str:
+    if isinstance(getattr(failure, "health_check_failure", failure), DEATHS):  # Ray's own words are a paragraph
+        return f"its process died: {KILLED}"
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[-1]
 
 
 def averaged(place: device) -> Callable[[nn.Module], nn.Module]:

@@ -84,9 +84,9 @@ def test_a_task_whose_process_is_lost_is_done_again_and_says_so_in_the_end(tmp_p
             die(os.getpid())
         return "done"
 
-    assert in_a_task(dies_once, cluster=ClusterConfig(), gpus=0) == "done"
-    with pytest.raises(RunError, match=r"^a task was lost 4 times \(WorkerCrashedError: .*; the same command"):
-        in_a_task(lambda: die(os.getpid()), cluster=ClusterConfig(), gpus=0)
+    assert in_a_task(dies_once, stage="audit", cluster=ClusterConfig(), gpus=0) == "done"
+    with pytest.raises(RunError, match=r"^audit: a task was lost 4 times \(WorkerCrashedError: .*; the same command"):
+        in_a_task(lambda: die(os.getpid()), stage="audit", cluster=ClusterConfig(), gpus=0)
 
 
 class _Worker:
@@ -100,7 +100,9 @@ def test_a_pool_ends_with_its_block_whoever_keeps_the_error_that_ended_it():
     pids = list[int]()
 
     def left_early() -> None:
-        with fan_out(range(50), _Worker, (), cluster=ClusterConfig(), actors=1, gpus=0, failures=0) as rows:
+        with fan_out(
+            range(50), _Worker, (), stage="embed", cluster=ClusterConfig(), actors=1, gpus=0, failures=0
+        ) as rows:
             pids.append(int(next(rows)["pid"][0]))
             raise OSError("nobody reads what the job prints")
 

@@ -1,9 +1,15 @@
 """What actors say of an error, and how it reaches the job: with its type."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.actor_pool import _heard, stop
+from cluster.workers import _last_words
 from hyperface.config import ConfigError
 from hyperface.models.protocols import ModelError
 from hyperface.run import RunError
@@ -15,7 +21,34 @@ from hyperface.run import RunError
 )
 def test_an_error_of_an_actor_ends_the_job_as_what_it_was(said: Exception, heard: type[Exception]):
     batches = ({"piece": [1]}, stop(said), {"piece": [3]})
-    results = _heard({name: np.array(values) for name, values in batch.items()} for batch in batches)
+    results = _heard(({name: np.array(values) for name, values in batch.items()} for batch in batches), "embed")
     assert next(results)["piece"] == [1]
     with pytest.raises(heard, match=f"^{said}$"):
         next(results)
+
+
+@pytest.mark.parametrize("death", [ActorDiedError(), WorkerCrashedError(), OutOfMemoryError("low\non memory")])
+def test_actors_that_die_too_often_end_the_job_with_one_line_that_names_the_stage_and_memory(death: RayError):
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        yield {"piece": np.array([1])}
+        raise death
+
+    results = _heard(batches(), "embed")
+    next(results)
+    with pytest.raises(RunError, match=r"^embed: actors died too often: most likely a node's memory .*goes on$"):
+        next(results)
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        WorkerGroupError("two\nlines", {1: WorkerHealthCheckFailedError("A worker\nfailed", ActorDiedError())}),
+        ControllerError(ActorDiedError()),
+    ],
+)
+def test_workers_that_die_too_often_end_the_job_with_one_line_that_names_the_stage_and_memory(death: Exception):
+    error = _last_words("packing", death, 2)
+    assert isinstance(error, RunError)
+    (line,) = str(error).splitlines()
+    assert line.startswith("packing: gave up after 2 restarts: ")
+    assert "its process died: most likely a node's memory was used up" in line
