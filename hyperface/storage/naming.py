@@ -1,5 +1,6 @@
 """A finished file gets its name, unless the name is taken. What hard links are for, where a file system has them."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -52,7 +53,7 @@ def one_writer_wins(folder: Path, named: Callable[[Path, Path], bool]) -> bool:
     Args:
         named: `name_new`.
     """
-    there = next(above for above in (folder, *folder.parents) if above.is_dir())
+    there = next(above for above in (folder, *folder.parents) if os.path.isdir(above))
     first, second, name = (there / f".probe.{uuid.uuid4().hex}" for _ in range(3))
     try:
         for path in (first, second):
@@ -64,12 +65,13 @@ def one_writer_wins(folder: Path, named: Callable[[Path, Path], bool]) -> bool:
         return True  # nothing can be written: the first write will say it
     finally:
         for path in (first, second, name):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def file_system(path: Path) -> str:
     """The kind of file system that a path lies on, as Linux names it; empty where nobody says."""
-    there = next(above for above in (path, *path.parents) if above.exists())
+    there = next(above for above in (path, *path.parents) if os.path.exists(above))
     device = os.stat(there).st_dev
     try:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()

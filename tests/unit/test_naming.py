@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -77,6 +79,19 @@ def test_a_disk_that_cannot_tell_who_was_first_lets_one_job_write(
 
 def test_a_folder_that_cannot_be_written_to_is_left_to_the_first_write():
     assert one_writer_wins(Path("/proc/no/run"), name_new)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_a_folder_of_somebody_else_is_named_by_the_first_write(tmp_path: Path):
+    code = (
+        "import os, sys; from hyperface.storage import *; os.setuid(65534)\n"
+        "store = open_store(sys.argv[1] + '/runs/new').prepared()\n"
+        "try: store.put_new('x', b'')\n"
+        "except StorageError as error: print(error)"
+    )
+    tmp_path.chmod(0o700)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "runs/new/x: cannot be written: Permission denied; check path and permissions" in done.stdout, done.stderr
 
 
 def test_a_disk_is_named_by_its_kind(tmp_path: Path):
