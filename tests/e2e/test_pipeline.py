@@ -5,9 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from processes import ROOT, command, digests, pipeline, run
 
 
@@ -102,7 +105,8 @@ def test_a_job_whose_workers_cannot_go_on_says_why(finished: Path, tmp_path: Pat
 
 
 def test_an_embed_worker_that_cannot_go_on_says_why(tmp_path: Path):
-    """And a first attempt that made nothing does not bind the directory to its configuration."""
+    """And a first attempt that made nothing does not bind the directory to its configuration; its last line accounts
+    for every file of a source."""
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces/a.png").write_bytes(b"")
     model = tmp_path / "model.onnx"
@@ -112,7 +116,17 @@ def test_an_embed_worker_that_cannot_go_on_says_why(tmp_path: Path):
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert f"error: {model}" in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert run("embed", *pipeline(tmp_path / "run")[1:]).returncode == 0
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "c.png", ".d.png"):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "faces" / name)
+    with tarfile.open(tmp_path / "faces/e.tar", "w") as archive:
+        archive.add(tmp_path / "faces/b.png", "f.txt")
+        archive.add(tmp_path / "faces/b.png", "__MACOSX/g.png")
+    source = (f"embed.source={tmp_path / 'faces'}", "embed.num_faces=0", "embed.max_bad_fraction=0.5")
+    done = run("embed", *pipeline(tmp_path / "run")[1:], *source)
+    assert done.returncode == 0, done.stderr
+    passed_over = "4 files passed over (hidden 2, .tar without a face 1, .txt 1)"
+    assert f"\nembed: 2 faces, 1 left out (unreadable 1), {passed_over}, " in done.stdout
 
 
 def test_an_unknown_key_exits_with_two_before_anything_is_written(tmp_path: Path):

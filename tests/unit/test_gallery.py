@@ -21,7 +21,7 @@ from hyperface.faces.source import BEYOND, HIDDEN, Chunk, plan_chunks, read_chun
 from hyperface.gallery import EmbeddedFace
 from hyperface.pictures import LARGEST_FILE
 from hyperface.run import RunError
-from hyperface.storage import LocalStore
+from hyperface.storage import LocalStore, open_store
 
 SIZE = 8
 
@@ -287,3 +287,23 @@ def test_an_archive_without_a_face_is_no_gallery(tmp_path: Path):
     made = gallery.assemble(faces_of(tmp_path)[1], 0)
     with pytest.raises(RunError, match=r"embed\.source: its archives and tables hold no face \(\.txt 1\)"):
         gallery.refuse_bad(made, 0.5, passed_over)
+
+
+def test_a_source_on_s3_is_read_and_counted_as_one_on_a_disk(s3_endpoint: str, s3_bucket: str):
+    storage = [f"storage.endpoint_url={s3_endpoint}", "storage.addressing_style=path", "storage.patience_s=1"]
+    chosen = config.load(None, ["run.dir=unused", f"embed.source=s3://{s3_bucket}/faces", *storage])
+    store = open_store(chosen.embed.source, chosen.storage)
+    whole = packed(3)
+    content = {"p/a.png": png(255, 0, 0), "@eaDir/a.png": png(0, 0, 9), ".x/b.png": b"", "c.txt": b"", "d.tar": whole}
+    for name, data in (content | {"gone.png": png(1, 1, 1)}).items():
+        store.put(name, data)
+    passed_over = Counter[str]()
+    chunks = plan_chunks(chosen.embed, chosen.storage, passed_over)
+    store.delete("gone.png")
+    faces = [face for chunk in chunks for face in read_chunk(chunk, chosen, passed_over)]
+    assert [face.key for face in faces] == [*(f"d.tar/00{n}.png" for n in range(3)), "gone.png", "p/a.png"]
+    assert [face.key for face in faces if face.problem.startswith("cannot be read")] == ["gone.png"]
+    assert passed_over == {HIDDEN: 2, ".txt": 4}
+    store.put("d.tar", whole[:2048] + b"!" + whole[2049:])
+    with pytest.raises(RunError, match=r"d\.tar: is not a complete tar archive \(byte 2048 .*; 1 faces came before\)"):
+        list(read_chunk(Chunk("tar", ("d.tar",)), chosen))
