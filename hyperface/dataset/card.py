@@ -135,10 +135,15 @@ def _varied(config: Config) -> str:
 def _steered(index: Mapping[str, Any]) -> str:
     """A row for each attribute that images were steered to; nothing where none was."""
     rows = [
-        f"| steered to a target, {name} | met by {found['met']} of {sum(found.values())} images as stored |\n"
+        f"| steered to a target, {_cell(name)} | met by {found['met']} of {sum(found.values())} images as stored |\n"
         for name, found in index.get("control", {}).items()
     ]
     return "".join(rows)
+
+
+def _cell(name: str) -> str:
+    """A name that a model gave, of which a table's cell takes nothing for markup; plain names stay as they are."""
+    return re.sub(r"[^\w ./+-]", lambda found: f"&#{ord(found[0])};", " ".join(name.split()))
 
 
 def _near_duplicates(config: Config, index: Mapping[str, Any]) -> str:

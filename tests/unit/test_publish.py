@@ -154,6 +154,14 @@ def test_before_an_audit_the_card_quotes_the_report(tmp_path: Path):
         publish(run, tmp_path / "out")
 
 
+def test_a_name_that_a_model_gave_is_no_markup_in_the_card_of_a_dataset():
+    index = {"control": {"<img src=x>|`a`\n[b](c)": {"met": 1, "not_met": 2}, "eye_open": {"met": 3, "not_met": 0}}}
+    first, second = card._steered(index).splitlines()
+    told = "&#60;img src&#61;x&#62;&#124;&#96;a&#96; &#91;b&#93;&#40;c&#41;"
+    assert first == f"| steered to a target, {told} | met by 1 of 3 images as stored |"
+    assert second == "| steered to a target, eye_open | met by 3 of 3 images as stored |"
+
+
 def test_a_card_tells_near_duplicates_that_nobody_looked_for_from_none(tmp_path: Path):
     for distance in (0, 1):
         run = color_run(tmp_path / f"run{distance}", f"synthesis.min_hash_distance={distance}")
