@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from hyperface.one_line import one_line
 from hyperface.ranks import part_of
-from hyperface.run import get_json, to_json
+from hyperface.run import RunError, get_json, to_json
 from hyperface.storage import Store
 
 KEEP = 2
@@ -74,7 +76,8 @@ class Checkpoints:
         return get_json(self.store, f"{self.folder(step)}/marker.json")
 
     def read(self, step: int, name: str) -> dict[str, Tensor]:
-        return safetensors.torch.load(self.store.read(f"{self.folder(step)}/{name}.safetensors"))
+        """Raises RunError: it is missing or damaged; names it."""
+        return self._tensors(f"{self.folder(step)}/{name}.safetensors")
 
     def parts(self, step: int, rows: slice) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """(which of its rows are wanted, its tensors) of every object that holds some of `rows`, in their order."""
@@ -82,11 +85,21 @@ class Checkpoints:
             start, stop = (int(number) for number in name.removesuffix(".safetensors").split("-")[-2:])
             own = slice(max(start, rows.start) - start, min(stop, rows.stop) - start)
             if own.start < own.stop:
-                yield own, safetensors.torch.load(self.store.read(name))
+                yield own, self._tensors(name)
 
     def clear(self) -> None:
         """Delete every checkpoint, markers first."""
         self._delete(self.root)
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        uri = self.store.uri(name)
+        fix = f"delete the folder of this checkpoint, and the job goes on from the one before ({KEEP} are kept)"
+        try:
+            return safetensors.torch.load(self.store.read(name))
+        except FileNotFoundError as error:
+            raise RunError(f"{uri}: is missing although the checkpoint's marker names it; {fix}") from error
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise RunError(f"{uri}: is damaged ({one_line(error)}); {fix}") from error
 
     def _marked(self) -> list[int]:
         names = (name.split("/") for name in self.store.list(self.root))

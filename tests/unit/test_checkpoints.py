@@ -1,5 +1,6 @@
 """Checkpoints whose rows are shared among ranks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hyperface.checkpoints import ROWS_EACH, Checkpoints
+from hyperface.run import RunError
 from hyperface.storage import open_store
 
 N = ROWS_EACH + 5
@@ -44,3 +46,24 @@ def test_the_two_newest_stay_and_one_without_its_marker_does_not_count(tmp_path:
     assert (tmp_path / "here/step-000000002/marker.json").exists()
     checkpoints.clear()
     assert checkpoints.newest() == -1
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-3], lambda data: b"\xff" * 8, lambda data: b"", None])
+def test_a_damaged_object_is_named_with_what_to_do(tmp_path: Path, change: Callable[[bytes], bytes] | None):
+    found = Checkpoints(open_store(str(tmp_path)), "kept")
+    found.put_rows(3, slice(0, 4), {"x": torch.ones(4, 2)})
+    found.finish(3, [4], {"step": 3})
+    (name,) = found.marker(3)["objects"]
+    if change:
+        found.store.put(name, change(found.store.read(name)))
+    else:
+        found.store.delete(name)
+    what = "is damaged" if change else "is missing although the checkpoint's marker names it"
+    with pytest.raises(
+        RunError, match=rf"rows-.*\.safetensors: {what}.*; delete the folder of this checkpoint"
+    ) as told:
+        list(found.parts(3, slice(0, 4)))
+    assert "\n" not in str(told.value)
+    found.store.put("kept/step-000000003/marker.json", b"[" * 100_000)
+    with pytest.raises(RunError, match=r"marker\.json: is no JSON object \(nested too deeply\)"):
+        found.marker(3)
