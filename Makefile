@@ -8,14 +8,20 @@ TORCH_INDEX ?=
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo experiment test soak battery rehearse lint type format install browser object-store bench clean audit-dependencies licences
+.PHONY: demo experiment check test mutants soak battery rehearse lint type format install browser object-store bench clean audit-dependencies licences
 
 demo: install ## make a dataset and its report under runs/demo; again: resume
 	@infra/local/demo.sh runs/demo
 
+check: install ## the first answer, in seconds: lint, types, the architecture and the tests of what changed since main
+	python -m tests.changed
+
 test: install browser object-store ## the whole suite, fast tests first
 	pytest -n logical --maxprocesses 4 --dist loadfile tests/unit
 	pytest tests/cluster tests/e2e # one at a time: most have a Ray of their own, some a deadline
+
+mutants: install ## twenty-three deliberate breaks in copies of the tree, each of which must fail the suite
+	python -m tests.mutants
 
 soak: install object-store ## twenty random faults on one run, in about six minutes; SOAK_SEED=N repeats an order
 	pytest -m slow -s tests/e2e/test_soak.py
@@ -39,6 +45,7 @@ format: install
 	ruff format . && ruff check --fix .
 
 bench: install ## the records of tests/benchmarks/results/: about an hour on a machine with nothing else to do
+	python -m tests.benchmarks.bench_suite
 	python -m tests.benchmarks.bench_pipeline
 	python -m tests.benchmarks.bench_shards
 	python -m tests.benchmarks.bench_export
