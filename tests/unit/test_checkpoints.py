@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hyperface.checkpoints import ROWS_EACH, Checkpoints
 from hyperface.run import RunError
-from hyperface.storage import open_store
+from hyperface.storage import LocalStore, open_store
 
 N = ROWS_EACH + 5
 
@@ -67,3 +67,18 @@ def test_a_damaged_object_is_named_with_what_to_do(tmp_path: Path, change: Calla
     found.store.put("kept/step-000000003/marker.json", b"[" * 100_000)
     with pytest.raises(RunError, match=r"marker\.json: is no JSON object \(nested too deeply\)"):
         found.marker(3)
+
+
+def test_a_checkpoint_loses_its_marker_before_anything_else(tmp_path: Path):
+    gone: list[str] = []
+
+    class NotingStore(LocalStore):
+        def delete(self, name: str) -> None:
+            gone.append(name)
+            super().delete(name)
+
+    checkpoints = Checkpoints(NotingStore(str(tmp_path)), "here")
+    checkpoints.put_rows(1, slice(0, 4), {"x": torch.zeros(4)})
+    checkpoints.finish(1, (4,), {})
+    checkpoints.clear()
+    assert [name.rpartition("/")[2] for name in gone] == ["marker.json", "rows-0000000000-0000000004.safetensors"]

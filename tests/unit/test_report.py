@@ -240,7 +240,8 @@ def test_a_histogram_shows_the_range_in_which_something_was_counted() -> None:
     counts[130], counts[144] = 5, 1
     assert plots.occupied_range([counts]) == pytest.approx((0.3, 0.5))
     assert plots.occupied_range([[0] * 199 + [7]]) == pytest.approx((0.8, 1))
-    svg = plots.histograms("title", [plots.Histogram("<label>", "tone-a", counts, 0.31)], "pairs")
+    svg = plots.histograms("<title>", [plots.Histogram("<label>", "tone-a", counts, 0.31)], "pairs")
+    assert "<title>&lt;title&gt;</title>" in svg
     assert "&lt;label&gt;, mean 0.31" in svg
 
 

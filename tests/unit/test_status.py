@@ -74,6 +74,13 @@ def test_a_run_without_its_page_is_reported_next_and_then_complete(run: Run):
     assert (found.next, found.exit_code) == (f"python -m jobs.verify {run} --deep", COMPLETE)
 
 
+def test_an_index_does_not_make_a_dataset_whole_that_lost_a_marker(run: Run):
+    run.store.delete(marker_file(2))
+    found = status(run)
+    assert states(found)["synthesize"] == "partly"
+    assert told(found, "synthesize") == "3 of 4 shards"
+
+
 def test_shards_are_counted_by_names_alone(run: Run):
     without(run, 1, 3)
 
