@@ -19,6 +19,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from hyperface.config import ConfigError
 from hyperface.run import RunError, git_sha
+from hyperface.storage.refusals import one_line
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"
@@ -27,7 +28,11 @@ START_PATIENCE_S = 60.0
 PATIENCE_S = 600.0
 """For a connection that was lost."""
 ANSWER_S = 60.0
-"""Longest silence within an answer."""
+"""Longest silence within an answer, and time of an answer that only drips."""
+LARGEST_ANSWER = 2**30
+"""Bytes: an answer may be the whole log of a job."""
+SLOWEST_BYTES_S = 50_000
+"""Of an answer that is still believed to go on."""
 STOP_S = 30
 """From SIGTERM to SIGKILL; Ray's own 3 s may be less than an upload takes."""
 
@@ -42,10 +47,30 @@ Answer = TypeVar("Answer")
 
 
 class Client(JobSubmissionClient):  # type: ignore[misc] # Ray's class is untyped
-    """Ray's own waits without end where a connection falls silent."""
+    """Ray's own waits without end where a connection falls silent or drips, and reads whatever comes."""
 
     def _do_request(self, *what: Any, **given: Any) -> Any:
-        return super()._do_request(*what, timeout=ANSWER_S, **given)
+        return super()._do_request(*what, timeout=ANSWER_S, hooks={"response": _read_within_bounds}, **given)
+
+
+def _read_within_bounds(answer: Any, **_: Any) -> None:
+    """Read the body of an answer of `requests`.
+
+    Raises:
+        TimeoutError: it drips.
+        RunError: it has no end.
+    """
+    began, size, parts = time.monotonic(), 0, []
+    while part := answer.raw.read1(2**16, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            answer.close()
+            raise RunError(f"an answer of over {LARGEST_ANSWER} bytes")
+        if (took := time.monotonic() - began) > ANSWER_S + size / SLOWEST_BYTES_S:
+            answer.close()
+            raise TimeoutError(f"only {size} bytes of the answer came in {took:.0f} s")
+    answer._content, answer._content_consumed = b"".join(parts), True
 
 
 def connected() -> Client:
@@ -210,6 +235,8 @@ def patiently(
         except AuthenticationError as error:
             rule = "is missing or not the cluster's; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as they are there"
             raise ConfigError(f"RAY_AUTH_TOKEN: {rule}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"the answer is no job server's ({_said(error)}); is a Ray dashboard there?") from error
         except (OSError, RuntimeError) as error:
             why = _said(error)
             if isinstance(error, RuntimeError) and not _may_pass(str(error)):
@@ -234,7 +261,7 @@ def _may_pass(refusal: str) -> bool:
 def _said(error: Exception) -> str:
     """The last line with words in it: Ray answers with a traceback and full stops."""
     lines = [line for line in str(error).splitlines() if re.search(r"\w", line)]
-    return (lines or [type(error).__name__])[-1][:300]
+    return one_line((lines or [type(error).__name__])[-1])
 
 
 def _is_under_way(run: str, name: str) -> str:

@@ -14,11 +14,13 @@ from typing import TextIO
 import pytest
 from color_world import color_run, make_dataset
 from fault_proxy import fault_proxy
+from hostile_s3 import DRIP, ENDLESS, FLOOD, HTML, http
 from ray.job_submission import JobDetails, JobStatus, JobType
 from stopped_job import connected as answering
 from stopped_job import head
 from waiting import wait_for
 
+from cluster import submit as submitting
 from cluster.submit import (
     Client,
     attempts,
@@ -125,6 +127,30 @@ def test_patience_ends_and_a_refusal_is_not_asked_again():
     with pytest.raises(RunError, match=r"the cluster says: .*run-a1 does not exist"):
         patiently(lambda: gone.get_job_info("run-a1"))
     assert gone.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "more", "said"),
+    [
+        (http("200 OK", HTML), b"", "the answer is no job server's .*is a Ray dashboard there"),
+        (http("200 OK", b"[1, 2]"), b"", "the answer is no job server's"),
+        (http("200 OK", b"{}"), b"", "the answer is no job server's"),
+        (b"HTTP/1.1 200 OK\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
+        (b"HTTP/1.1 400 Bad Request\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
+        (b"HTTP/1.1 200 OK\r\n" + ENDLESS, FLOOD, "an answer of over 1000000 bytes"),
+    ],
+)
+def test_what_is_no_job_server_or_never_ends_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, more: bytes, said: str
+):
+    for name, value in {"ANSWER_S": 0.3, "START_PATIENCE_S": 0.0, "LARGEST_ANSWER": 10**6}.items():
+        monkeypatch.setattr(submitting, name, value)
+    with fault_proxy("http://127.0.0.1:1") as server:
+        server.say(answer, when=lambda request: True, then=more, every_s=0.05 if more == DRIP else 0.0)
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", server.url)
+        with pytest.raises(RunError, match=said) as told:
+            submitting.connected()
+    assert "\n" not in str(told.value)
 
 
 def test_what_is_wrong_is_said_before_anything_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
