@@ -34,6 +34,8 @@ class Request:
 
 
 When = Callable[[Request], bool]
+Change = Callable[[Request, bytes], bytes]
+"""Of a whole answer, status line first."""
 
 
 def puts(part: str) -> When:
@@ -53,11 +55,12 @@ class Fault:
     """Matching requests that pass first."""
     times: int
     """Matching requests that are then treated so; -1: all."""
-    act: Literal["answer", "delay", "cut", "drop", "say"]
+    act: Literal["answer", "delay", "cut", "drop", "say", "change"]
     status: int = 0
     code: str = ""
     seconds: float = 0.0
     pieces: Callable[[Request], Iterator[bytes]] = lambda _: iter(())
+    change: "Change" = lambda _, answer: answer
 
 
 @dataclass
@@ -119,6 +122,10 @@ class FaultProxy:
                 yield then
 
         self._faults.append(Fault(when, 0, times, "say", pieces=pieces))
+
+    def change(self, change: Change, *, when: When, times: int = -1) -> None:
+        """Pass the request on, and the server's answer back as it is changed; then the connection ends."""
+        self._faults.append(Fault(when, 0, times, "change", change=change))
 
     def heal(self) -> None:
         """Forget all faults."""
@@ -208,10 +215,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if fault and fault.act == "drop":
             return self._hang_up()
         if fault and fault.act == "say":
-            self.close_connection = True
-            for piece in fault.pieces(request):
-                self.wfile.write(piece)
-            return None
+            return self._say(fault.pieces(request))
         try:
             status, headers, data = self._ask(request, body)
         except (OSError, HTTPException):  # the server is away: so is this connection
@@ -221,7 +225,12 @@ class _Exchange(BaseHTTPRequestHandler):
             return self._hang_up()
         if fault and fault.act == "delay":
             self.proxy._ended.wait(fault.seconds)
-        return self._reply(status, headers, data)
+        if fault and fault.act == "change":
+            lines = [f"HTTP/1.1 {status} Status", *(f"{name}: {value}" for name, value in headers)]
+            self._say(iter([fault.change(request, "\r\n".join(lines).encode() + b"\r\n\r\n" + data)]))
+        else:
+            self._reply(status, headers, data)
+        return None
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
 
@@ -253,6 +262,11 @@ class _Exchange(BaseHTTPRequestHandler):
         self._reply(
             fault.status, [("Content-Type", "application/xml")], b"" if self.command == "HEAD" else text.encode()
         )
+
+    def _say(self, pieces: Iterator[bytes]) -> None:
+        self.close_connection = True
+        for piece in pieces:
+            self.wfile.write(piece)
 
     def _hang_up(self) -> None:
         self.close_connection = True
