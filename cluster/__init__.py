@@ -14,6 +14,8 @@ if not sys.stdout.isatty():
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 # When Ray ends it would give up the driver's handler of SIGTERM with its own, which only prints a trace.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+# Nor does a process that is told to end while its Ray starts wait for that to drain.
+os.environ.setdefault("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
 
 # A Ray started in this process gets a token of its own: without one, ray.init() writes a token to the home directory,
 # and later clusters want it. Not shown are complaints about a missing dashboard, which it does not have.

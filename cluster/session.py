@@ -4,23 +4,30 @@ import atexit
 import contextlib
 import logging
 import os
-import shutil
 import signal
+import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
+import grpc
 import ray
 import ray.data
+from ray.exceptions import RayError, RayTaskError
 
+from cluster.deaths import Watch
 from hyperface import claims
 from hyperface.config import ClusterConfig, Config
 from hyperface.lease import only_driver
 from hyperface.one_line import one_line
 from hyperface.run import Run, RunError, enter, run_store
+from hyperface.scratch import scratch as folder
 
 LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
+ANSWER_SECONDS = 4.0
+"""For so long the head of a cluster may take to answer."""
 
 
 @contextlib.contextmanager
@@ -33,13 +40,31 @@ def driving(config: Config) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def session() -> Iterator[None]:
-    """End, after the block, the connection that a stage inside it made; a Ray that ran before goes on."""
-    before = ray.is_initialized()
-    try:
+    """End, after the block, the connection that a stage inside it made; a Ray that ran before goes on.
+
+    Raises:
+        RunError: Ray has died, or cannot go on.
+    """
+    if ray.is_initialized():
         yield
-    finally:
-        if not before:
+        return
+    watch = Watch()
+    try:
+        try:
+            yield
+        finally:
+            watch.rest()
             ray.shutdown()
+    except BaseException as error:
+        if watch.died:
+            raise RunError(str(watch)) from error
+        if isinstance(error, RayError) and not isinstance(error, RayTaskError):  # that one is an error of our own code
+            raise RunError(
+                f"Ray gave up ({type(error).__name__}: {one_line(error)}); the same command goes on"
+            ) from error
+        raise
+    finally:
+        watch.end()
 
 
 def connect(config: ClusterConfig) -> None:
@@ -57,14 +82,17 @@ def connect(config: ClusterConfig) -> None:
     with _sigterm_kept():
         try:
             if address:
-                ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
+                _knock(address)
+                with _said_to_wait(address):
+                    ray.init(address=address, logging_level=logging.ERROR, logging_config=_records(config))
             else:
                 _start_local(config)
         except Exception as error:  # Ray raises a bare Exception where a process of it does not come up
             ray.shutdown()
             why = one_line(error)
             if address:
-                raise RunError(f"Ray cannot be reached at {address}: {why}; is that where its head is?") from error
+                where = f"{address} (cluster.address)" if config.address else f"{address} (RAY_ADDRESS)"
+                raise RunError(f"Ray cannot be reached at {where}: {why}; is that where its head is?") from error
             fix = "the machine may be busy; give the same command again"
             raise RunError(f"Ray did not start on this machine: {why}; {fix}") from error
     _quieten()
@@ -72,13 +100,47 @@ def connect(config: ClusterConfig) -> None:
 
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Undo what `ray.init` does to SIGTERM: with a Ray of its own the process would wait for that to drain first."""
+    """Undo what `ray.init` does to SIGTERM: the process would end with a code of Ray's and without a word."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:  # what Ray made of a SIGTERM meanwhile
+        if callable(before):
+            before(signal.SIGTERM, None)
+        raise
     finally:
         if callable(before):
             signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _said_to_wait(address: str) -> Iterator[None]:
+    """Say, before long, that Ray waits: for minutes, where its head is there and this machine is none of its nodes."""
+    line = f"Ray at {address} answers, and is waited for: is this machine a node of it, with a Ray that runs?"
+    later = threading.Timer(2 * ANSWER_SECONDS, print, [line], {"flush": True})
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where no head of Ray is: Ray itself asks for minutes. `auto` is for Ray to find."""
+    client, address = address.startswith("ray://"), address.removeprefix("ray://")
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            silent = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            if silent or (error.code() == grpc.StatusCode.UNIMPLEMENTED and not client):
+                raise ConnectionError("what listens there does not answer as Ray's head does") from None
 
 
 def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
@@ -100,16 +162,16 @@ def _start_local(config: ClusterConfig) -> None:
 
 
 def scratch() -> str:
-    """A new directory for the files of this process, which no other user can enter; removed when the process ends.
+    """A new directory for the files of this process's Ray, removed when the process ends.
 
     It lies in the temporary directory (TMPDIR), or in /tmp where Ray's sockets would have paths too long in that.
     """
     place = tempfile.gettempdir()
     if len(os.fsencode(place)) > LONGEST_PLACE:
         place = "/tmp"  # noqa: S108  mkdtemp takes no name that is there
-    made = tempfile.mkdtemp(prefix="hyperface-", dir=place)
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(folder(place))
 
 
 def _quieten() -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.logs import as_asked, note
 from hyperface.progress import harmless
 from hyperface.run import Run, RunError
+from hyperface.scratch import scratch
 
 GATHER_TIMEOUT_SECONDS = 120
 """A worker that waits longer than this for the others fails, and the group starts again; and, above that, as long as
@@ -40,7 +40,7 @@ def fit(
         ConfigError, EmbeddingError, ModelError, StorageError: what one of them said last.
     """
     gpus, patience = config.gpus_per_worker, GATHER_TIMEOUT_SECONDS + OUTAGES * run.config.storage.patience_s
-    with tempfile.TemporaryDirectory(prefix="hyperface-") as scratch:
+    with scratch() as place:
         trainer = _Trainer(
             lambda arguments: _begin(arguments["run"], work),
             train_loop_config={"run": run},
@@ -51,7 +51,7 @@ def fit(
             ),
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=round(patience)),
             run_config=RunConfig(
-                storage_path=scratch,
+                storage_path=place,
                 name=stage,
                 failure_config=FailureConfig(max_failures=config.max_failures),
                 callbacks=[_Failures(stage, run.store.url, run.config.cluster.log_format)],

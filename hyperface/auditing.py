@@ -3,7 +3,6 @@
 A piece is a shard of the dataset or a chunk of real pictures; what is done is what has a file on storage.
 """
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
 from hyperface.real_faces import GALLERY_TABLE, Faces
 from hyperface.run import AUDIT_EMBEDDINGS
+from hyperface.scratch import scratch
 from hyperface.traits import load_attribute_model
 
 
@@ -93,14 +93,14 @@ class Auditor:
         identities, and the tables.
         """
         assert self.told is None, "the rows of the tables are elsewhere"
-        with tempfile.TemporaryDirectory(prefix="hyperface-audit-") as scratch:
+        with scratch() as place:
             looks = [
-                Look(name, network, assemble(self.source, network, Path(scratch, f"{name}.npy")))
+                Look(name, network, assemble(self.source, network, Path(place, f"{name}.npy")))
                 for name, network in self.networks.items()
             ]
 
             def read(centres: Centres) -> Attributes | None:
-                return self._attributes(centres, Path(scratch, "attributes.npy"))
+                return self._attributes(centres, Path(place, "attributes.npy"))
 
             record, shown = audit.audit_run(self.source, looks, list(self._tables()), read, on)
         return audit.write(self.source.run, self.asked, record, shown)
