@@ -21,6 +21,7 @@ from hyperface.config import ConfigError, StorageConfig
 from hyperface.dataset.classes import Classes
 from hyperface.evaluation import pairs
 from hyperface.evaluation.machine import CPU, Machine
+from hyperface.one_line import one_line
 from hyperface.storage import open_file
 
 BINS = 20
@@ -167,7 +168,7 @@ def _reader(path: str, storage: StorageConfig) -> "csv.DictReader[str]":
     naming = [column for column in ("identity", "key") if column in header]
     if len(naming) != 1 or len(header) < 2 or len(set(header)) < len(header):
         rule = "must begin with a header: `identity` or `key`, and a different name for each attribute"
-        raise ConfigError(f"audit.labels: {path}: {rule}; it has {', '.join(header) or 'none'}")
+        raise ConfigError(f"audit.labels: {path}: {rule}; it has {one_line(', '.join(header) or 'none')}")
     return reader
 
 

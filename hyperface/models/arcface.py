@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.models.onnx_file import checked_bytes, open_session
+from hyperface.models.onnx_file import checked_bytes, open_session, tried
 from hyperface.models.protocols import ModelError, Preprocessing
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class ArcFaceRecognizer:
         self._input = self._session.get_inputs()[0].name
         self._fixed, self.image_size = input_shape(path, self._session)
         blank = np.zeros((self._fixed or 1, 3, self.image_size, self.image_size), np.float32)
-        tried: NDArray[np.float32] = self._run(blank)
-        if tried.ndim != 2 or len(tried) != len(blank):
+        found = tried(path, self._session, blank)[0]
+        if found.ndim != 2 or len(found) != len(blank):
             raise ModelError(
                 f"{path}: the first output must be [batch, dimension]; for {len(blank)} image(s) it is "
-                f"{list(tried.shape)}; give a recognition model, not a detector or a classifier of patches"
+                f"{list(found.shape)}; give a recognition model, not a detector or a classifier of patches"
             )
-        self.embedding_dim = int(tried.shape[1])
+        self.embedding_dim = int(found.shape[1])
 
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [B, S, S, 3] -> float32 [B, D], rows of norm 1.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.models.arcface import in_batches, input_shape, to_signal
-from hyperface.models.onnx_file import open_session
+from hyperface.models.onnx_file import open_session, tried
 from hyperface.models.protocols import ModelError
 
 
@@ -31,7 +31,7 @@ class AttributeModel:
         self._input = self._session.get_inputs()[0].name
         self._fixed, self.image_size = input_shape(path, self._session)
         blank = np.zeros((self._fixed or 1, self.image_size, self.image_size, 3), np.uint8)
-        found = list(self._run(to_signal(blank)).shape)
+        found = list(tried(path, self._session, to_signal(blank))[0].shape)
         if found != [len(blank), len(self.names)]:
             wanted = f"audit.attribute_names has {len(self.names)} names ({', '.join(self.names)})"
             rule = f"the first output must be [batch, attributes]; for {len(blank)} image(s) it is {found}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface.models.onnx_file import open_session
+from hyperface.models.onnx_file import open_session, tried
 from hyperface.models.protocols import ModelError
 
 STRIDES, ANCHORS, LANDMARKS = (8, 16, 32), 2, 5
@@ -45,7 +45,8 @@ class FaceDetector:
         self.fingerprint = hashlib.sha256(settings.encode()).hexdigest()
         self._input, self._size = _input(path, self._session)
         self._centres_N2, self._strides_N1 = _anchors(self._size)
-        self._predict(np.zeros((self._size, self._size, 3), np.uint8))
+        blank = np.zeros((1, 3, self._size, self._size), np.float32)
+        _gathered(path, tried(path, self._session, blank), len(self._centres_N2))
 
     def detect(self, picture_HWC: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
         """Landmarks [L, 2] of every face, in pixels of the picture: the largest first, of equals the most central."""
@@ -107,7 +108,7 @@ def _gathered(path: str, outputs: list[NDArray[Any]], anchors: int) -> list[NDAr
     """Scores [N, 1], offsets [N, 4] and landmarks [N, 10] of all strides, whatever the outputs' order and names."""
     gathered = []
     for width in (1, 4, 2 * LANDMARKS):
-        parts = [out.reshape(-1, width) for out in outputs if out.shape[-1] == width]
+        parts = [out.reshape(-1, width) for out in outputs if out.ndim and out.shape[-1] == width]
         parts.sort(key=len, reverse=True)
         gathered.append(np.concatenate(parts).astype(np.float64) if parts else np.empty((0, width)))
     if len(outputs) != 3 * len(STRIDES) or any(len(part) != anchors for part in gathered):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyperface.models import device as devices
 from hyperface.models.arcface import input_shape
-from hyperface.models.onnx_file import checked_bytes, open_session
+from hyperface.models.onnx_file import checked_bytes, open_session, tried
 from hyperface.models.onnx_network import differentiable, parse
 from hyperface.models.protocols import AttributeRange, ModelError
 from hyperface.reading_json import from_json
@@ -40,7 +40,7 @@ class OnnxAttributes:
         fixed, self.image_size = input_shape(path, session)
         self.ranges = _ranges({p.key: p.value for p in model.metadata_props}.get(METADATA, ""), path)
         blank = np.zeros((fixed or 1, 3, self.image_size, self.image_size), np.float32)
-        found = list(session.run(None, {session.get_inputs()[0].name: blank})[0].shape)
+        found = list(tried(path, session, blank)[0].shape)
         if found != [len(blank), len(self.ranges)]:
             rule = f"must give [batch, {len(self.ranges)}] for the {len(self.ranges)} attributes of its metadata"
             raise ModelError(f"{path}: {rule}; for {len(blank)} image(s) it gives {found}")

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hyperface.models.protocols import ModelError
 from hyperface.one_line import one_line
+
+LARGEST_SIZE = 4096
+"""Of a picture's side, and of a batch that a file fixes."""
 
 
 def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Sequence[str] | None = None) -> Any:
@@ -35,10 +41,27 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
         offered = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
     try:
-        return onnxruntime.InferenceSession(data, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(data, options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors share no public base class
         first = one_line(error)
         raise ModelError(f"{path}: onnxruntime cannot load it ({first}); give a whole ONNX model") from error
+    sizes = [size for taken in session.get_inputs() for size in taken.shape if isinstance(size, int)]
+    if not sizes or not session.get_outputs() or not all(0 < size <= LARGEST_SIZE for size in sizes):
+        shown = ", ".join(str(taken.shape) for taken in session.get_inputs()) or "nothing"
+        rule = f"must take pictures of 1 to {LARGEST_SIZE} pixels a side and give numbers"
+        raise ModelError(f"{path}: {rule}; it takes {shown}; give another model")
+    return session
+
+
+def tried(path: str, session: Any, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+    """What a model makes of its first batch. Raises ModelError: it cannot be run, or gives anything but numbers."""
+    try:
+        found = list(session.run(None, {session.get_inputs()[0].name: batch}))
+    except Exception as error:  # as above
+        raise ModelError(f"{path}: onnxruntime cannot run it ({one_line(error)}); give another model") from error
+    if not all(isinstance(out, np.ndarray) and out.dtype.kind in "fiub" for out in found):
+        raise ModelError(f"{path}: must give arrays of numbers, and gives something else; give another model")
+    return found
 
 
 def checked_bytes(path: str, sha256: str, keys: tuple[str, str]) -> bytes:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hyperface.models import device as devices
+from hyperface.models.onnx_file import tried
 from hyperface.models.protocols import ModelError
 from hyperface.one_line import one_line
 
@@ -215,17 +216,16 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
         fix = "export the model without them (see infra/adr/0012), or steer nothing (no control.targets)"
         raise ModelError(f"{path}: no gradient is known here for its operators {', '.join(strange)}; {fix}")
     device = devices.chosen()
-    network = OnnxNetwork(model).eval().requires_grad_(False).to(device)
-    tried = np.random.default_rng(0).uniform(-1, 1, (_TRIED, 3, image_size, image_size)).astype(np.float32)
+    signal = np.random.default_rng(0).uniform(-1, 1, (_TRIED, 3, image_size, image_size)).astype(np.float32)
     fixed = session.get_inputs()[0].shape[0]
     alone = isinstance(fixed, int)
-    batches = [np.repeat(row[None], fixed, 0) for row in tried] if alone else [tried]
-    name = session.get_inputs()[0].name
-    wanted = np.concatenate([session.run(None, {name: b})[0][: 1 if alone else None] for b in batches])
+    batches = [np.repeat(row[None], fixed, 0) for row in signal] if alone else [signal]
+    wanted = np.concatenate([tried(path, session, batch)[0][: 1 if alone else None] for batch in batches])
     try:
+        network = OnnxNetwork(model).eval().requires_grad_(False).to(device)
         with torch.no_grad():
-            found = network(torch.from_numpy(tried).to(device)).float().cpu().numpy()
-    except (RuntimeError, TypeError) as error:
+            found = network(torch.from_numpy(signal).to(device)).float().cpu().numpy()
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # of its graph
         what = f"PyTorch cannot run it on {_TRIED} images ({one_line(error)})"
         unknown = isinstance(error, _Unknown | NotImplementedError)  # by this file, or by PyTorch
         fix = "export the model without that" if unknown else "export it with any number of images a batch"

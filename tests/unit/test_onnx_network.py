@@ -189,3 +189,34 @@ def test_a_reader_of_another_hash_is_refused(tmp_path: Path):
     path, _ = saved(tmp_path / "m.onnx", *face_nodes(), [YAW, QUALITY])
     with pytest.raises(ModelError, match=r"expected SHA-256 0000.*control.attribute_sha256"):
         OnnxAttributes(path, "0" * 64)
+
+
+def test_a_model_without_an_output_or_one_that_cannot_be_run_is_one_line(tmp_path: Path):
+    nodes, weights = face_nodes()
+    model = onnx.load(saved(tmp_path / "m.onnx", nodes, weights)[0])
+    del model.graph.output[:]
+    refused(model, tmp_path, r"m\.onnx: (onnxruntime cannot (load|run) it|must take pictures)")
+    weights["ends"] = np.array([7, 9], np.int64)
+    model = onnx.load(saved(tmp_path / "m.onnx", nodes, weights)[0])
+    refused(model, tmp_path, r"m\.onnx: onnxruntime cannot (load|run) it \(.*\); give")
+
+
+@pytest.mark.parametrize("side", [0, -1, 2**31, 2**62])
+def test_a_model_of_pictures_that_nobody_has_is_refused_before_one_is_made(tmp_path: Path, side: int):
+    model = onnx.load(saved(tmp_path / "m.onnx", *face_nodes())[0])
+    for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_value = side
+    refused(model, tmp_path, r"m\.onnx: (onnxruntime cannot (load|run) it|must take)")
+
+
+def test_a_graph_in_a_circle_is_refused(tmp_path: Path):
+    nodes, weights = face_nodes()
+    nodes[5].input[1] = "gated"
+    refused(onnx.load(saved(tmp_path / "m.onnx", nodes, weights)[0]), tmp_path, r"m\.onnx: onnxruntime cannot load")
+
+
+def refused(model: Any, folder: Path, why: str) -> None:
+    onnx.save(model, folder / "m.onnx")
+    with pytest.raises(ModelError, match=why) as told:
+        ArcFaceRecognizer(str(folder / "m.onnx"), hashlib.sha256((folder / "m.onnx").read_bytes()).hexdigest())
+    assert "\n" not in str(told.value)
