@@ -3,6 +3,7 @@
 Shape legend: P pairs.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -19,6 +20,8 @@ from hyperface.pictures import SUFFIXES, is_picture
 from hyperface.run import RunError
 from hyperface.storage import Store, open_file
 
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name, in which no disk lets a null byte stand either."""
 LARGEST_LIST = 2**30
 """Bytes of a list of pairs; a larger one is no such list."""
 
@@ -177,6 +180,8 @@ class _Images:
     def _has(self, name: str) -> bool:
         path = PurePosixPath(name)
         if not is_picture(name) or path.is_absolute() or ".." in path.parts:
+            return False
+        if "\0" in name or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
             return False
         folder = str(path.parent)
         if folder == ".":

@@ -30,6 +30,8 @@ class LocalStore(Store):
     """Whether the file system lets one of two writers win; see `prepared`."""
 
     def _path(self, name: str) -> Path:
+        if "\0" in name:
+            raise StorageError(f"{self.url}: {name!a} has a null byte; correct the name")
         path = Path(os.path.normpath(Path(self.url, name)))
         if not path.is_relative_to(self.url):
             raise StorageError(f"{self.url}: {name!r} leaves the directory; give a name inside it")

@@ -72,6 +72,8 @@ def test_paths_with_a_label_are_read(people: Path, separator: str) -> None:
         ("Bo/Bo_0001.png Bo/Bo_0012.jpg 2\n", "line 1: must be `path path 1`"),
         ("Bo/Bo_0001.png 1\n", "line 1: must be `path path 1`"),
         ("Bo/Bo_0001.png ../Bo/Bo_0012.jpg 1\n", "line 1: .*is no image beside the list"),
+        ("Bo/Bo_0001.png B\0o/Bo_0012.jpg 1\n", "line 1: .*is no image beside the list"),
+        (f"Bo/Bo_0001.png {'B' * 5000}/Bo_0012.jpg 1\n", "line 1: .*is no image beside the list"),
         ("", "holds 0 pairs"),
         ("10\t300\n", "holds 0 pairs, and must hold the 6000"),
     ],

@@ -255,6 +255,13 @@ def test_a_model_with_weights_in_another_file_which_has_no_hash_is_refused(
         open_session(str(tmp_path / "m.onnx"), sha256, ("recognizer.path", "recognizer.sha256"))
 
 
+def test_a_name_with_a_null_byte_is_refused(tmp_path: Path):
+    store = LocalStore(str(tmp_path))
+    for call in (store.read, store.stat, store.list, store.delete, lambda n: store.put_new(n, b"")):
+        with pytest.raises(StorageError, match=r"'a\\x00b' has a null byte; correct the name"):
+            call("a\0b")
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/etc/hostname"])
 def test_no_name_leads_out_of_a_run(tmp_path: Path, name: str):
     store = LocalStore(str(tmp_path / "run"))
