@@ -61,10 +61,11 @@ def fan_out(
         RayError: Ray itself cannot go on.
     """
     connect(cluster)
-    there = ray.cluster_resources()
-    room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)
+    there = room(ray.nodes(), gpus)
+    if not there:
+        print(f"{stage}: waits for a node with {f'{gpus:g} GPUs' if gpus else 'a CPU'}", flush=True)
     pool = ray.data.ActorPoolStrategy(
-        size=min(actors or max(1, int(room)), len(pieces)),
+        size=min(actors or max(1, there), len(pieces)),
         max_tasks_in_flight_per_actor=2,
         max_concurrent_calls_per_actor=calls,
         enable_true_multi_threading=calls > 1,
@@ -97,6 +98,16 @@ def _heard(batches: Iterator[Columns], stage: str) -> Iterator[Columns]:
             yield batch
     except DEATHS as error:
         raise RunError(f"{stage}: actors died too often: {KILLED}; the same command goes on") from error
+
+
+def room(nodes: Sequence[Mapping[str, Any]], gpus: float) -> int:
+    """How many workers the nodes that are there hold, with so many GPUs each or, where these are 0, a CPU."""
+    having = [node["Resources"] for node in nodes if node["Alive"]]
+    if not gpus:
+        return sum(int(node.get("CPU", 0)) for node in having)
+    if gpus >= 1:
+        return sum(int(node.get("GPU", 0) / gpus) for node in having)
+    return sum(int(node.get("GPU", 0)) * int(1 / gpus + 1e-6) for node in having)  # parts of two GPUs are no GPU
 
 
 def stop(error: Exception) -> Mapping[str, list[Any]]:

@@ -10,10 +10,13 @@ import re
 import shlex
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ray._private.runtime_env.packaging import _dir_travel
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -23,6 +26,10 @@ from hyperface.storage.refusals import one_line
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"
+TOO_LARGE = "status code 413"
+"""Of a folder: Ray takes 100 MiB, a proxy before it less."""
+SHOWN = 5
+"""Files that a message names."""
 START_PATIENCE_S = 60.0
 """For a cluster that may be starting."""
 PATIENCE_S = 600.0
@@ -88,7 +95,7 @@ def connected() -> Client:
     try:
         return patiently(lambda: Client(address), START_PATIENCE_S)
     except RunError as error:
-        raise RunError(f"{ADDRESS}={address}: {error}; is a Ray dashboard there?") from error
+        raise RunError(f"{ADDRESS}={address}: {error}; is a Ray dashboard there?{_by_proxy(address)}") from error
 
 
 def run_name(run: str) -> str:
@@ -140,6 +147,8 @@ def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Pat
     try:
         patiently(send, START_PATIENCE_S)
     except RunError as refusal:
+        if TOO_LARGE in str(refusal):
+            raise RunError(_what_travels(folder)) from refusal
         # Either the answer to an earlier request of ours was lost, or somebody was faster.
         if TAKEN not in str(refusal):
             raise
@@ -262,6 +271,31 @@ def _said(error: Exception) -> str:
     """The last line with words in it: Ray answers with a traceback and full stops."""
     lines = [line for line in str(error).splitlines() if re.search(r"\w", line)]
     return one_line((lines or [type(error).__name__])[-1])
+
+
+def _what_travels(folder: Path) -> str:
+    sizes: dict[str, int] = {}
+
+    def see(path: Path) -> None:
+        if path.is_file():
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+
+    _dir_travel(folder, [], see, include_gitignore=True)
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:SHOWN]
+    named = ", ".join(f"{name} ({sizes[name] / 2**20:.1f} MiB)" for name in largest)
+    whole = f"{folder}: {sum(sizes.values()) / 2**20:.0f} MiB are more than travel with a job (100 MiB)"
+    return f"{whole}; the largest files are {named}; name those that the job does not need in {folder}/.rayignore"
+
+
+def _by_proxy(address: str) -> str:
+    """Which variables lead requests to an address elsewhere; empty where none does."""
+    url = urllib.parse.urlsplit(address)
+    names = [
+        name for each in (f"{url.scheme}_proxy", "all_proxy") for name in (each, each.upper()) if name in os.environ
+    ]
+    if not names or urllib.request.proxy_bypass(url.netloc):
+        return ""
+    return f"; {' and '.join(names)} leads to a proxy: add {url.hostname} to NO_PROXY where none is needed"
 
 
 def _is_under_way(run: str, name: str) -> str:

@@ -5,13 +5,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.actor_pool import DEATHS, KILLED, MENDABLE
+from cluster.actor_pool import DEATHS, KILLED, MENDABLE, room
 from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
@@ -40,6 +41,11 @@ def fit(
         ConfigError, EmbeddingError, ModelError, StorageError: what one of them said last.
     """
     gpus, patience = config.gpus_per_worker, GATHER_TIMEOUT_SECONDS + OUTAGES * run.config.storage.patience_s
+    least, there = config.min_workers or config.num_workers, room(ray.nodes(), gpus)
+    if least > there:
+        each = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
+        key = f"{stage}.{'min' if config.min_workers else 'num'}_workers"
+        print(f"{stage}: waits for room for {key}={least} {each}; the nodes that are there hold {there}", flush=True)
     with scratch() as place:
         trainer = _Trainer(
             lambda arguments: _begin(arguments["run"], work),

@@ -77,6 +77,48 @@ def test_the_exit_code_is_the_drivers_own(job: JobDetails, code: int):
     assert exit_code_of(job) == code
 
 
+class _Refusing:
+    """A cluster that takes no job."""
+
+    def list_jobs(self) -> list[JobDetails]:
+        return []
+
+    def submit_job(self, **_: object) -> None:
+        raise RuntimeError("Request failed with status code 413: Maximum request body size 104857600 exceeded..")
+
+
+def test_a_folder_that_is_too_large_to_travel_names_its_largest_files_and_the_file_that_leaves_them(tmp_path: Path):
+    for name, size in {
+        "small.py": 10,
+        "deep/weights.bin": 3 * 2**20,
+        "images.tar": 2**20,
+        "ignored": 9 * 2**20,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / ".rayignore").write_text("ignored\n")
+    with pytest.raises(RunError) as refused:
+        submit(_Refusing(), "/run", "embed", [TOY], tmp_path)
+    said = str(refused.value)
+    assert "4 MiB are more than travel" in said
+    assert "the largest files are deep/weights.bin (3.0 MiB), images.tar (1.0 MiB), " in said
+    assert said.endswith(f"{tmp_path}/.rayignore")
+    assert "ignored (" not in said
+
+
+def test_a_proxy_that_may_be_in_between_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # nothing listens there
+    monkeypatch.setenv(submitting.ADDRESS, "http://head.invalid:8265")
+    monkeypatch.setattr(submitting, "START_PATIENCE_S", 0)
+    with pytest.raises(RunError, match=r"; http_proxy leads to a proxy: add head.invalid to NO_PROXY"):
+        submitting.connected()
+    monkeypatch.setenv("NO_PROXY", "head.invalid")
+    with pytest.raises(RunError, match=r"is a Ray dashboard there\?$"):
+        submitting.connected()
+
+
 @dataclass
 class Failing:
     """A cluster whose job writes a line for each question; those of `lost` get an error in place of an answer."""

@@ -8,7 +8,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, WorkerCra
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from cluster.actor_pool import _heard, stop
+from cluster.actor_pool import _heard, room, stop
 from cluster.workers import _last_words
 from hyperface.config import ConfigError
 from hyperface.models.protocols import ModelError
@@ -52,3 +52,13 @@ def test_workers_that_die_too_often_end_the_job_with_one_line_that_names_the_sta
     (line,) = str(error).splitlines()
     assert line.startswith("packing: gave up after 2 restarts: ")
     assert "its process died: most likely a node's memory was used up" in line
+
+
+def test_room_is_counted_node_by_node_and_a_gpu_is_not_made_of_parts_of_two():
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 1.5, "GPU": 1.0}},
+        {"Alive": True, "Resources": {}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    assert [room(nodes, gpus) for gpus in (0, 1, 2, 0.5, 0.4, 0.1)] == [4, 3, 1, 6, 6, 30]
