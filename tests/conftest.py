@@ -1,13 +1,24 @@
 """What every test may use: one thread per process, an S3 emulator for unit tests, a real S3 server for others."""
 
 import os
+import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from object_store import CREDENTIALS, ObjectStore, start_object_store
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a script that runs it with `&`; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Where files go to several processes (`--dist loadgroup`), those with an object store go to one: it has one."""
+    stored = {item.path for item in items if "object_gateway" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("object-store" if item.path in stored else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """How long the suite takes, file by file, its slowest tests, and how often it starts Ray.
 
-    python -m tests.benchmarks.bench_suite [part ...]
+    python -m tests.benchmarks.bench_suite
 
 On a machine with nothing else to do. The parts are those of `make test`; seconds of a file are those of its tests, with
 what they set up, whichever process had it. A start of Ray is a GCS server, Ray's first process, of this suite.
@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +23,11 @@ from tests.benchmarks import record
 
 ROOT = Path(__file__).parents[2]
 SLOWEST = 30
-PARTS = re.findall(r"^\t(pytest .*tests/(\w+).*?)(?: #.*)?$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-"""(command, folder of its first tests) of `make test` and of what is beside it."""
+TARGET = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+assert TARGET
+COMMANDS = [line.partition("#")[0].strip() for line in TARGET[1].splitlines()]
+PARTS = dict(zip(("without Ray", "with Ray"), COMMANDS, strict=True))
+"""The commands of `make test`."""
 OURS = "HYPERFACE_SUITE"
 """In the environment of everything that the suite starts."""
 
@@ -63,17 +65,17 @@ def measured(command: str) -> tuple[dict[str, object], dict[str, float]]:
         cases = list(ElementTree.parse(report).iter("testcase"))
     starts.ended.set()
     starts.join()
-    tests = {f"{case.get('classname', '')}::{case.get('name')}": float(case.get("time", 0)) for case in cases}
+    names = [f"{case.get('classname')}::{case.get('name')}".partition("@")[0] for case in cases]  # @: xdist's group
+    tests = {name: float(case.get("time", 0)) for name, case in zip(names, cases, strict=True)}
     numbers = {"command": command, "seconds": round(seconds, 1), "tests": len(tests), "exit_code": done.returncode}
     return {**numbers, "ray_starts": len(starts.seen)}, tests
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     parts, every = dict[str, object](), dict[str, float]()
-    for command, name in PARTS:
-        if name in (names or ["unit", "cluster"]):
-            parts[name], tests = measured(command)
-            every |= tests
+    for name, command in PARTS.items():
+        parts[name], tests = measured(command)
+        every |= tests
     files = Counter[str]()
     for test, seconds in every.items():
         files[test.partition("::")[0].replace(".", "/") + ".py"] += seconds
@@ -90,4 +92,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,25 +1,24 @@
-"""A Ray for the tests of a file: four CPUs on loopback, with one token. What a test leaves behind ends with it."""
+"""The Ray that tests share, and a dataset to compare theirs with."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
-
-import cluster  # noqa: F401  it says what Ray reads when it is imported, which most test files do first
-
-os.environ |= {"RAY_metrics_report_interval_ms": "500"}  # ten seconds otherwise
+import shared_ray
 
 
-@pytest.fixture(scope="module")
-def ray_cluster(s3_endpoint: str) -> Iterator[str]:
-    """The address of a local Ray whose workers hold the S3 emulator's credentials."""
+@pytest.fixture
+def ray_cluster() -> str:
+    """The address of a Ray of four CPUs on loopback, with one token, whose workers hold test credentials."""
+    return shared_ray.address()
+
+
+@pytest.fixture
+def no_ray() -> Iterator[None]:
+    """A process without Ray; what the test starts in it ends with the test."""
     import ray
 
-    from cluster.session import connect
-    from hyperface.config import ClusterConfig
-
-    connect(ClusterConfig(num_cpus=4))
-    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    yield
     ray.shutdown()
 
 

@@ -16,14 +16,13 @@ from hyperface.config import ClusterConfig
 
 
 @pytest.fixture
-def logs() -> Iterator[Path]:
+def logs(no_ray: None) -> Iterator[Path]:
     """Where the workers of a Ray with structured logs leave what they say."""
     root, ours = logging.getLogger(), logging.getLogger("ray")
     before = root.handlers[:], root.level, ours.handlers[:], ours.propagate
     connect(ClusterConfig(num_cpus=2, log_format="json"))
     (node,) = ray.nodes()
     yield Path(node["ObjectStoreSocketName"]).parents[1] / "logs"
-    ray.shutdown()
     root.handlers, root.level, ours.handlers, ours.propagate = before
 
 

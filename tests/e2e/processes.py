@@ -1,9 +1,12 @@
 """Jobs as processes of their own, on a small run of the toy world."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import shared_ray
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -22,8 +25,12 @@ def command(job: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"jobs.{job}", *arguments]
 
 
-def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(job, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+def run(job: str, *arguments: str, alone: bool = False) -> subprocess.CompletedProcess[str]:
+    """A job that has ended. It takes the Ray that tests share; alone it starts one, as its user's would."""
+    environment = os.environ if alone else os.environ | {"RAY_ADDRESS": shared_ray.address()}
+    return subprocess.run(
+        command(job, *arguments), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def pipeline(directory: Path | str, *overrides: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from processes import ROOT, command, digests, pipeline, run
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("e2e") / "run"
-    done = run(*pipeline(directory))
+    done = run(*pipeline(directory), alone=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"report   {directory}/report/index.html" in done.stdout
     return directory
