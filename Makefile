@@ -70,12 +70,12 @@ licences: $(VENV)/.audit ## of everything that is installed
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --constraint $(CONSTRAINTS) $(addprefix --extra-index-url=,$(TORCH_INDEX)) torch
-	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	pip install --quiet --no-compile --constraint $(CONSTRAINTS) $(addprefix --extra-index-url=,$(TORCH_INDEX)) torch
+	pip install --quiet --no-compile --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.installed
-	pip install --quiet --constraint $(CONSTRAINTS) --editable '.[audit]'
+	pip install --quiet --no-compile --constraint $(CONSTRAINTS) --editable '.[audit]'
 	@touch $@
 
 browser: ## the report is tested in a real one
