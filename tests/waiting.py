@@ -10,7 +10,7 @@ import pytest
 Found = TypeVar("Found")
 
 
-def wait_for(look: Callable[[], Found], seconds: float = 120) -> Found:
+def wait_for(look: Callable[[], Found], seconds: float = 600) -> Found:
     """What `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -77,7 +77,7 @@ class PatientStore(LocalStore):
 
     def put_new(self, name: str, data: bytes) -> bool:
         if "/shard-" in name and "_done" not in name:
-            before, deadline = self._noted(), time.monotonic() + 20
+            before, deadline = self._noted(), time.monotonic() + 600
             while self._noted() == before < self.calls:
                 if time.monotonic() > deadline:
                     raise StorageError(f"{name}: nothing is generated while it is uploaded")
@@ -173,7 +173,7 @@ class AwayGenerator(ColorGenerator):
             Path(self.asked).touch()
             while True:
                 time.sleep(1)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not Path(self.asked).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         return super().generate(embeddings_BD, seeds_B)

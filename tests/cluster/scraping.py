@@ -6,7 +6,7 @@ import urllib.request
 from cluster.metrics import label
 from hyperface.run import Run
 
-DEADLINE = 120.0
+DEADLINE = 600.0
 
 
 def found_by_prometheus(run: Run, stage: str, wanted: dict[str, float]) -> dict[str, float]:

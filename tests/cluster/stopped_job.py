@@ -46,8 +46,9 @@ def head() -> Iterator[str]:
         ports = [f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}"]
         ports += ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
         options = ["--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}/ray"]
+        patient = os.environ | {"RAY_JOB_STOP_WAIT_TIME_S": "600"}  # on a busy machine a job's end takes its time
         with Path(scratch, "head.log").open("wb") as log:
-            started = subprocess.Popen([RAY, "start", *options, *ports], stdout=log, stderr=log)
+            started = subprocess.Popen([RAY, "start", *options, *ports], stdout=log, stderr=log, env=patient)
             try:
                 yield f"http://127.0.0.1:{port}"
             finally:
@@ -59,7 +60,7 @@ def connected(address: str) -> "JobSubmissionClient":
     """As soon as the dashboard answers."""
     from ray.job_submission import JobSubmissionClient
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         try:
             return JobSubmissionClient(address)
@@ -71,7 +72,7 @@ def connected(address: str) -> "JobSubmissionClient":
 
 def submitted(client: "JobSubmissionClient", entrypoint: str) -> str:
     """Ray answers before the agent that starts jobs is up, and says so."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         try:
             return client.submit_job(entrypoint=entrypoint)

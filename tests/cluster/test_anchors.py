@@ -22,7 +22,7 @@ for module in (color_world, side_judge, sys.modules[__name__]):
     ray.cloudpickle.register_pickle_by_value(module)
 
 OPTIONS = ("recognizer.kind=toy", "synthesis.min_judge_cosine=0.8", "synthesis.num_actors=2")
-pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def models(_: Config) -> Models:

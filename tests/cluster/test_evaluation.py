@@ -49,7 +49,7 @@ def words(folder: Path, name: str) -> list[str]:
 
 def driven(*overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", DRIVER, *overrides, "evaluate.gpus=1"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def record(run: Run) -> dict[str, Any]:

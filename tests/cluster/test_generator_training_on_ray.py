@@ -16,7 +16,7 @@ from hyperface.generator import checkpoint
 from hyperface.models.toy.faces import render_faces
 from hyperface.run import Run, open_run
 
-SECONDS = 180
+SECONDS = 600
 OPTIONS = (
     "size=small", "batch_size=4", "streams=2", "epochs=12", "precision=float32", "dropout=0", "flip=0.5",
     "adversarial=0.5", "adversarial_from=0.5", "learning_rate=0.0003", "warmup_epochs=5",

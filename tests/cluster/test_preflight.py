@@ -22,7 +22,7 @@ from hyperface.config import load as load_config
 from hyperface.models.protocols import ModelError, Models
 from hyperface.run import Run, RunError, open_run
 
-pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 # The workers have no path to the tests.
 for module in (color_world, faults, sys.modules[__name__]):
     ray.cloudpickle.register_pickle_by_value(module)

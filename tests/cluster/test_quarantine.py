@@ -12,7 +12,7 @@ from small_stage import FILES, PLAN, seed_of, start, synthesize
 from hyperface.dataset import verify
 from hyperface.run import RunError
 
-pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 NOTE = "dataset/_quarantine/shard-000001.json"
 
 

@@ -43,8 +43,6 @@ TOY = "jobs/configs/toy.yaml"
 WAITS = "import time\nfrom jobs.start import exit_code\nraise SystemExit(exit_code(lambda: time.sleep(600)))\n"
 """A job that waits until it is told to end."""
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def details(status: str, code: int | None = None, **more: object) -> JobDetails:
     return JobDetails(type=JobType.SUBMISSION, status=status, entrypoint="true", driver_exit_code=code, **more)
@@ -255,7 +253,7 @@ def client(address: str) -> Client:
 
 def submitted_together(address: str, folder: Path, *each: tuple[str, str]) -> list[str]:
     """The ids, or what was said instead, of (run, word) that are submitted by people who saw none of the others."""
-    seen = threading.Barrier(len(each), timeout=60)
+    seen = threading.Barrier(len(each))
 
     class Together(Client):
         met = False
@@ -289,7 +287,7 @@ def started(address: str, *words: object) -> "subprocess.Popen[str]":
 
 def ended(address: str, *words: object) -> tuple[int, str, str]:
     job = started(address, *words)
-    output, errors = job.communicate(timeout=200)
+    output, errors = job.communicate()
     return job.returncode, output, errors
 
 
@@ -334,7 +332,7 @@ def left_and_stopped(address: str, run: Path) -> None:
         asked = proxy.count("GET", "/logs", 200)
         wait_for(lambda: proxy.count("GET", "/logs", 200) > asked)
         follower.send_signal(signal.SIGINT)
-        rest, said = follower.communicate(timeout=60)
+        rest, said = follower.communicate()
     assert follower.returncode == 130
     assert (heard + rest).count("Running entrypoint") == 1
     assert f"run-a3 goes on; `python -m jobs.submit --follow {run}` shows it again" in said

@@ -20,7 +20,7 @@ from hyperface.run import INDEX, REFERENCES, RunError
 from hyperface.synthesis import single
 
 ray.cloudpickle.register_pickle_by_value(steerable_world)
-pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_ray_makes_the_bytes_of_one_process_and_a_second_run_changes_nothing(

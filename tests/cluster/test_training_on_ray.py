@@ -20,7 +20,7 @@ from hyperface.run import Run
 from hyperface.storage import LocalStore, StorageError
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.batch_size=12", "train.streams=3", "train.margin=0.1")
-SECONDS = 120
+SECONDS = 600
 
 
 def dataset(folder: Path, *overrides: str, store: LocalStore | None = None) -> Run:

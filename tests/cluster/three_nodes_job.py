@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 
 def main(directory: str, ledger: str, asked: str) -> None:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="three-", dir="/tmp")  # the sockets' paths must be short
+    os.environ |= {"RAY_health_check_period_ms": "500"}  # who is lost is asked so often; 3000 otherwise
     import ray
     from faults import AwayGenerator, LedgerStore
     from ray.cluster_utils import Cluster

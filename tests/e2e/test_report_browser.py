@@ -90,7 +90,7 @@ class Browser:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait()
         self.reader.close()
         self.writer.close()
 

@@ -25,7 +25,7 @@ TRAIN = (
     "train.embedding_dim=32",
     "train.checkpoint_every=5",
 )
-SECONDS = 120
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")

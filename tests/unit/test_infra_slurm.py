@@ -57,7 +57,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 
 def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([SCRIPT, *words], env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("code", [0, 2, 143])
@@ -80,11 +80,11 @@ def test_a_worker_node_that_fails_does_not_fail_the_job(slurm):
 
 def test_at_the_end_of_its_time_the_job_is_told_to_leave_and_its_exit_code_counts(slurm, tmp_path):
     script = subprocess.Popen([SCRIPT, "small", "waits"], env=slurm)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while not (tmp_path / "waits").exists() and time.monotonic() < end:
         time.sleep(0.05)
     script.send_signal(signal.SIGTERM)
-    assert script.wait(timeout=30) == 5
+    assert script.wait() == 5
 
 
 def test_ray_gets_a_token_of_this_job_that_no_command_line_shows(slurm, tmp_path):

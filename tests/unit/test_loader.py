@@ -93,7 +93,7 @@ def test_an_image_of_another_size_is_named_with_both_sizes():
 
 
 def test_the_images_of_one_stream_are_decoded_by_several_threads():
-    together = threading.Barrier(2, timeout=30)
+    together = threading.Barrier(2, timeout=600)
 
     class Meeting(Numbered):
         def _read(self, number: int) -> bytes:

@@ -152,7 +152,7 @@ def test_the_turn_is_taken_once_and_holds_whenever_the_generator_is_called():
 class _Meeting(ColorGenerator):
     """Its second call and the recogniser's first one wait for each other."""
 
-    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=600))
     calls: list[int] = field(default_factory=list)
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:

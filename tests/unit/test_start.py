@@ -107,7 +107,7 @@ raise SystemExit(exit_code(job))
 def told(*how: str, into: int, options: tuple[str, ...] = ()) -> tuple[int, str]:
     """The exit code and standard error of a job that prints."""
     command = [sys.executable, *options, "-c", TELLING, *how]
-    done = subprocess.run(command, cwd=ROOT, stdout=into, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, stdout=into, stderr=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stderr
 
 

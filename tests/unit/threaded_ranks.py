@@ -22,7 +22,7 @@ def on_ranks(sizes: tuple[int, ...], work: Callable[[Shard], Result]) -> list[Re
 def ranks_of(world: int, work: Callable[[int, Group], Result]) -> list[Result]:
     """What `work(rank, group)` returns on each rank, in their order; an exception on one rank stops all."""
     parts: list[Tensor] = [torch.empty(0)] * world
-    barrier = threading.Barrier(world, timeout=30)
+    barrier = threading.Barrier(world, timeout=600)
 
     class Threads:
         def __init__(self, rank: int) -> None:
