@@ -18,7 +18,6 @@ from audited_run import auditor, put_faces
 from color_world import ColorRecognizer
 from finished_run import ColorJudge
 from numpy.typing import NDArray
-from ray.exceptions import RayError
 
 from cluster.audit import audit_stage
 from hyperface.auditing import Auditor, audit_here
@@ -105,7 +104,7 @@ def test_actors_that_die_for_ever_end_the_job(run: Run, tmp_path: Path) -> None:
         return Auditor(source, {"recognizer": recognizer, "judge": ColorJudge()})
 
     bounded = replace(run, config=replace(run.config, audit=replace(run.config.audit, max_failures=1)))
-    with pytest.raises(RayError):
+    with pytest.raises(RunError, match="audit: actors died too often"):
         audit_stage(bounded, doomed)
     assert not run.store.exists(AUDIT)
 

@@ -28,7 +28,7 @@ def test_killed_actors_cost_no_image_and_remake_at_most_their_shard(tmp_path: Pa
     """Killed in mid-shard, between data and marker, and after the marker."""
     flags = [str(tmp_path / moment) for moment in ("amid", "before", "after")]
     run = start(tmp_path / "run")
-    store = LedgerStore(run.store.url, str(tmp_path / "ledger"), before=flags[1], after=flags[2])
+    store = LedgerStore(run.store.url, ledger=str(tmp_path / "ledger"), before=flags[1], after=flags[2])
     run = replace(run, store=store)
     synthesize(run, KillingGenerator(miss_every=5, seed=seed_of(2), flag=flags[0]))
     assert all(Path(flag).exists() for flag in flags)
@@ -150,7 +150,7 @@ def test_actors_are_where_the_gpus_are_and_a_lost_node_costs_no_image(tmp_path: 
     assert "nodes alive: 2" in job.stdout
     assert "1 actor deaths" in job.stdout
     run = start(tmp_path / "run")
-    store = LedgerStore(run.store.url, str(ledger))
+    store = LedgerStore(run.store.url, ledger=str(ledger))
     assert hashes(run) == undisturbed
     assert verify(run, deep=True) == []
     assert len(set(store.noted("new"))) == len(store.noted("new")) == FILES

@@ -21,7 +21,7 @@ def test_a_shard_that_kills_every_actor_is_quarantined_and_its_neighbours_are_ma
     tmp_path: Path, undisturbed: dict[str, str], actors: int, capsys: pytest.CaptureFixture[str]
 ):
     run = start(tmp_path / "run", f"synthesis.num_actors={actors}", "synthesis.max_shard_attempts=2")
-    store = LedgerStore(run.store.url, str(tmp_path / "ledger"))
+    store = LedgerStore(run.store.url, ledger=str(tmp_path / "ledger"))
     run = replace(run, store=store)
     with pytest.raises(RunError, match=r"1 are quarantined(.|\n)*shard 1 is quarantined: begun 2 times(.|\n)*died"):
         synthesize(run, KillingGenerator(miss_every=5, seed=seed_of(1)))

@@ -63,7 +63,7 @@ def test_ray_steers_images_and_draws_misses_again_like_one_process(tmp_path: Pat
 
 def test_two_drivers_at_once_end_with_one_dataset(tmp_path: Path, undisturbed: dict[str, str]):
     run = start(tmp_path / "run")
-    store = LedgerStore(run.store.url, str(tmp_path / "ledger"))
+    store = LedgerStore(run.store.url, ledger=str(tmp_path / "ledger"))
     run = replace(run, store=store)
     other = threading.Thread(target=make_dataset, args=(run,))
     other.start()
@@ -109,7 +109,7 @@ def test_damaged_shards_are_found_by_resume_and_remade_only_by_repair(tmp_path: 
     ):
         synthesize(run)
     assert hashes(run) == damaged
-    mended = LedgerStore(run.store.url, str(tmp_path / "ledger"))
+    mended = LedgerStore(run.store.url, ledger=str(tmp_path / "ledger"))
     synthesize(replace(start(tmp_path / "run", "synthesis.repair=true"), store=mended))
     assert hashes(run) == undisturbed
     assert verify(run, deep=True) == []
@@ -156,7 +156,7 @@ def test_a_shard_is_uploaded_while_the_next_one_is_generated_and_one_thread_gene
     drawn = tmp_path / "drawn"
     drawn.touch()
     # Four shards of 3 batches and, because some images miss, one more in most of them.
-    store = PatientStore(run.store.url, str(drawn), calls=12)
+    store = PatientStore(run.store.url, drawn=str(drawn), calls=12)
     synthesize(replace(run, store=store), NotingGenerator(miss_every=5, drawn=str(drawn)))
     assert set(drawn.read_text().split()) == {"1"}
     shards = {name: sha for name, sha in undisturbed.items() if "/parquet/" in name}

@@ -35,7 +35,7 @@ def main(directory: str, ledger: str, asked: str) -> None:
         names = {ray.get_runtime_context().get_node_id(): "head", kept.node_id: "kept", lost.node_id: "lost"}
         placed = f"{asked}-on"
         generator = AwayGenerator(miss_every=5, home=kept.node_id, asked=asked, placed=placed)
-        synthesize(replace(run, store=LedgerStore(run.store.url, ledger)), generator)
+        synthesize(replace(run, store=LedgerStore(run.store.url, ledger=ledger)), generator)
         drawn_on = {tuple(line.split()) for line in Path(placed).read_text().splitlines()}
         print("drawn on:", *sorted(f"{names[node]} with GPU {gpu}" for node, gpu in drawn_on), sep=" / ")
         print("nodes alive:", sum(node["Alive"] for node in ray.nodes()))

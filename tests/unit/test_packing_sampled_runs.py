@@ -26,7 +26,7 @@ STEP_10 = "step-000000010/marker.json"
 
 def run_in(folder: Path, config: PackingConfig, norms: bool = True, refused: str = "") -> Run:
     disk, (rows_ND, norms_N) = str(folder), features(400, DIM)
-    store = FullDisk(disk, refused) if refused else LocalStore(disk)
+    store = FullDisk(disk, refused=refused) if refused else LocalStore(disk)
     table = Embeddings([f"face-{i}" for i in range(400)], rows_ND, norms_N if norms else None)
     store.put(GALLERY, embeddings.to_parquet("key", table))
     return Run(store, Config(run=RunConfig(dir=str(folder), seed=3), packing=config))

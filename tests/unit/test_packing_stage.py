@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_bytes(t
     undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
     stage.pack_rows(undisturbed, one_process(N), CPU)
     disk = str(tmp_path / "full")
-    interrupted = run_in(FullDisk(disk, refused))
+    interrupted = run_in(FullDisk(disk, refused=refused))
     with pytest.raises(StorageError, match="No space left"):
         stage.pack_rows(interrupted, one_process(N), CPU)
     assert not stage.is_done(interrupted)
@@ -108,7 +108,7 @@ def test_a_checkpoint_of_one_world_size_is_gone_on_with_by_another(tmp_path):
     undisturbed = run_in(LocalStore(str(tmp_path / "undisturbed")))
     stage.pack_rows(undisturbed, one_process(N), CPU)
     disk = str(tmp_path / "full")
-    interrupted = run_in(FullDisk(disk, f"{CHECKPOINTS}/step-000000040/marker.json"))
+    interrupted = run_in(FullDisk(disk, refused=f"{CHECKPOINTS}/step-000000040/marker.json"))
     with pytest.raises(StorageError):
         on_ranks(even_sizes(N, 3), lambda shard: stage.pack_rows(interrupted, shard, CPU))
     resumed = run_in(LocalStore(disk))
