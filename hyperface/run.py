@@ -240,7 +240,7 @@ def _refuse_foreign(store: Store) -> None:
     """Raise ConfigError unless a run may begin here. Nothing is touched."""
     fix = "give a folder that is empty or does not exist"
     homes = {"/", os.path.expanduser("~"), *(user.pw_dir for user in pwd.getpwall())}
-    if store.url in homes:
+    if os.path.realpath(store.url) in homes:
         raise ConfigError(f"run.dir: {store} is a home directory or that of the system, and holds no run; {fix}")
     if foreign := [name for name in store.names() if not is_of_a_run(name) and not hidden(name)]:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""

@@ -10,6 +10,7 @@ import pytest
 from hyperface import config
 from hyperface.config import ConfigError
 from hyperface.run import CONFIG, GALLERY, PROVENANCE, RunError, existing_run, open_run
+from hyperface.storage import open_store
 
 
 def loaded(tmp_path: Path, *overrides: str) -> config.Config:
@@ -88,3 +89,62 @@ def test_old_temporaries_of_killed_writers_are_removed_and_nothing_else(tmp_path
             os.utime(path, (0, time.time() - 3700))
     open_run(loaded(tmp_path))
     assert set(left.parent.iterdir()) == {young, *others}
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "models/weights.bin", "run1/config.yaml"])
+def test_a_folder_that_holds_something_else_is_refused_and_nothing_is_touched(tmp_path: Path, name: str):
+    other, left = Path(tmp_path, "run", name), Path(tmp_path, "run", f".notes.{'a' * 32}")
+    other.parent.mkdir(parents=True)
+    for path in (other, left):
+        path.write_bytes(b"x")
+        os.utime(path, (0, time.time() - 3700))
+    before = sorted(tmp_path.rglob("*"))
+    held = name.partition("/")[0]
+    with pytest.raises(ConfigError, match=rf"^run.dir: {tmp_path}/run holds no run \(no config.yaml\), but {held}"):
+        open_run(loaded(tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["/", "~", "/root/../root/"])
+def test_a_home_and_the_root_are_no_run(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # an empty one
+    with pytest.raises(ConfigError, match="is a home directory or that of the system, and holds no run"):
+        open_run(config.load(None, [f"run.dir={place}"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_run_holds_before_it_begins_and_what_systems_leave_is_in_nobodys_way(tmp_path: Path):
+    for name in ("plan/rates.json", "gallery/embeddings.parquet", "lost+found/x", ".DS_Store", ".Trash-1000/x"):
+        path = Path(tmp_path, "run", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    open_run(loaded(tmp_path))
+
+
+def test_a_prefix_of_a_bucket_that_holds_something_else_is_refused_as_well(s3_bucket: str, s3_endpoint: str):
+    words = [f"storage.endpoint_url={s3_endpoint}", "storage.patience_s=5"]
+    run = open_run(config.load(None, [f"run.dir=s3://{s3_bucket}/runs/one", *words]))
+    for above in (f"s3://{s3_bucket}", f"s3://{s3_bucket}/runs"):
+        with pytest.raises(ConfigError, match=r"holds no run .*but (runs|one)/; give a folder that is empty"):
+            open_run(config.load(None, [f"run.dir={above}", *words]))
+    assert set(run.store.names()) == {CONFIG, PROVENANCE}
+    open_run(config.load(None, [f"run.dir=s3://{s3_bucket}/other", *words]))
+    assert open_store(f"s3://{s3_bucket}", run.config.storage).names() == ("other/", "runs/")
+
+
+def test_only_what_a_run_writes_is_swept_and_only_in_a_run_that_was_there(tmp_path: Path):
+    run = Path(tmp_path, "run")
+    ours = [run / f".config.yaml.{'a' * 32}", run / "dataset/parquet" / f".shard.parquet.{'b' * 32}"]
+    others = [run / f".notes.txt.{'a' * 32}", run / "mine" / f".letter.{'b' * 32}", run / f".{'c' * 32}"]
+    open_run(loaded(tmp_path))
+    for path in (*ours, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (0, time.time() - 3700))
+    (run / CONFIG).rename(tmp_path / "kept")
+    with pytest.raises(ConfigError, match="holds no run"):
+        open_run(loaded(tmp_path))
+    assert all(path.exists() for path in ours)
+    (tmp_path / "kept").rename(run / CONFIG)
+    open_run(loaded(tmp_path))
+    assert [path.exists() for path in (*ours, *others)] == [False, False, True, True, True]
