@@ -34,6 +34,8 @@ DATA_CARD = "dataset/README.md"
 SEPARATION = "evaluation/separation.json"
 RECOGNITION = "recognition"
 GENERATOR = "generator"
+NETWORKS = {"train": "backbone.safetensors", "train_generator": "generator.safetensors"}
+"""{section: file}, in the folder of a training that is finished."""
 VERIFICATION = "evaluation/verification"
 AUDIT = "evaluation/audit.json"
 AUDIT_FACES = "evaluation/audit_faces.json"

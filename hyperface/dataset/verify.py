@@ -41,7 +41,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     if not found.missing and not found.damaged:
         built = index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance)
         problems += _index_problems(run.store, found, index.files(run.config, built, parts))
-    problems += _references_problems(run.store, parts)
+    problems += references_problems(run.store, parts)
     problems += _gallery_problems(run.store)
     problems += (f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config))
     return problems
@@ -65,7 +65,8 @@ def _index_problems(store: Store, found: Survey, built: Mapping[str, bytes]) -> 
             yield f"{store.uri(name)}: does not say what the markers say; run the synthesize job again"
 
 
-def _references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]:
+def references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the references are those that the images were drawn from; `parts` are the fingerprint's."""
     if not store.exists(REFERENCES):
         yield f"{store.uri(REFERENCES)}: is missing; the images cannot be compared with what they were drawn from"
     elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts[REFERENCES]:
@@ -74,7 +75,11 @@ def _references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str
 
 def _gallery_problems(store: Store) -> Iterator[str]:
     """Whether the references were packed from the gallery that is there; an older run has no record of it."""
-    if store.exists(PACKED) and store.exists(GALLERY):
+    if store.exists(PACKED):
+        if not store.exists(GALLERY):
+            purpose = f"if it was removed on purpose, remove {PACKED} as well"
+            yield f"{store.uri(GALLERY)}: is missing; the references were packed from it ({purpose})"
+            return
         try:
             packed_from = from_json(store.read(PACKED))["gallery"]["sha256"]
         except (ValueError, KeyError, TypeError):

@@ -20,6 +20,7 @@ from hyperface import embeddings
 from hyperface.config import without_knobs
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
+from hyperface.dataset.verify import references_problems
 from hyperface.evaluation import attributes, pairs, separation
 from hyperface.evaluation.attributes import Attributes, Centred
 from hyperface.evaluation.distribution import distribution, equal_error
@@ -113,7 +114,7 @@ def audit_run(
     record = {
         "networks": networks,
         "attributes": spreads,
-        "references": _references(source.run, notes, on),
+        "references": _references(source, notes, on),
         "leakage": leaks,
         "not_measured": notes,
         "notes": cautions,
@@ -315,10 +316,13 @@ def _pair(stored: Stored, pair: Alike) -> Record:
     }
 
 
-def _references(run: Run, notes: list[str], on: Machine) -> Record | None:
+def _references(source: Source, notes: list[str], on: Machine) -> Record | None:
+    run = source.run
     if not run.store.exists(REFERENCES):
         notes.append("separation of the references: there are none")
         return None
+    for problem in references_problems(run.store, source.parts):
+        raise RunError(problem)
     rows_ND = embeddings.read(run.store, REFERENCES, "identity").vectors_ND
     if len(rows_ND) < 2:
         notes.append("separation of the references: not measurable (0 impostors): there is one")

@@ -23,7 +23,6 @@ from hyperface.training.sources import open_images
 from hyperface.training.underway import take_steps
 
 SECTION: Section = "train_generator"
-WEIGHTS = "generator.safetensors"
 
 
 def begin(run: Run, place: Place) -> None:
@@ -92,14 +91,14 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
         network = to_bytes(training.network, training.made())
         more = {"network": summary_of(training.network), "norm": training.norm}
         folder = Folder(run, SECTION)
-        folder.finish(WEIGHTS, network, training, progress, more)
-        uri = run.store.uri(f"{folder.path}/{WEIGHTS}")
+        folder.finish(network, training, progress, more)
+        uri = run.store.uri(folder.network)
         progress.say(f"{SECTION}: loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}")
 
 
 def how_to_use(run: Run) -> str:
     """The keys by which another run draws with what was trained."""
     folder = Folder(run, SECTION)
-    summary, uri = run.get_json(folder.summary), run.store.uri(f"{folder.path}/{WEIGHTS}")
+    summary, uri = run.get_json(folder.summary), run.store.uri(folder.network)
     keys = f"vec2face.size={summary[SECTION]['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"
     return f"{SECTION}: use it with synthesis.generator=vec2face {keys}"

@@ -17,13 +17,13 @@ from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import ModelError, Preprocessing
 from hyperface.one_line import one_line
-from hyperface.run import RECOGNITION, RunError, get_json
+from hyperface.run import NETWORKS, RECOGNITION, RunError, get_json
 from hyperface.storage import Store
 
 ARCHITECTURE = "hyperface.backbone"
 """Key of the file's header: the arguments of `iresnet.build` as JSON."""
 
-WEIGHTS = "backbone.safetensors"
+WEIGHTS = NETWORKS["train"]
 """In the folder of its training (hyperface/training/folder.py)."""
 
 
@@ -104,8 +104,12 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
     if not store.exists(summary_file(name)):
         unfinished = "the training is not finished; run jobs.train first, or correct train.name"
         raise RunError(f"{store.uri(summary_file(name))}: is missing: {unfinished}")
-    described = get_json(store, summary_file(name))
-    data, uri = store.read(weights_file(name)), store.uri(weights_file(name))
+    described, uri = get_json(store, summary_file(name)), store.uri(weights_file(name))
+    if not store.exists(weights_file(name)):
+        raise RunError(
+            f"{uri}: is missing although its summary is there; restore it, or train under another train.name"
+        )
+    data = store.read(weights_file(name))
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         rule = f"must have the SHA-256 of its summary, {described['sha256']}"
         raise ModelError(f"{uri}: {rule}; restore it, or train again under another train.name")

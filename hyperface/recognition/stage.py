@@ -4,7 +4,7 @@
 
 from collections.abc import Callable
 
-from hyperface.models.trained import WEIGHTS, to_bytes, weights_file
+from hyperface.models.trained import to_bytes, weights_file
 from hyperface.progress import Watch, unwatched
 from hyperface.ranks import speaker
 from hyperface.recognition import checkpoint
@@ -71,4 +71,4 @@ def write_results(run: Run, training: Training, progress: Progress) -> None:
         "embedding_dim": config.embedding_dim,
         "se": config.squeeze_excitation,
     }
-    Folder(run, SECTION).finish(WEIGHTS, to_bytes(training.network, architecture), training, progress)
+    Folder(run, SECTION).finish(to_bytes(training.network, architecture), training, progress)

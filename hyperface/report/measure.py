@@ -5,17 +5,20 @@ Writes `report/faces.json` (the faces that the page shows), then `evaluation/sep
 Shape legend: N images, D embedding dimension.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import embeddings
-from hyperface.dataset import ShardImages, read_shards
+from hyperface.dataset import ShardImages
 from hyperface.dataset.jpeg import thumbnail
+from hyperface.dataset.source import open_source
+from hyperface.dataset.verify import references_problems
 from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
 from hyperface.evaluation.embedded import rows_of
@@ -49,16 +52,19 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
     if not run.store.exists(INDEX):
         raise RunError(f"{run}: has no {INDEX}: the dataset is not finished; run `python -m jobs.pipeline {run}` first")
     asked = _asked(run, recognizer, judge)
-    if run.store.exists(SEPARATION):
+    if run.store.exists(SEPARATION) and run.store.exists(FACES):
         recorded = run.get_json(SEPARATION)
         if isinstance(recorded, dict) and recorded.get("asked") == asked:
             return recorded
-    began = time.monotonic()
+    began, source = time.monotonic(), open_source(run)
+    for problem in references_problems(run.store, source.parts):
+        raise RunError(problem)
     identities = sampled_identities(run)
     print(
         f"report: reads the images of {len(identities)} of {run.config.packing.num_identities} identities", flush=True
     )
-    images = collect(read_shards(run), identities, asked["images_per_identity"])
+    whole = replace(source, duplicates=frozenset())  # they are measured, too
+    images = collect(map(whole.read, range(source.plan.num_shards)), identities, asked["images_per_identity"])
     if not images.keys:
         raise RunError(f"{run}: none of the images to measure is in the dataset; all of them were rejected")
     found, faces = _measure(run, images, recognizer, judge)
@@ -127,6 +133,7 @@ def _asked(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[s
         "recognizer": recognizer.fingerprint,
         "judge": judge.fingerprint if judge else None,
         "images_per_identity": run.config.synthesis.images_per_identity,
+        "dataset": hashlib.sha256(run.store.read(INDEX)).hexdigest(),
         **asdict(run.config.report),
     }
 

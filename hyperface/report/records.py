@@ -65,7 +65,7 @@ def load(run: Run) -> Records:
     return Records(
         directory=str(run),
         config=run.config,
-        config_yaml=run.store.read(CONFIG).decode(),
+        config_yaml=recorded_text(run),
         provenance=run.get_json(PROVENANCE),
         packing_summary=run.get_json(PACKING_SUMMARY),
         packing_steps=[row for row in rows["packing"] if "step" in row and "max_cosine" in row],
@@ -80,6 +80,14 @@ def load(run: Run) -> Records:
         audit_faces=None if audit is None else run.get_json(AUDIT_FACES),
         is_audited=audit is not None and _audited_index(audit) == hashlib.sha256(run.store.read(INDEX)).hexdigest(),
     )
+
+
+def recorded_text(run: Run) -> str:
+    """The run's configuration as it is recorded. Raises RunError when it is gone."""
+    try:
+        return run.store.read(CONFIG).decode()
+    except FileNotFoundError as error:
+        raise RunError(f"{run.store.uri(CONFIG)}: is missing; the command that made the run writes it again") from error
 
 
 def verifications(run: Run) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from hyperface.report import elements as e
 from hyperface.report import verification
-from hyperface.report.records import verifications
+from hyperface.report.records import recorded_text, verifications
 from hyperface.report.shell import document, provenance
-from hyperface.run import CONFIG, DATASET, PROVENANCE, REFERENCES, Run
+from hyperface.run import DATASET, PROVENANCE, REFERENCES, Run
 
 
 def is_without_dataset(run: Run) -> bool:
@@ -16,7 +16,7 @@ def render(run: Run) -> str:
     """The whole page. Raises RunError for records that cannot be read or drawn; names them."""
     name = str(run).rstrip("/").rsplit("/", 1)[-1]
     found = verification.section(str(run), verifications(run)) or "<section><p>No set was verified yet.</p></section>"
-    made = provenance(run.get_json(PROVENANCE), [], f"Record: {e.record(PROVENANCE)}", run.store.read(CONFIG).decode())
+    made = provenance(run.get_json(PROVENANCE), [], f"Record: {e.record(PROVENANCE)}", recorded_text(run))
     header = f"""<p class="eyebrow">HyperFace run report</p>
 <h1>{e.text(name)}</h1>
 <p class="lead">Recognisers and their verification. There is no dataset in this directory: what a student was trained on

@@ -83,6 +83,10 @@ def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iter
         folder, begun = f"{root}/{name}", seen.json(f"{root}/{name}/training.json")
         summary = seen.json(f"{folder}/summary.json")
         if summary:
+            network = f"{folder}/{names.NETWORKS[section]}"
+            if network not in seen.listing:
+                fix = f"restore it, or train under another {section}.name"
+                seen.troubles.append(f"{seen.store.uri(network)}: is missing although its summary is there; {fix}")
             yield Stage(f"{section} {name}", "done", f"{summary.get('steps')} steps{_number(summary, 'loss')}")
             continue
         total = seen.made_of(f"{folder}/training.json", partial(_steps, begun, section)) if begun else None
@@ -143,7 +147,7 @@ def _verification(name: str, record: Mapping[str, Any]) -> Verification:
 
 
 def _audits(seen: Seen) -> Iterator[Stage]:
-    if names.AUDIT in seen.listing:
+    if {names.AUDIT, names.AUDIT_FACES} <= seen.listing.keys():
         yield Stage("audit", "done")
     elif seen.has(names.AUDIT_EMBEDDINGS):
         yield Stage("audit", "partly", f"{sum(n.startswith(names.AUDIT_EMBEDDINGS) for n in seen.listing)} files")

@@ -19,7 +19,7 @@ from hyperface import config as configuration
 from hyperface.checkpoints import Checkpoints
 from hyperface.config import TrainConfig, TrainGeneratorConfig
 from hyperface.reading_json import from_json
-from hyperface.run import GENERATOR, RECOGNITION, Run, RunError, git_sha, to_json
+from hyperface.run import GENERATOR, NETWORKS, RECOGNITION, Run, RunError, git_sha, to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
 from hyperface.training.progress import Progress
@@ -62,8 +62,18 @@ class Folder:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.run.store, f"{self.path}/checkpoints")
 
+    @property
+    def network(self) -> str:
+        return f"{self.path}/{NETWORKS[self.section]}"
+
     def is_done(self) -> bool:
-        return self.run.store.exists(self.summary)
+        """Raises RunError where it was, and its network is gone."""
+        if not self.run.store.exists(self.summary):
+            return False
+        if not self.run.store.exists(self.network):
+            fix = f"restore it, or train under another {self.section}.name"
+            raise RunError(f"{self.run.store.uri(self.network)}: is missing although its summary is there; {fix}")
+        return True
 
     def begin(self, images: Images, decided: Mapping[str, Mapping[str, Any]]) -> None:
         """Record what decides the result, or compare it with what is recorded. What no checkpoint depends on yet binds
@@ -96,17 +106,16 @@ class Folder:
         return {self.section: configuration.without_knobs(self.config), "data": {**told, **counted}, **decided}
 
     def finish(
-        self, file: str, network: bytes, training: Underway, progress: Progress, more: Mapping[str, Any] | None = None
+        self, network: bytes, training: Underway, progress: Progress, more: Mapping[str, Any] | None = None
     ) -> None:
         """The network, the steps' record, then the summary, which marks the training as done; then checkpoints go.
 
         Args:
-            file: name of the network's, within the folder.
             more: goes into the summary.
         """
         store, last = self.run.store, progress.history[-1]
-        if not store.put_new(f"{self.path}/{file}", network):
-            network = store.read(f"{self.path}/{file}")
+        if not store.put_new(self.network, network):
+            network = store.read(self.network)
         rows = [json.dumps(row, sort_keys=True) + "\n" for row in progress.history]
         store.put(self.steps, "".join(rows).encode())
         images_seen = training.step * self.config.batch_size
