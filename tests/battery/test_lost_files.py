@@ -108,7 +108,7 @@ def tried(place: Path) -> dict[str, str]:
         ("dataset/fingerprint.json", {"verify", "report again", "export", "train", "audit"}),
         ("dataset/_done/shard-000001.json", {"verify", "status", "report again", "export", "train", "audit"}),
         ("dataset/parquet/shard-000001.parquet", {"verify", "status", "report again", "export", "train", "audit"}),
-        ("recognition/student/backbone.safetensors", {"status", "train"}),
+        ("recognition/student/backbone.safetensors", {"train"}),
         ("recognition/student/training.json", {"train"}),
         ("recognition/student/summary.json", {"status"}),  # trained again
         ("evaluation/audit_faces.json", {"status", "report", "report again"}),

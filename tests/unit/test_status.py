@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from color_world import color_config, color_run
+from color_world import ColorGenerator, color_config, color_run, make_dataset
 from finished_run import finished_run
 
 from hyperface import experiment
 from hyperface.command_line import run_of, storage_of
 from hyperface.config import StorageConfig
-from hyperface.dataset import quarantine
+from hyperface.dataset import quarantine, verify
+from hyperface.dataset.export import export_run
 from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.quarantine import Quarantine
+from hyperface.dataset.source import open_source
 from hyperface.run import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT, Run, open_run, to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
 from hyperface.storage import LocalStore, open_store
+from hyperface.training.run_images import RunImages
 from jobs import status as job
 from jobs.start import exit_code
 
@@ -349,3 +352,22 @@ def test_a_verification_that_has_not_measured_its_first_set_goes_on(run: Run):
     found = status(run)
     assert told(found, "evaluate") == "student, 0 of 2 sets"
     assert found.next == f"python -m jobs.evaluate {run} 'evaluate.benchmarks=[\"toy\"]'"
+
+
+def test_a_run_whose_folders_are_links_to_another_disk_is_the_same_for_every_job(run: Run, tmp_path: Path):
+    run.store.put(REPORT, b"<html>")
+    for folder in ("dataset", "packing"):
+        (tmp_path / "disk").mkdir(exist_ok=True)
+        moved = shutil.move(Path(run.store.url, folder), tmp_path / "disk" / folder)
+        Path(run.store.url, folder).symlink_to(moved)
+    assert verify(run, deep=True) == []
+    assert status(run).exit_code == COMPLETE
+    source = open_source(run)
+    done = export_run(run, "imagefolder", open_store(str(tmp_path / "export")))
+    assert done["images"] == sum(len(source.read(shard).keys) for shard in range(source.plan.num_shards))
+    assert RunImages((source,)).num_images == done["images"]
+    run.store.delete(INDEX)
+    assert status(run).exit_code != COMPLETE
+    make_dataset(run, ColorGenerator())
+    assert verify(run, deep=False) == []
+    assert Path(run.store.url, "dataset").is_symlink()

@@ -134,8 +134,7 @@ class Destination:
                 kind = file_system(self.folder) or "its file system"
                 rule = f"{kind} knows no flock ({error.strerror}), without which two exports at once would mix"
                 raise StorageError(f"{self.store}: {rule}; mount it with flock, or export to another disk") from error
-            if self.store.exists(DONE):  # somebody else may have ended since it was looked at
-                self.finished()
+            self.finished()  # once more: somebody else may have begun, or ended, since it was looked at
             self.put(BEGUN, to_json(self.described), durable=True)
             yield
 
