@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ from hyperface.scratch import scratch as folder
 
 LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
+LEAST_ROOM = 2**20
+"""Bytes: without so much Ray cannot write what it needs to start."""
 ANSWER_SECONDS = 4.0
 """For so long the head of a cluster may take to answer."""
 
@@ -94,6 +97,8 @@ def connect(config: ClusterConfig) -> None:
                 where = f"{address} (cluster.address)" if config.address else f"{address} (RAY_ADDRESS)"
                 raise RunError(f"Ray cannot be reached at {where}: {why}; is that where its head is?") from error
             fix = "the machine may be busy; give the same command again"
+            if shutil.disk_usage(_place()).free < LEAST_ROOM:
+                fix = f"{_place()} is full: free space, or let TMPDIR name another directory with a short path"
             raise RunError(f"Ray did not start on this machine: {why}; {fix}") from error
     _quieten()
 
@@ -166,12 +171,14 @@ def scratch() -> str:
 
     It lies in the temporary directory (TMPDIR), or in /tmp where Ray's sockets would have paths too long in that.
     """
-    place = tempfile.gettempdir()
-    if len(os.fsencode(place)) > LONGEST_PLACE:
-        place = "/tmp"  # noqa: S108  mkdtemp takes no name that is there
     kept = contextlib.ExitStack()
     atexit.register(kept.close)
-    return kept.enter_context(folder(place))
+    return kept.enter_context(folder(_place()))
+
+
+def _place() -> str:
+    place = tempfile.gettempdir()
+    return place if len(os.fsencode(place)) <= LONGEST_PLACE else "/tmp"  # noqa: S108  mkdtemp takes no name that is there
 
 
 def _quieten() -> None:
