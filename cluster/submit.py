@@ -21,8 +21,8 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from hyperface.config import ConfigError
+from hyperface.one_line import one_line
 from hyperface.run import RunError, git_sha
-from hyperface.storage.refusals import one_line
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"

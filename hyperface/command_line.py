@@ -5,7 +5,6 @@ import contextlib
 import errno
 import inspect
 import os
-import re
 import select
 import sys
 import textwrap
@@ -13,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Literal, NoReturn, TextIO, get_args, get_origin
 
-from hyperface.config import Config, ConfigError, StorageConfig, changed, load
+from hyperface.config import Config, ConfigError, StorageConfig, changed, is_override, load
 from hyperface.run import Run, existing_run
 
 READER_LEFT = 141
@@ -143,11 +142,6 @@ def to_publish(source: str, overrides: Sequence[str]) -> Run:
         run = run_of(source, [override for override in overrides if override not in told])
         now = changed(run.config, str(run), told) if told else run.config
     return replace(run, config=replace(run.config, publish=now.publish))
-
-
-def is_override(word: str) -> bool:
-    """Whether a word is `key=value`; a path may have a `=` as well."""
-    return bool(re.match(r"[A-Za-z_][\w.]*=", word))
 
 
 def is_config(source: str) -> bool:

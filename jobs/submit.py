@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hyperface.command_line import is_config, is_override, of_run
-from hyperface.config import Config, ConfigError, load, local_path
+from hyperface.command_line import is_config, of_run
+from hyperface.config import Config, ConfigError, is_override, load, local_path
 from hyperface.run import RunError, refuse_another
 from hyperface.storage import StorageError, open_store
 from jobs.start import INTERRUPTED, TERMINATED, Terminated, exit_code

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 
 from hyperface import embeddings
 from hyperface.config import Config, StorageConfig
+from hyperface.one_line import one_line
 from hyperface.packing import others
 from hyperface.storage import StorageError, open_file
-from hyperface.storage.refusals import one_line
 
 
 def row_counts(config: Config) -> tuple[int, int]:
@@ -32,5 +32,5 @@ def _rows(path: str, storage: StorageConfig) -> int:
     except StorageError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        said = f"is not a readable embedding table ({one_line(str(error))})"
+        said = f"is not a readable embedding table ({one_line(error)})"
         raise embeddings.EmbeddingError(f"{store.uri(name)}: {said}; write it again") from error

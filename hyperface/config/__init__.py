@@ -1,6 +1,7 @@
 """The configuration: load, check, compare. Only home of omegaconf."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -44,8 +45,14 @@ from hyperface.config.schema import flat as flat
 from hyperface.config.vec2face import TrainGeneratorConfig as TrainGeneratorConfig
 from hyperface.config.vec2face import Vec2FaceConfig as Vec2FaceConfig
 
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n")
 _LONGEST_SHOWN = 300
 """Characters that a message shows of what it is about."""
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is `key=value`; a path may have a `=` as well."""
+    return bool(re.match(r"[A-Za-z_][\w.]*=", word))
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -83,13 +90,13 @@ def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Confi
 def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     """Defaults, then the recipe's, then the text's values, then the overrides."""
     for override in overrides:
-        if "=" not in override:
+        if not is_override(override):
             raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
         refuse_unwritable(override, override.partition("=")[0])
     try:
         given = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
-        _refuse_other_shapes(wanted)
+        _refuse_other_kinds(wanted)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), _recipe(wanted), wanted))
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
@@ -121,20 +128,35 @@ def _read(text: str, source: str) -> Any:
 
 def _literal(given: Any, source: str) -> Any:
     """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
+    missing = OmegaConf.missing_keys(given)
+    if missing:
+        raise ConfigError(f"{min(missing)}: must have a value; OmegaConf leaves out ???")
     found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
     if found is not None:
         raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
     return given
 
 
-def _refuse_other_shapes(given: Any) -> None:
-    """Raise ConfigError for a list where a mapping belongs, and for a list within a list: OmegaConf takes some."""
+def _refuse_other_kinds(given: Any) -> None:
+    """Raise ConfigError for what OmegaConf would turn into the kind of value that belongs there, or let pass."""
     for key, default in flat(Config()).items():
         value = OmegaConf.select(given, key)
+        if isinstance(default, str) and isinstance(value, bool | float):
+            raise ConfigError(f"{key} must be a text, and {value} is none: write it in quotes")
+        items = value if isinstance(default, list) and OmegaConf.is_list(value) else [value]
+        if isinstance(default, bool | int | float | list) and any(_is_quoted_number(item) for item in items):
+            raise ConfigError(
+                f"{key}: a number or truth value is written without quotes; it is {str(value)[:_LONGEST_SHOWN]!r}"
+            )
         if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
             raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {str(value)[:_LONGEST_SHOWN]!r}")
         if isinstance(default, list) and OmegaConf.is_list(value) and any(OmegaConf.is_config(item) for item in value):
             raise ConfigError(f"{key} must be a list of plain values; it is {str(value)[:_LONGEST_SHOWN]}")
+
+
+def _is_quoted_number(value: object) -> bool:
+    """Whether a text would be taken for a number, or for true or false."""
+    return isinstance(value, str) and bool(re.search(r"\d", value) or value.strip().lower() in _TRUTHS)
 
 
 def _recipe(given: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from hyperface.config.knobs import ConfigError
 
 _FILE_URL = re.compile(r"file:", re.IGNORECASE)
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 def refuse_unwritable(text: str, key: str) -> None:
@@ -30,7 +31,7 @@ def local_path(path: str) -> str:
     if os.path.isabs(path):
         # Through a link, `..` is the folder above what it leads to.
         return os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path)
-    if "://" in path:
+    if _ADDRESS.match(path):
         return path
     base = os.environ.get("HYPERFACE_BASE_DIR")
     if base is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:

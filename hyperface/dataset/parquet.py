@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
-from hyperface.storage.refusals import one_line
+from hyperface.one_line import one_line
 
 
 def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:
@@ -47,7 +47,7 @@ def from_bytes(data: bytes, name: str) -> ShardImages:
     try:
         return _images(pq.read_table(io.BytesIO(data)), name)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: is not a whole Parquet file ({one_line(str(error))})") from error
+        raise ValueError(f"{name}: is not a whole Parquet file ({one_line(error)})") from error
 
 
 def _images(table: pa.Table, name: str) -> ShardImages:

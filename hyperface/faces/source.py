@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from hyperface import pictures
 from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
 from hyperface.faces import tables, tar
+from hyperface.one_line import one_line
 from hyperface.pictures import LARGEST_FILE, SUFFIXES, hidden, is_picture
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
-from hyperface.storage.refusals import one_line
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
@@ -198,7 +198,7 @@ def _of_archive(faces: _Encoded, store: Store, name: str, passed_over: Counter[s
     except (tarfile.ReadError, pa.ArrowException, OSError, ValueError) as error:
         whole = f"is not a complete {'Parquet file' if name.lower().endswith('.parquet') else 'tar archive'}"
         what = "cannot be read" if isinstance(error, OSError) and error.errno else whole
-        why = f"{one_line(str(error))}; {seen} faces came before"
+        why = f"{one_line(error)}; {seen} faces came before"
         raise RunError(f"{store.uri(name)}: {what} ({why}); {_REPLACE}") from error
 
 

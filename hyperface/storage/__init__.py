@@ -57,7 +57,7 @@ def open_store(path: str, config: configuration.StorageConfig | None = None) -> 
         if not parts.netloc:
             raise configuration.ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
         chosen = (config.endpoint_url, config.region, config.addressing_style, config.patience_s)
-        return S3Store(path.rstrip("/"), *chosen)
+        return S3Store("s3" + path.rstrip("/")[2:], *chosen)  # however its letters were written
     if parts.scheme:
         raise configuration.ConfigError(
             f"{path}: scheme {parts.scheme!r} is not supported; use a path, file:// or s3://"

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
+from hyperface.one_line import one_line
 from hyperface.storage.answers import BadAnswer
-from hyperface.storage.refusals import one_line
 
 SLOWEST_BYTES_S = 500_000
 """Of a transfer that is still believed to go on."""

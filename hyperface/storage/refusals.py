@@ -1,12 +1,11 @@
 """What an S3 server, or the way to it, says when it refuses: in one line, with the fix."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from hyperface.one_line import one_line
+
 GOES_ON = "what is committed stays, and the same command goes on from there"
-LONGEST_SAID = 300
-"""Letters that are repeated of what a server says."""
 NUMBERS_ONLY = {"301", "307", "400", "403"}
 """What botocore makes of an answer without a body, as HEAD's are: why, another request may tell."""
 
@@ -106,15 +105,8 @@ def _quoted(error: BaseException) -> str:
 def _said(error: BaseException) -> str:
     """The server's words, or the outermost text that says something."""
     texts = [response(error).get("Error", {}).get("Message", ""), *_chain(error)]
-    said = next((text for text in (one_line(str(each)) for each in texts) if text not in ("", "None")), "")
-    return said or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-
-
-def one_line(text: str) -> str:
-    """A stranger's words without line breaks, control characters, length, and credentials written into an endpoint."""
-    words = " ".join(re.sub(r"//[^/@\s]*@", "//", text[: 10 * LONGEST_SAID]).split())
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
-    return shown if len(shown) <= LONGEST_SAID else f"{shown[:LONGEST_SAID]}..."
+    said = next((each for each in texts if str(each).strip() not in ("", "None")), None)
+    return one_line(said or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

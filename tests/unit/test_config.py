@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hyperface import command_line, config
-from hyperface.config import ConfigError
+from hyperface.config import ConfigError, is_override
 from hyperface.run import open_run
 
 ROOT = Path(__file__).parents[2]
@@ -233,6 +233,6 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path):
 
 
 def test_a_path_is_no_override_even_with_an_equals_sign_in_it():
-    assert command_line.is_override("run.dir=x")
-    assert not command_line.is_override("s3://bucket/date=2026/run")
-    assert not command_line.is_override("runs/date=2026")
+    assert is_override("run.dir=x")
+    assert not is_override("s3://bucket/date=2026/run")
+    assert not is_override("runs/date=2026")

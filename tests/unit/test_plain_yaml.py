@@ -121,8 +121,25 @@ def test_a_broken_text_stays_a_yaml_error():
         ("control.targets=3", "control.targets must be a mapping"),
         ("synthesis.sigmas=[[1]]", "synthesis.sigmas must be a list of plain values"),
         ("train.milestones=[{a: 1}]", "train.milestones must be a list of plain values"),
+        ("run.seed='010'", "run.seed: a number or truth value is written without quotes"),
+        ("packing.polish='on'", "packing.polish: a number or truth value is written without quotes"),
+        ("packing.polish=y", "packing.polish: a number or truth value is written without quotes"),
+        ("synthesis.sigmas=['1_0']", "synthesis.sigmas: a number or truth value is written without quotes"),
+        ("run.seed=???", "run.seed: must have a value"),
+        ("run.dir=???", "run.dir: must have a value"),
+        ("train=???", "train: must have a value"),
+        ("[=5", "[=5: an override is written key=value"),
     ],
 )
 def test_a_value_of_another_shape_is_refused_by_its_key(word: str, rule: str):
     with pytest.raises(ConfigError, match=re.escape(rule)):
         config.load(None, ["run.dir=runs/x", word])
+
+
+@pytest.mark.parametrize("text", ["2024.10", "1.10", "12e3", "1e400", "true", "1234e567"])
+def test_a_text_that_a_file_writes_like_a_number_is_refused_as_it_would_be_another_one(tmp_path: Path, text: str):
+    with pytest.raises(ConfigError, match=r"write it (so, or a text )?in quotes"):
+        loaded(tmp_path, f"run: {{dir: {text}}}")
+    assert loaded(tmp_path, f"run: {{dir: '{text}'}}").run.dir == text
+    assert config.load(None, [f"run.dir={text}"]).run.dir == text
+    assert config.from_yaml(config.to_yaml(config.load(None, [f"run.dir={text}"]))).run.dir == text
