@@ -105,12 +105,14 @@ def _rows(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
     if not any(getattr(pa.types, test)(kind) for test in tests) or not pa.types.is_floating(kind.value_type):
         raise EmbeddingError(f"{uri}: column `embedding` must hold lists of floating point numbers; it is {kind}")
     lengths = pc.list_value_length(column).to_numpy()  # NaN for a row that is null
-    known, counts = np.unique(lengths[~np.isnan(lengths)], return_counts=True)
-    dim = int(known[counts.argmax()]) if len(known) else 0
+    known, counts = np.unique(lengths[lengths > 0], return_counts=True)
+    if not len(known):
+        raise EmbeddingError(f"{uri}: column `embedding` holds no numbers in any row; write it again")
+    dim = int(known[counts.argmax()])
     bad_n = np.flatnonzero(lengths != dim)
     if len(bad_n):
         shown = ", ".join(f"row {i} ({'none' if np.isnan(lengths[i]) else int(lengths[i])})" for i in bad_n[:5])
-        raise EmbeddingError(f"{uri}: every row must hold {dim} numbers, as most do; {len(bad_n)} do not: {shown}")
+        raise EmbeddingError(f"{uri}: every row must hold {dim} numbers, as others do; {len(bad_n)} do not: {shown}")
     flat = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
     return _float32(flat.to_numpy(zero_copy_only=False)).reshape(len(column), dim)
 

@@ -17,6 +17,7 @@ from hyperface.config import Config, without_knobs
 from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
+from hyperface.one_line import shown
 from hyperface.pictures import counted
 from hyperface.run import EMBEDDED, Run, RunError
 
@@ -29,7 +30,7 @@ LEFT_OUT = (
     "another face has this key",
     "a name",
 )
-"""What the reasons begin with for which a face is left out."""
+"""Beginnings of the reasons for which a face is left out."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def left_out(gallery: Gallery) -> Counter[str]:
 
 
 def account(gallery: Gallery, passed_over: Counter[str]) -> str:
-    """What became of every file of the source.
+    """A line that says where every file of the source went.
 
     `30 faces, 3 left out (duplicate 2, unreadable 1), 24 files passed over (.json 12, .txt 12)`
     """
@@ -131,11 +132,11 @@ def refuse_bad(gallery: Gallery, max_bad_fraction: float, passed_over: Counter[s
         raise RunError(f"embed.source: its archives and tables hold no face{held}; give pictures of faces")
     if sound and len(problems) <= max_bad_fraction * total:
         return
-    shown = "".join(f"\n  {key}: {reason}" for key, reason in problems[:20])
+    named = "".join(f"\n  {shown(f'{key}: {reason}')}" for key, reason in problems[:20])
     more = f"\n  and {len(problems) - 20} more, see records/embed.jsonl" if len(problems) > 20 else ""
     raise RunError(
         f"embed: {len(problems)} of {total} faces cannot be used; embed.max_bad_fraction={max_bad_fraction} allows "
-        f"{int(max_bad_fraction * total)}. Mend the source or raise embed.max_bad_fraction:{shown}{more}"
+        f"{int(max_bad_fraction * total)}. Mend the source or raise embed.max_bad_fraction:{named}{more}"
     )
 
 

@@ -11,19 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from hyperface.one_line import shown
 from hyperface.storage.walk import hidden
-
-__all__ = [
-    "FORMATS",
-    "LARGEST_FILE",
-    "LARGEST_SIDE",
-    "SUFFIXES",
-    "counted",
-    "decode",
-    "hidden",
-    "is_picture",
-    "other_kind",
-]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Names of pictures end in one of these, in any case."""
@@ -43,8 +32,7 @@ UPRIGHT = {
 }
 """How a picture of each EXIF orientation is turned; `ImageOps.exif_transpose` would also write the tags anew, and can
 fail at foreign ones."""
-
-
+HIDDEN = "hidden"
 KINDS_SHOWN = 8
 """In a line for people."""
 _BITS, _WHITE_IS_ZERO = 258, 262
@@ -59,15 +47,15 @@ def is_picture(name: str) -> bool:
 def other_kind(name: str) -> str:
     """How a file of a source is counted that is no picture: `hidden`, or by its suffix; empty for a picture."""
     if hidden(name):
-        return "hidden"
-    return "" if is_picture(name) else ascii(PurePosixPath(name).suffix.lower()[:16])[1:-1] or "no suffix"
+        return HIDDEN
+    return "" if is_picture(name) else shown(PurePosixPath(name).suffix.lower())[:16] or "no suffix"
 
 
 def counted(kinds: Counter[str]) -> str:
     """`.json 12, hidden 3, others 2`: how many of which kind, the most frequent first, all beyond a few together."""
-    shown = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
-    others = kinds.total() - sum(count for _, count in shown)
-    return ", ".join(f"{kind} {count}" for kind, count in shown) + (f", others {others}" if others else "")
+    frequent = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
+    others = kinds.total() - sum(count for _, count in frequent)
+    return ", ".join(f"{kind} {count}" for kind, count in frequent) + (f", others {others}" if others else "")
 
 
 def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:

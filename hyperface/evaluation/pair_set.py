@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import pictures
+from hyperface import one_line, pictures
 from hyperface.run import RunError
 from hyperface.storage import Store
 
@@ -84,9 +84,9 @@ def read_picture(store: Store, name: str) -> bytes:
 
 
 def shown(given: object) -> str:
-    """What a foreign file says, fit for a message: one short line, without control characters."""
+    """The words of a foreign file, fit for a message: one short line, without letters that a terminal obeys."""
     text = str(given)
-    return ascii(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")[1:-1]
+    return one_line.shown(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -21,15 +21,15 @@ from hyperface import pictures
 from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
 from hyperface.faces import tables, tar
 from hyperface.one_line import one_line
-from hyperface.pictures import LARGEST_FILE, SUFFIXES, hidden, is_picture
+from hyperface.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, StorageError, Store, open_store
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-HIDDEN, LINKS, BEYOND = "hidden", "links and devices", "beyond embed.num_faces"
-"""What is passed over, besides suffixes."""
+LINKS, BEYOND = "links and devices", "beyond embed.num_faces"
+"""Kinds of files that are passed over, besides those of `other_kind`."""
 _REPLACE = "copy it again, or take it out of embed.source"
 _TOO_LARGE = f"unreadable, larger than {LARGEST_FILE >> 20} MiB"
 _SPARSE = "unreadable, stored without its zeros; pack it without --sparse"
@@ -96,19 +96,16 @@ def _kind(name: str, size: int, described: set[str]) -> str:
     Args:
         described: names of folders, and of archives without their suffix, that a table may be about.
     """
-    if hidden(name):
-        return HIDDEN
+    kind = other_kind(name)
+    if not kind:
+        return "folder" if size <= LARGEST_FILE else "large"
+    if kind == HIDDEN:
+        return kind
     if name.lower().endswith(ARCHIVES):
         return "tar"
     if name.lower().endswith(".parquet"):
         return "beside" if name[: -len(".parquet")] in described else "parquet"
-    if is_picture(name):
-        return "folder" if size <= LARGEST_FILE else "large"
-    return _suffix(name)
-
-
-def _suffix(name: str) -> str:
-    return printable(PurePosixPath(name).suffix.lower())[:16] or "no suffix"
+    return kind
 
 
 def _cut(kind: str, kinds: Mapping[str, str]) -> list[Chunk]:
@@ -188,11 +185,13 @@ def _of_archive(faces: _Encoded, store: Store, name: str, passed_over: Counter[s
             yield face
             seen += 1
         if not seen:
-            passed_over[f"{_suffix(name)} without a face"] += 1
+            passed_over[f"{other_kind(name)} without a face"] += 1
     except tables.NoPictures as error:
         if not beside:
             raise RunError(f"{store.uri(name)}: is not a Parquet file with a column `image`: {error}") from error
         passed_over[".parquet beside its pictures"] += 1
+    except tables.OddKeys as error:
+        raise RunError(f"{store.uri(name)}: {error}") from error
     except StorageError:
         raise
     except (tarfile.ReadError, pa.ArrowException, OSError, ValueError) as error:
@@ -206,12 +205,11 @@ def _tar_members(store: Store, name: str, passed_over: Counter[str]) -> _Encoded
     """Every image member of a WebDataset shard; nothing is unpacked to disk."""
     with store.open(name) as file:
         for member in tar.members(file, is_picture, LARGEST_FILE):
-            if hidden(member.name):
-                passed_over[HIDDEN] += 1
-            elif member.kind == "other":
+            kind = other_kind(member.name)
+            if member.kind == "other" and kind != HIDDEN:
                 passed_over[LINKS] += 1
-            elif not is_picture(member.name):
-                passed_over[_suffix(member.name)] += 1
+            elif kind:
+                passed_over[kind] += 1
             else:
                 why = _SPARSE if member.kind == "sparse" else _TOO_LARGE
                 yield f"{name}/{member.name}", why if member.content is None else member.content
@@ -235,7 +233,11 @@ def _decode(key: str, encoded: bytes | str) -> Face:
 
 
 def printable(key: str) -> str:
-    """A name that others gave, with escapes for what a terminal would obey and a table of texts cannot hold."""
+    """A name that others gave, with escapes for what breaks a line or a terminal, or a table of texts cannot hold.
+
+    Letters that only change how others look, which `one_line.shown` escapes too, are kept: emoji have joiners, Persian
+    and Arabic names have marks, and they are part of the keys of sound faces.
+    """
     return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in key)
 
 

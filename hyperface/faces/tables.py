@@ -7,12 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 COLUMNS = ("image", "jpg", "png", "webp")
-"""What a column with pictures is called; the first is taken where there are others."""
+"""Names of a column with pictures; the first is taken where there are others."""
 _ROWS = 128
 
 
 class NoPictures(ValueError):
     """A table without a column of pictures. The message says what is wanted and what there is."""
+
+
+class OddKeys(ValueError):
+    """A table of pictures whose column `key` names nothing. The message names the column and the fix."""
 
 
 def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
@@ -23,6 +27,7 @@ def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
 
     Raises:
         NoPictures: no column, or more than one, holds pictures.
+        OddKeys: the column `key` holds neither texts nor whole numbers.
         ArrowException, OSError, ValueError: it is no Parquet file, or damaged; an OSError with a number is the file's.
     """
     table = pq.ParquetFile(file)
@@ -67,4 +72,5 @@ def _texts(column: pa.Array) -> list[str | None]:
         return [None if key is None else key.decode("utf-8", "surrogateescape") for key in keys]
     if pa.types.is_integer(column.type):
         return [None if key is None else str(key) for key in column.to_pylist()]
-    raise NoPictures(f"column `key` must hold texts or numbers; it holds {column.type}")
+    rule = f"must hold texts or whole numbers; it holds {str(column.type)[:60]}"
+    raise OddKeys(f"column `key` {rule}; cast it to texts, or leave it out: rows are then named by their numbers")

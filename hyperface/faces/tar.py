@@ -117,8 +117,10 @@ def _pax(data: bytes) -> dict[str, str]:
             raise ReadError("a pax header is damaged")
         if key == b"size" and not (value.isdigit() and len(value) < 20):
             raise ReadError(f"a pax header says that a size is {_text(value[:20])!a}")
-        if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
-            told[_text(key)] = _text(value)
+        if key in (b"path", b"size", b"GNU.sparse.name"):
+            told[key.decode()] = _text(value)
+        elif key.startswith(b"GNU.sparse."):
+            told["GNU.sparse."] = ""  # a map of holes may be long, and nobody reads it
         at = end
     return told
 
@@ -174,7 +176,8 @@ class _Stream:
                 raise ReadError(f"it goes on after zeros before byte {self.at}: written over, or another archive")
             zeros += len(more)
             if zeros > LONGEST_END:
-                raise ReadError(f"it ends in more than {LONGEST_END} zeros: written over, or not copied whole")
+                why = "written over, not copied whole, or to be packed again with tar's usual blocking factor (20)"
+                raise ReadError(f"it ends in more than {LONGEST_END} zeros: {why}")
         if zeros < 2 * BLOCKSIZE:
             raise ReadError(f"it ends at byte {self.at}, without the two blocks of zeros that end an archive")
 

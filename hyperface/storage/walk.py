@@ -44,8 +44,8 @@ def walk(top: str) -> Iterator[tuple[str, int | None]]:
     No size has what is no regular file: a pipe, a socket, a device, or a link to what is not there.
 
     Raises:
-        StorageError: a folder that is not hidden cannot be listed, or a link leads into a circle, or it leads nowhere
-            and may stand for a folder, since its name has no suffix.
+        StorageError: a folder that is not hidden cannot be listed, or a link leads into a circle, too many lead to
+            one folder, or one leads nowhere and may stand for a folder, since its name has no suffix.
     """
     waiting: list[tuple[str, frozenset[Folder]]] = [("", frozenset())]
     ways: Counter[Folder] = Counter()
@@ -75,14 +75,18 @@ def _identity(path: str, above: frozenset[Folder], ways: Counter[Folder]) -> Fol
     status = os.stat(path)
     here = (status.st_dev, status.st_ino)
     ways[here] += 1
-    if here in above or ways[here] > MOST_WAYS:
-        to = os.path.realpath(path)
+    to = os.path.realpath(path)
+    if here in above:
         raise StorageError(f"{path}: is a link in a circle, to {to}; remove the link")
+    if ways[here] > MOST_WAYS:
+        raise StorageError(
+            f"{path}: is one of more than {MOST_WAYS} ways through links to {to}; remove some of these links"
+        )
     return here
 
 
 def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
-    """Of what an entry is or links to; None where nobody can say."""
+    """The status of an entry, or of what it links to; None where nobody can say."""
     try:
         return entry.stat()
     except OSError as error:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hyperface.config import StorageConfig
 from hyperface.evaluation.benchmarks import read_benchmark, read_pairs
-from hyperface.evaluation.pair_set import PairSet
+from hyperface.evaluation.pair_set import PairSet, shown
 from hyperface.run import RunError
 from hyperface.storage import LocalStore
 
@@ -148,3 +148,7 @@ def test_a_list_that_is_no_text_is_refused(people: Path) -> None:
     (people / "pairs.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RunError, match=r"pairs\.txt: is no text"):
         read_benchmark(str(people / "pairs.txt"), StorageConfig())
+
+
+def test_words_of_a_foreign_file_are_shown_without_letters_that_a_terminal_obeys():
+    assert shown("J\u00fcrgen \x1b[2J \u202egpj") == r"Jürgen \x1b[2J \u202egpj"

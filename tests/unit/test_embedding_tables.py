@@ -51,11 +51,11 @@ def test_a_row_of_another_length_is_named(tmp_path: Path, shape: str, row: objec
     path = table(tmp_path, [[1.0, 0.0], [0.0, 1.0], row, [1.0, 0.0]], LISTS[shape](pa.float64()))
     with pytest.raises(EmbeddingError) as told:
         read(path)
-    assert str(told.value) == f"{path}: every row must hold 2 numbers, as most do; 1 do not: {said}"
+    assert str(told.value) == f"{path}: every row must hold 2 numbers, as others do; 1 do not: {said}"
 
 
 def test_a_null_row_of_fixed_length_and_a_null_number_are_named(tmp_path: Path):
-    with pytest.raises(EmbeddingError, match=r"every row must hold 2 numbers, as most do; 1 do not: row 1 \(none\)$"):
+    with pytest.raises(EmbeddingError, match=r"every row must hold 2 numbers, as others do; 1 do not: row 1 \(none\)$"):
         read(table(tmp_path, [[1.0, 0.0], None], pa.list_(pa.float32(), 2)))
     for kind in (pa.list_(pa.float32(), 2), pa.list_(pa.float64())):
         with pytest.raises(
@@ -81,9 +81,13 @@ def test_other_columns_are_refused_by_their_kind(tmp_path: Path, rows: list[obje
 
 
 def test_numbers_beyond_float32_and_rows_without_any_are_refused(tmp_path: Path):
-    for rows in ([[1e300, 0.0]], [[]], [None]):
-        with pytest.raises(EmbeddingError, match=r"people\.parquet: every row must "):
+    with pytest.raises(EmbeddingError, match=r"people\.parquet: every row must be finite"):
+        read(table(tmp_path, [[1e300, 0.0]], pa.list_(pa.float64())))
+    for rows in ([[]], [None], [[], None]):
+        with pytest.raises(EmbeddingError, match=r"people\.parquet: column `embedding` holds no numbers in any row"):
             read(table(tmp_path, rows, pa.list_(pa.float64())))
+    with pytest.raises(EmbeddingError, match=r"must hold 2 numbers, as others do; 2 do not: row 1 \(0\), row 2"):
+        read(table(tmp_path, [[1.0, 0.0], [], []], pa.list_(pa.float64())))
 
 
 def test_what_arrow_says_of_a_damaged_table_is_shown_in_one_line(tmp_path: Path):

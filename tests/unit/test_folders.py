@@ -53,8 +53,20 @@ def test_links_that_double_at_every_step_end(tmp_path: Path):
     for step in range(29):
         for link in "ab":
             (tmp_path / f"{step}" / link).symlink_to(tmp_path / f"{step + 1}")
-    with pytest.raises(StorageError, match="remove the link"):
+    with pytest.raises(StorageError, match="is one of more than 100 ways through links"):
         open_store(str(tmp_path / "0")).list()
+
+
+def test_a_folder_that_too_many_links_lead_to_is_not_called_a_circle(tmp_path: Path):
+    (tmp_path / "nobody").mkdir()
+    store = filled(tmp_path / "faces", "ada/a.jpg")
+    for person in range(150):
+        (store / f"person{person}").symlink_to(tmp_path / "nobody")
+    with pytest.raises(
+        StorageError, match=r"/faces/person\d+: is one of more than 100 ways through links to \S+/nobody; remove"
+    ) as told:
+        open_store(str(store)).list()
+    assert "circle" not in str(told.value)
 
 
 def test_a_link_to_nothing_that_may_be_a_person_is_refused(tmp_path: Path):

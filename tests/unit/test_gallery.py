@@ -17,9 +17,9 @@ from PIL import Image
 
 from hyperface import config, gallery
 from hyperface.config import Config, ConfigError
-from hyperface.faces.source import BEYOND, HIDDEN, Chunk, plan_chunks, read_chunk
+from hyperface.faces.source import BEYOND, Chunk, plan_chunks, read_chunk
 from hyperface.gallery import EmbeddedFace
-from hyperface.pictures import LARGEST_FILE
+from hyperface.pictures import HIDDEN, LARGEST_FILE
 from hyperface.run import RunError
 from hyperface.storage import LocalStore, open_store
 
@@ -252,7 +252,6 @@ def test_pictures_of_a_table_may_lie_in_a_column_of_another_name_and_kind(
         {"image": ["a/path.png"]},
         {"image": [{"path": "a.png"}]},
         {"image": [[b"a"]]},
-        {"image": [b"a"], "key": [1.5]},
         {"url": ["x"]},
     ],
 )
@@ -307,3 +306,13 @@ def test_a_source_on_s3_is_read_and_counted_as_one_on_a_disk(s3_endpoint: str, s
     store.put("d.tar", whole[:2048] + b"!" + whole[2049:])
     with pytest.raises(RunError, match=r"d\.tar: is not a complete tar archive \(byte 2048 .*; 1 faces came before\)"):
         list(read_chunk(Chunk("tar", ("d.tar",)), chosen))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_keys_that_are_no_texts_are_refused_with_their_column_and_the_fix(tmp_path: Path, beside: bool):
+    pq.write_table(pa.table({"image": [png(255, 0, 0)], "key": [1.5]}), tmp_path / "part.parquet")
+    if beside:
+        (tmp_path / "part").mkdir()
+        (tmp_path / "part" / "x.png").write_bytes(png(0, 255, 0))
+    with pytest.raises(RunError, match=r"/part\.parquet: column `key` must hold texts or whole .* double; cast it to"):
+        faces_of(tmp_path)

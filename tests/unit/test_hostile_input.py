@@ -99,7 +99,8 @@ def test_a_name_that_a_terminal_would_obey_or_a_table_cannot_hold_is_a_bad_face(
     (face,) = read_faces(tmp_path, "tar", "faces.tar")
     assert "control characters" in face.problem
     assert face.key.isprintable()
-    assert printable("日本語 ü.png") == "日本語 ü.png"
+    for sound in ("日本語 ü.png", "👩\u200d🔬.png", "می\u200cخواهم.png"):
+        assert printable(sound) == sound
 
 
 def png_that_claims(width: int, height: int) -> bytes:

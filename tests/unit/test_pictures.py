@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperface.pictures import LARGEST_SIDE, decode, hidden, is_picture
+from hyperface.pictures import LARGEST_SIDE, decode, is_picture, other_kind
+from hyperface.storage.walk import hidden
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -185,3 +186,9 @@ def test_pictures_are_known_by_the_endings_that_others_take(name: str):
 @pytest.mark.parametrize("name", ["a.txt", "jpg", ".jpg", "a.jpg.txt", "a.jpg~"])
 def test_other_files_are_no_pictures(name: str):
     assert not is_picture(name)
+
+
+def test_a_suffix_is_counted_as_it_is_shown():
+    assert [other_kind(name) for name in ("a.JSON", "b", "c.\u202efpj", "d.\u00fc", ".e.json", "f.png")] == [
+        *(".json", "no suffix", r".\u202efpj", ".\u00fc", "hidden", "")
+    ]

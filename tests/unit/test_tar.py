@@ -12,6 +12,7 @@ from damaged_tar import ARCHIVES, BLOCK, Folder, flip_bits, headers, packed, pic
 
 from hyperface.faces import source, tar
 from hyperface.faces.source import Chunk
+from hyperface.pictures import HIDDEN
 from hyperface.run import RunError
 
 
@@ -146,13 +147,28 @@ def test_files_that_are_stored_without_their_zeros_are_bad_faces(folder: Folder)
     assert (sound, bad) == (["faces.tar/c.png"], ["faces.tar/a.png", "faces.tar/real/b.png"])
 
 
+def test_a_long_map_of_holes_is_one_bad_face(folder: Folder):
+    holes_01 = b"GNU.sparse.map=" + b",".join(b"%d,512" % (hole * 4096) for hole in range(600))
+    records = [b"GNU.sparse.size=2457600", b"GNU.sparse.name=real/b.png", holes_01]
+    told = b"".join(b"%d %s\n" % (len(r) + 2 + len(str(len(r) + 5)), r) for r in records)
+    data = member(tarfile.XHDTYPE, told) + FACE + member(tarfile.REGTYPE, picture(2), "c.png") + END
+    sound, bad, _ = folder.read(data)
+    assert (sound, bad) == (["faces.tar/c.png"], ["faces.tar/real/b.png"])
+
+
+def test_the_end_of_an_archive_with_large_records_is_refused_with_what_helps(folder: Folder):
+    with pytest.raises(RunError, match=r"ends in more than 11264 zeros: .* with tar's usual blocking factor \(20\)"):
+        folder.read(FACE + bytes(64 * BLOCK))
+    assert folder.read(FACE + bytes(22 * BLOCK))[0] == ["faces.tar/a.png"]
+
+
 def test_what_systems_leave_links_and_other_files_are_passed_over_by_name(folder: Folder):
     names = ["a.png", "._a.png", "__MACOSX/a.png", "x/.ipynb_checkpoints/b.png", "./c.PNG", "d.json", "README"]
     data = b"".join(member(tarfile.REGTYPE, picture(n), name) for n, name in enumerate(names))
     data += member(tarfile.DIRTYPE, b"", "folder.png/") + member(tarfile.LNKTYPE, b"", "link.png")
     sound, bad, passed_over = folder.read(data + member(tarfile.FIFOTYPE, b"", "pipe.png") + END)
     assert (sound, bad) == (["faces.tar/a.png", "faces.tar/./c.PNG"], [])
-    assert passed_over == {source.HIDDEN: 3, source.LINKS: 2, ".json": 1, "no suffix": 1}
+    assert passed_over == {HIDDEN: 3, source.LINKS: 2, ".json": 1, "no suffix": 1}
 
 
 def test_an_archive_without_a_face_is_counted(folder: Folder):
