@@ -19,9 +19,9 @@ from hyperface.run import RunError
 from hyperface.storage import StorageError
 
 DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
-"""What Ray says of a process that is gone."""
+"""Errors by which Ray says that a process is gone."""
 KILLED = "most likely a node's memory was used up; let fewer run at a time, or use nodes with more of it"
-"""What a user can do about them: nothing but the system's log of a node knows why it killed a process."""
+"""Advice to the user: nothing but the system's log of a node knows why it killed a process."""
 MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 """Errors that say what is wrong and how to mend it; they would say so again."""
 

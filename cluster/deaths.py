@@ -27,7 +27,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.died = ""
-        """What has died, and how."""
+        """The name of a process that has died, and how."""
         self._others = list[psutil.Process]()
         self._heard = self._asked = time.monotonic()
         self._over, self._left, self._one = threading.Event(), threading.Event(), threading.Lock()
@@ -91,7 +91,7 @@ class Watch:
         os._exit(1)
 
     def _end_others(self) -> None:
-        """What a dead Ray leaves: its agents would look for it for a minute."""
+        """End the processes that a dead Ray leaves: its agents would look for it for a minute."""
         for each in self._others:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()

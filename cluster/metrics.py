@@ -15,7 +15,7 @@ from hyperface.run import Run
 RECENT = 20
 """Points over which a rate is taken."""
 PLAIN = (string.punctuation + " ").replace("%", "")
-"""What a label shows as it is, besides letters and digits."""
+"""Letters that a label shows as they are, besides letters and digits."""
 
 
 def _of(units: str, **others: str) -> dict[str, str]:

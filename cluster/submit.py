@@ -27,7 +27,7 @@ from hyperface.run import RunError, git_sha
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"
 TOO_LARGE = "status code 413"
-"""Of a folder: Ray takes 100 MiB, a proxy before it less."""
+"""The answer to a folder above 100 MiB, or above less than that where a proxy is before Ray."""
 SHOWN = 5
 """Files that a message names."""
 START_PATIENCE_S = 60.0
@@ -39,7 +39,7 @@ ANSWER_S = 60.0
 LARGEST_ANSWER = 2**30
 """Bytes: an answer may be the whole log of a job."""
 SLOWEST_BYTES_S = 50_000
-"""Of an answer that is still believed to go on."""
+"""Bytes per second: a slower answer is not believed to go on."""
 STOP_S = 30
 """From SIGTERM to SIGKILL; Ray's own 3 s may be less than an upload takes."""
 

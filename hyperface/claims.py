@@ -23,7 +23,7 @@ from hyperface.reading_json import from_json
 from hyperface.storage import StorageError, Store
 
 CLAIM = "_claim-"
-"""What the names of these objects begin with."""
+"""The names of these objects begin with it."""
 
 
 @contextlib.contextmanager

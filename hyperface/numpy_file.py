@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def array(data: bytes) -> NDArray[Any]:
-    """What an .npy file holds. Raises ValueError: it is none, or holds less than it claims."""
+    """The array in an .npy file. Raises ValueError: it is none, or holds less than it claims."""
     found = _loaded(data)
     if isinstance(found, dict):
         raise ValueError("it is an .npz file")
@@ -17,7 +17,7 @@ def array(data: bytes) -> NDArray[Any]:
 
 
 def arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """What an .npz file holds, by name. Raises ValueError: it is none, or holds less than it claims."""
+    """The arrays in an .npz file, by name. Raises ValueError: it is none, or holds less than it claims."""
     found = _loaded(data)
     if not isinstance(found, dict):
         raise ValueError("it is no .npz file")

@@ -1,4 +1,4 @@
-"""What a library or a file of others says, fit for a line of ours."""
+"""Words of a library or of a file of others, made fit for a line of ours."""
 
 import re
 import unicodedata

@@ -43,11 +43,11 @@ EXPERIMENT = "experiment/summary.json"
 AUDIT_EMBEDDINGS = "evaluation/embeddings"
 REPORT = "report/index.html"
 EMBEDDED, PACKED = "records/embed.json", "records/packing.json"
-"""What decided a stage's result: {section: {key: value}}."""
+"""Records of the values that decided a stage's result: {section: {key: value}}."""
 MADE_BY = {EMBEDDED: GALLERY, PACKED: REFERENCES, PACKING_SUMMARY: REFERENCES, FINGERPRINT: FINGERPRINT}
 """{record of a stage: what it made}"""
 PACKING_KEYS = ("num_identities", "separation", "alpha", "start", "precision")
-"""Of the configuration that the summary of a packing repeats."""
+"""Keys of the configuration that the summary of a packing repeats."""
 FILES = {CONFIG, PROVENANCE, LEASE}
 FOLDERS = {
     *("gallery", "packing", "synthesis", DATASET, "evaluation", RECOGNITION, GENERATOR, "experiment", "report"),

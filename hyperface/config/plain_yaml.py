@@ -47,7 +47,7 @@ def refuse_odd(text: str, source: str) -> None:
 
 
 def _refuse_odd_value(text: str, where: str) -> None:
-    """Of a value without quotes."""
+    """Refuse a value without quotes that YAML takes for anything but what it looks like."""
     kind = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     if kind not in _PLAIN:
         return

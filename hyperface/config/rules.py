@@ -14,7 +14,7 @@ from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
 from hyperface.config.vec2face import vec2face_rules
 
 LARGEST = 10**12
-"""Of any number but a seed, so that products of a few of them are still numbers of float32 and int64."""
+"""No number but a seed may be above it, so that products of a few of them are still numbers of float32 and int64."""
 
 _LONGEST_SHOWN = 300
 

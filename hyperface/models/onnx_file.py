@@ -13,7 +13,7 @@ from hyperface.models.protocols import ModelError
 from hyperface.one_line import one_line
 
 LARGEST_SIZE = 4096
-"""Of a picture's side, and of a batch that a file fixes."""
+"""Pixels of a picture's side, and pictures of a batch that a file fixes."""
 
 
 def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Sequence[str] | None = None) -> Any:
@@ -54,7 +54,7 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
 
 
 def tried(path: str, session: Any, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-    """What a model makes of its first batch. Raises ModelError: it cannot be run, or gives anything but numbers."""
+    """A model's outputs for its first batch. Raises ModelError: it cannot be run, or gives anything but numbers."""
     try:
         found = list(session.run(None, {session.get_inputs()[0].name: batch}))
     except Exception as error:  # as above

@@ -1,4 +1,4 @@
-"""What an S3 server may answer. Anything else is refused: believed, an empty page would be a folder without people."""
+"""Answers that S3 servers may give. Anything else is refused: believed, an empty page would be a folder of nobody."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,7 +66,7 @@ def page(found: Answer, prefix: str) -> Answer:
 
 
 def stat(found: Answer) -> Stat:
-    """What HEAD says of an object."""
+    """The size and the ETag of an object, from the answer to HEAD."""
     for field in ("ETag", "ContentLength"):
         if field not in found:
             raise BadAnswer(f"no {field} to HEAD ({_kind(found)})")
@@ -74,7 +74,7 @@ def stat(found: Answer) -> Stat:
 
 
 def etag(found: Answer) -> str:
-    """Of an answer that was seen to have one, without its quotes."""
+    """The ETag of an answer that was seen to have one, without its quotes."""
     return str(found["ETag"]).strip('"')
 
 

@@ -13,14 +13,14 @@ from hyperface.one_line import one_line
 from hyperface.storage.answers import BadAnswer
 
 SLOWEST_BYTES_S = 500_000
-"""Of a transfer that is still believed to go on."""
+"""Bytes per second: a slower transfer is not believed to go on."""
 LARGEST_ANSWER = 8 * 2**20
 """Bytes of whatever is no object: a page of a listing has 4 MB at most."""
 REGION = "x-amz-bucket-region"
 
 
 class Session(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is untyped
-    """What aiobotocore sends requests through; its own reads whatever comes, as long as a byte comes now and then."""
+    """A way for aiobotocore to send requests; its own reads whatever comes, as long as a byte comes now and then."""
 
     def __init__(self, *, timeout: tuple[float, float], **given: Any) -> None:
         super().__init__(timeout=timeout, **given)
@@ -71,7 +71,7 @@ async def whole(response: Any, answer_s: float, at_most: int) -> bytes:
 
 
 def _elsewhere(response: Any) -> tuple[str, str]:
-    """What a redirect says, and the fix."""
+    """The place that a redirect names, in words, and the fix."""
     named = re.search(rb"<Endpoint>([^<]{1,200})</Endpoint>", response._content)
     place = response.headers.get("location") or (named[1].decode(errors="replace") if named else "")
     told = f", to {one_line(place)}" if place else ""

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-"""What link(2) says on exFAT, FAT and many FUSE file systems."""
+"""Errors of link(2) on exFAT, FAT and many FUSE file systems."""
 _NO_FLAG = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""What renameat2(2) says where the kernel or the file system does not know its flag."""
+"""Errors of renameat2(2) where the kernel or the file system does not know its flag."""
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 

@@ -1,4 +1,4 @@
-"""What an S3 server, or the way to it, says when it refuses: in one line, with the fix."""
+"""Refusals of an S3 server, or of the way to it: in one line, with the fix."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from hyperface.one_line import one_line
 
 GOES_ON = "what is committed stays, and the same command goes on from there"
 NUMBERS_ONLY = {"301", "307", "400", "403"}
-"""What botocore makes of an answer without a body, as HEAD's are: why, another request may tell."""
+"""Codes that botocore makes of an answer without a body, as HEAD's are: why, another request may tell."""
 
 _EXPIRED = ("refuses the credentials, which may have expired or been taken back", f"renew them: {GOES_ON}")
 _ELSEWHERE = ("says that the bucket is elsewhere", "set storage.region, or storage.endpoint_url, to where it is")
@@ -43,7 +43,7 @@ WITHOUT_ANSWER = {
 
 
 def advice(error: BaseException) -> str:
-    """What happened and what to do."""
+    """The cause in words, and the fix."""
     given = code(error)
     for kind in kinds(error) & WITHOUT_ANSWER.keys():
         what, fix = WITHOUT_ANSWER[kind]
@@ -61,7 +61,7 @@ def advice(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """What happened."""
+    """The cause in words."""
     if response(error):
         return f"the object store answers {_quoted(error)}"
     if type(error).__name__ == "HTTPClientError":  # what aiobotocore makes of an answer that cannot be read

@@ -75,10 +75,10 @@ def _identity(path: str, above: frozenset[Folder], ways: Counter[Folder]) -> Fol
     status = os.stat(path)
     here = (status.st_dev, status.st_ino)
     ways[here] += 1
-    to = os.path.realpath(path)
     if here in above:
-        raise StorageError(f"{path}: is a link in a circle, to {to}; remove the link")
+        raise StorageError(f"{path}: is a link in a circle, to {os.path.realpath(path)}; remove the link")
     if ways[here] > MOST_WAYS:
+        to = os.path.realpath(path)
         raise StorageError(
             f"{path}: is one of more than {MOST_WAYS} ways through links to {to}; remove some of these links"
         )
