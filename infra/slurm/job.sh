@@ -49,6 +49,7 @@ echo $code >"$here/code"
 exit $code
 DRIVER
 
+# shellcheck disable=SC2016 # each node's own shell puts in the names
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
   --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=0 --kill-on-bad-exit=0 \
   bash -c 'mkdir -m 700 "$RAY_TMPDIR" || exit; code=0; "$@" || code=$?; rm -rf "$RAY_TMPDIR"; exit $code' node \
