@@ -4,8 +4,8 @@ checkpoint.
 What was made binds everybody who comes later. Before that a record may be replaced, as by somebody who mends a typo,
 unless a driver is at work by it. So each driver keeps a small object that names what it is about to make, removes it at
 its end, and looks for those of others before it replaces anything. Nobody compares clocks: a driver that was killed on
-this machine is known by its process; one
-of another machine may live, until somebody who knows better deletes its object.
+this machine is known by its process; one of another machine may live, until somebody who knows better deletes its
+object.
 """
 
 import contextlib
@@ -14,16 +14,29 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from hyperface.config import ConfigError
-from hyperface.reading_json import from_json
+from hyperface.reading_json import built, from_json
 from hyperface.storage import StorageError, Store
 
+RELEASE_S = 5.0
+"""Seconds for which a driver that is done tries to withdraw its claims."""
 CLAIM = "_claim-"
 """The names of these objects begin with it."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    host: str
+    pid: int
+    machine: str
+    born: str
+    since: str
+    claims: list[str]
 
 
 @contextlib.contextmanager
@@ -33,8 +46,8 @@ def driver(store: Store) -> Iterator[str]:
     try:
         yield own
     finally:
-        with contextlib.suppress(StorageError):  # left behind it is known to be of a process that has ended
-            store.delete(_name(own))
+        with contextlib.suppress(StorageError, OSError):  # left behind it is known to be of a process that has ended
+            store.hasty(RELEASE_S, RELEASE_S).delete(_name(own))
 
 
 def bind(
@@ -87,11 +100,14 @@ def refuse(store: Store, driver: str, name: str, lines: Sequence[str], begun: Ca
 
 
 def _claim(store: Store, driver: str, what: str) -> None:
-    """Say that a driver is about to make something."""
-    claimed = {what, *_read(store, _name(driver)).get("claims", ())}
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "born": _born(os.getpid())}
-    store.put(_name(driver), json.dumps({**who, "since": since, "claims": sorted(claimed)}, indent=1).encode())
+    """Say that a driver is about to make something. A worker of the driver, which says it too, changes nothing."""
+    before = _read(store, _name(driver))
+    claimed = before.claims if before else []
+    if what in claimed:
+        return
+    since, pid = datetime.now(UTC).isoformat(timespec="seconds"), os.getpid()
+    claim = _Claim(socket.gethostname(), pid, _machine(), _born(pid), since, sorted([*claimed, what]))
+    store.put(_name(driver), json.dumps(asdict(claim), indent=1).encode())
 
 
 def _other(store: Store, driver: str, what: str) -> str:
@@ -105,8 +121,8 @@ def _other(store: Store, driver: str, what: str) -> str:
         found = _read(store, name)
         if _has_ended(found):
             store.delete(name)
-        elif what in found.get("claims", ()):
-            who = f"process {found.get('pid')} of {found.get('host')}, at work since {found.get('since')}"
+        elif found and what in found.claims:
+            who = f"process {found.pid} of {found.host}, at work since {found.since}"
             return f"{who} (if it is dead, delete {store.uri(name)})"
     return ""
 
@@ -115,20 +131,17 @@ def _name(driver: str) -> str:
     return f"{CLAIM}{driver}.json"
 
 
-def _read(store: Store, name: str) -> dict[str, Any]:
-    """Empty where there is none, or none that can be read."""
+def _read(store: Store, name: str) -> _Claim | None:
+    """None where there is none, or none that can be read."""
     try:
-        found = from_json(store.read(name))
+        return cast(_Claim, built(_Claim, from_json(store.read(name))))
     except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
 
 
-def _has_ended(found: dict[str, Any]) -> bool:
-    """Whether a driver is known to be gone: its object is empty, or its process here is, or is another one."""
-    if not found:
-        return True
-    return bool(_machine()) and found.get("machine") == _machine() and found.get("born") != _born(found.get("pid"))
+def _has_ended(found: _Claim | None) -> bool:
+    """Whether a driver is known to be gone: its object says nothing, or its process here is gone, or is another one."""
+    return found is None or (bool(_machine()) and found.machine == _machine() and found.born != _born(found.pid))
 
 
 def _machine() -> str:
@@ -140,7 +153,7 @@ def _machine() -> str:
         return ""
 
 
-def _born(pid: object) -> str:
+def _born(pid: int) -> str:
     """When a process of this machine began, in the system's own count; empty where it has ended."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -15,13 +15,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from hyperface.reading_json import from_json
 from hyperface.run import LEASE, RunError, to_json
-from hyperface.storage import S3Store, StorageError, Store
+from hyperface.storage import StorageError, Store
 
 BEAT_S = 5.0
 STALE_S = 60.0
@@ -115,9 +115,8 @@ class _Lease:
         now = self._read()
         if now.get("id") != self.own:
             raise RunError(self._held_by(now))
-        if isinstance(self.store, S3Store):  # a beat is not tried again by the store: the next one comes soon enough
-            answer_s = min(self.store.answer_s, ANSWER * self.stale_s)
-            self.store = replace(self.store, patience_s=0.0, answer_s=answer_s)
+        # A beat is not tried again by the store: the next one comes soon enough.
+        self.store = self.store.hasty(0.0, ANSWER * self.stale_s)
 
     def _refuse_living(self, before: dict[str, Any], beat_s: float) -> None:
         until = time.monotonic() + self.stale_s
@@ -166,8 +165,7 @@ class _Lease:
     def release(self) -> None:
         if self.lost:
             return
-        if isinstance(self.store, S3Store):
-            self.store = replace(self.store, patience_s=RELEASE_S, answer_s=RELEASE_S)
+        self.store = self.store.hasty(RELEASE_S, RELEASE_S)
         with contextlib.suppress(StorageError, RunError):
             if self._read().get("id") == self.own:
                 self.store.delete(LEASE)

@@ -41,8 +41,8 @@ def built(kind: Any, given: Any, at: str = "it") -> Any:
     if of is UnionType:
         fitting = next((part for part in parts if part is type(given)), parts[0])
         return built(fitting, given, at)
-    if of is tuple and isinstance(given, list):
-        return tuple(built(parts[0], value, f"{at}[{place}]") for place, value in enumerate(given))
+    if of in (list, tuple) and isinstance(given, list):
+        return of(built(parts[0], value, f"{at}[{place}]") for place, value in enumerate(given))
     if of is dict and isinstance(given, dict):
         return {key: built(parts[1], value, f"{at}.{key}") for key, value in given.items()}
     if kind is float and type(given) is int:

@@ -241,7 +241,7 @@ def run_store(config: Config) -> Store:
 def _refuse_foreign(store: Store) -> None:
     """Raise ConfigError unless a run may begin here. Nothing is touched."""
     fix = "give a folder that is empty or does not exist"
-    homes = {"/", os.path.expanduser("~"), *(user.pw_dir for user in pwd.getpwall())}
+    homes = {os.path.realpath(home) for home in ("/", os.path.expanduser("~"), pwd.getpwuid(os.getuid()).pw_dir)}
     if os.path.realpath(store.url) in homes:
         raise ConfigError(f"run.dir: {store} is a home directory or that of the system, and holds no run; {fix}")
     if foreign := [name for name in store.names() if not is_of_a_run(name) and not hidden(name)]:

@@ -28,8 +28,9 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         parts = fingerprint.recorded(run.store)
     except RunError as error:
         return [str(error)]
+    others = [f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config)]
     if parts is None:
-        return [f"{run.store.uri(FINGERPRINT)}: is missing: no shard has been begun, or it was lost"]
+        return [f"{run.store.uri(FINGERPRINT)}: is missing: no shard has been begun, or it was lost", *others]
     expected = fingerprint.digest(parts)
     found = survey(run.store, plan, kinds, expected)
     problems = list(_missing_problems(run.store, found))
@@ -43,8 +44,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         problems += _index_problems(run.store, found, index.files(run.config, built, parts))
     problems += references_problems(run.store, parts)
     problems += _gallery_problems(run.store)
-    problems += (f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config))
-    return problems
+    return problems + others
 
 
 def _missing_problems(store: Store, found: Survey) -> Iterator[str]:

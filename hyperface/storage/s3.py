@@ -164,6 +164,10 @@ class S3Store(Store):
     def reach(self) -> None:
         self._patiently("", lambda: self._glance(FIRST_CONTACT_S), unreachable_s=FIRST_CONTACT_S)
 
+    def hasty(self, patience_s: float, answer_s: float) -> Self:
+        """See `Store.hasty`."""
+        return replace(self, patience_s=min(self.patience_s, patience_s), answer_s=min(self.answer_s, answer_s))
+
     def prepared(self) -> Self:
         """See `Store.prepared`. Two writes of one name tell whether the server lets the first one win."""
         self.reach()

@@ -101,6 +101,15 @@ class Store(ABC):
     def reach(self) -> None:  # noqa: B027  a disk is always there
         """Raise StorageError within seconds if nothing answers. A job calls it first, before it is patient."""
 
+    def hasty(self, patience_s: float, answer_s: float) -> Self:
+        """The same store, whose requests are given up sooner.
+
+        Args:
+            patience_s: seconds for which a request is tried again.
+            answer_s: seconds without a byte after which a request is believed lost.
+        """
+        return self
+
     def prepared(self) -> Self:
         """The store as a job that writes is to use it, once it is known what the server can do.
 
