@@ -100,7 +100,10 @@ def test_a_driver_of_another_machine_may_live_until_somebody_deletes_its_claim(p
     config = color_config(*place)
     store = open_run(config).store
     name = f"{claims.CLAIM}{'0' * 32}.json"
-    store.put(name, json.dumps({"host": "node7", "pid": 12, "machine": "x", "born": "1", "claims": [CONFIG]}).encode())
+    store.put(
+        name,
+        json.dumps({"host": "node7", "pid": 12, "machine": "x", "born": "1", "since": "", "claims": [CONFIG]}).encode(),
+    )
     other = color_config(*place, "packing.alpha=0.1")
     with pytest.raises(ConfigError, match=rf"process 12 of node7.*if it is dead, delete {store.uri(name)}"):
         open_run(other)
