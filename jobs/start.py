@@ -19,13 +19,14 @@ GOES_ON = "the same command goes on where this one stopped"
 
 
 class Terminated(SystemExit):
-    """SIGTERM: what `ray job stop`, Slurm and Kubernetes send. It leaves the stages like an interrupt does."""
+    """SIGTERM: what `ray job stop`, Slurm and Kubernetes send; and SIGHUP, of a terminal that is closed. They leave the
+    stages like an interrupt does."""
 
 
 def start(job: Callable[[Config], None], module: str, more: str = "") -> NoReturn:
     """Run a job on the configuration of the command line and exit.
 
-    0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads what it prints, 143 terminated.
+    0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads what it prints, 143 terminated (129: by SIGHUP).
 
     Args:
         more: words that the job itself has taken from the command line, for the help.
@@ -48,16 +49,19 @@ def exit_code(call: Callable[[], None]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # no name ends a job whose output cannot show it
 
     def terminate(number: int, frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
+        signal.signal(number, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
         told.append(number)
-        raise Terminated(TERMINATED)
+        raise Terminated(128 + number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # `nohup` has it ignored
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, terminate)
     try:
         with command_line.printing():
             return _ended(call, told)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
@@ -72,7 +76,7 @@ def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
         if not (in_ray or isinstance(end, Terminated)):
             raise
         logs.complain(f"terminated: {GOES_ON}")
-        return TERMINATED
+        return 128 + told[0] if told else TERMINATED
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, ConfigError):

@@ -68,6 +68,22 @@ def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
     assert "the same command" in capsys.readouterr().err
 
 
+def test_a_terminal_that_is_closed_ends_a_job_as_any_other_signal_but_not_under_nohup(
+    capsys: pytest.CaptureFixture[str],
+):
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert exit_code(hang_up) == 129
+        assert "terminated: the same command goes on" in capsys.readouterr().err
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert exit_code(hang_up) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_job_that_is_terminated_inside_of_ray_ends_as_any_other(capsys: pytest.CaptureFixture[str]):
     def job() -> None:
         try:
