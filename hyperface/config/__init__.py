@@ -128,12 +128,11 @@ def _read(text: str, source: str) -> Any:
 
 def _literal(given: Any, source: str) -> Any:
     """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
-    missing = OmegaConf.missing_keys(given)
-    if missing:
-        raise ConfigError(f"{min(missing)}: must have a value; OmegaConf leaves out ???")
     found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
     if found is not None:
         raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
+    if missing := OmegaConf.missing_keys(given):
+        raise ConfigError(f"{min(missing)}: must have a value; OmegaConf leaves out ???")
     return given
 
 
@@ -144,7 +143,8 @@ def _refuse_other_kinds(given: Any) -> None:
         if isinstance(default, str) and isinstance(value, bool | float):
             raise ConfigError(f"{key} must be a text, and {value} is none: write it in quotes")
         items = value if isinstance(default, list) and OmegaConf.is_list(value) else [value]
-        if isinstance(default, bool | int | float | list) and any(_is_quoted_number(item) for item in items):
+        numbers = default if isinstance(default, list) else [default]
+        if any(isinstance(number, bool | int | float) for number in numbers) and any(map(_is_quoted_number, items)):
             raise ConfigError(
                 f"{key}: a number or truth value is written without quotes; it is {str(value)[:_LONGEST_SHOWN]!r}"
             )
