@@ -26,7 +26,7 @@ def scratch(place: str = "") -> Iterator[str]:
     try:
         with open(f"{made}/{OWNER}", "w+") as owner:
             with contextlib.suppress(OSError):  # a file system without locks: never swept
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(owner, fcntl.LOCK_EX)  # who sweeps meanwhile has it for a moment
                 owner.write(socket.gethostname())
                 owner.flush()
             yield made
