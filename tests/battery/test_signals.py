@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.processes import ROOT, command, digests, pipeline, run
+from tests.e2e.processes import ROOT, command, digests, pipeline
 
 SEED = int(os.environ.get("BATTERY_SEED") or random.randrange(10**6))
 SOON_S = 60
@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell, as by its children
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     directory = tmp_path_factory.mktemp("base") / "run"
-    done = run(*pipeline(directory))
+    done = subprocess.run(command(*pipeline(directory)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
 
