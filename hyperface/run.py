@@ -49,10 +49,15 @@ MADE_BY = {EMBEDDED: GALLERY, PACKED: REFERENCES, PACKING_SUMMARY: REFERENCES, F
 PACKING_KEYS = ("num_identities", "separation", "alpha", "start", "precision")
 """Keys of the configuration that the summary of a packing repeats."""
 FILES = {CONFIG, PROVENANCE, LEASE}
+DECLARED = FILES | {"begun.json", "training.json"}
+"""Last parts of the names of files that say what is about to be made, in a run and in the runs of an experiment."""
 FOLDERS = {
     *("gallery", "packing", "synthesis", DATASET, "evaluation", RECOGNITION, GENERATOR, "experiment", "report"),
     *("records", "plan", "tensorboard"),
 }
+BEFORE = {"plan/": {"rates.json", "scratch/"}, "gallery/": {"embeddings.parquet"}}
+"""{folder: names in it} of what may be there before a run begins. Its other folders may be there when they are empty: a
+link to another disk."""
 ANOTHER = "configuration (resume with the recorded values, or choose another run.dir)"
 
 PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")
@@ -234,17 +239,30 @@ def run_store(config: Config) -> Store:
     store = open_store(config.run.dir, config.storage)
     store.reach()
     if not store.exists(CONFIG):
-        _refuse_foreign(store)
+        _refuse_foreign(store, config.storage)
     return store.prepared()
 
 
-def _refuse_foreign(store: Store) -> None:
-    """Raise ConfigError unless a run may begin here. Nothing is touched."""
+def _refuse_foreign(store: Store, storage: configuration.StorageConfig) -> None:
+    """Raise ConfigError unless a run may begin here. Nothing is touched.
+
+    A folder with the name of one of a run's shows a run only beside a run's provenance, which its first driver writes
+    before any folder, or where it holds no more than what waits for a run.
+    """
+    was_run = store.exists(PROVENANCE)
+
+    def is_ours(name: str) -> bool:
+        if was_run or not name.endswith("/"):
+            return is_of_a_run(name)
+        return is_of_a_run(name) and BEFORE.get(name, set()).issuperset(
+            open_store(store.uri(name[:-1]), storage).names()
+        )
+
     fix = "give a folder that is empty or does not exist"
     homes = {os.path.realpath(home) for home in ("/", os.path.expanduser("~"), pwd.getpwuid(os.getuid()).pw_dir)}
     if os.path.realpath(store.url) in homes:
         raise ConfigError(f"run.dir: {store} is a home directory or that of the system, and holds no run; {fix}")
-    if foreign := [name for name in store.names() if not is_of_a_run(name) and not hidden(name)]:
+    if foreign := [name for name in store.names() if not hidden(name) and not is_ours(name)]:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise ConfigError(f"run.dir: {store} holds no run (no {CONFIG}), but {', '.join(foreign[:3])}{more}; {fix}")
 
@@ -321,7 +339,8 @@ def _changed(store: Store, config: Config) -> list[str]:
 def _is_begun(store: Store) -> bool:
     """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
     decided_by_none = ("records/", "plan/", "tensorboard/", PROBE, claims.CLAIM)
-    return any(n not in FILES and not n.startswith(decided_by_none) for n in store.list())
+    made = (name for name in store.list() if not name.startswith(decided_by_none))
+    return any(name.rpartition("/")[2] not in DECLARED for name in made)
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:

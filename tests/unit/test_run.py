@@ -40,9 +40,15 @@ def test_a_configuration_that_writes_other_bytes_is_refused_by_key(tmp_path: Pat
 
 
 def test_a_first_attempt_that_made_nothing_binds_nobody_to_its_typos(tmp_path: Path):
-    open_run(loaded(tmp_path, "packing.alpha=5")).record("embed", [{"event": "problem"}])
+    run = open_run(loaded(tmp_path, "packing.alpha=5"))
+    run.record("embed", [{"event": "problem"}])
+    for declared in ("recognition/one/training.json", "experiment/begun.json", "experiment/arms/one/1/config.yaml"):
+        run.store.put(declared, b"{}")
     run = open_run(loaded(tmp_path))
     assert existing_run(str(run)).config.packing.alpha == 0.5
+    run.store.put("recognition/one/checkpoints/1", b"x")
+    with pytest.raises(ConfigError, match=r"packing\.alpha"):
+        open_run(loaded(tmp_path, "packing.alpha=5"))
 
 
 @pytest.mark.parametrize("text", ["", "run: {dir: x}", "run: [", "run: {no_such_key: 1}"])
@@ -91,7 +97,13 @@ def test_old_temporaries_of_killed_writers_are_removed_and_nothing_else(tmp_path
     assert set(left.parent.iterdir()) == {young, *others}
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "models/weights.bin", "run1/config.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("photo.jpg", "models/weights.bin", "run1/config.yaml", "dataset/images/1.jpg", "report/index.html"),
+        *("plan/garden.pdf", "gallery/index.html", "records/1982/lp.flac", "train.py/x", "evaluation/audit.json"),
+    ],
+)
 def test_a_folder_that_holds_something_else_is_refused_and_nothing_is_touched(tmp_path: Path, name: str):
     other, left = Path(tmp_path, "run", name), Path(tmp_path, "run", f".notes.{'a' * 32}")
     other.parent.mkdir(parents=True)
@@ -118,7 +130,20 @@ def test_what_a_run_holds_before_it_begins_and_what_systems_leave_is_in_nobodys_
         path = Path(tmp_path, "run", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+    Path(tmp_path, "other disk").mkdir()
+    Path(tmp_path, "run", "dataset").symlink_to(tmp_path / "other disk")
     open_run(loaded(tmp_path))
+
+
+def test_a_run_whose_configuration_was_deleted_is_known_by_its_provenance(tmp_path: Path):
+    run = open_run(loaded(tmp_path))
+    run.store.put("packing/references.parquet", b"x")
+    Path(tmp_path, "run", CONFIG).unlink()
+    assert open_run(loaded(tmp_path)).store.read("packing/references.parquet") == b"x"
+    Path(tmp_path, "run", PROVENANCE).unlink()
+    Path(tmp_path, "run", CONFIG).unlink()
+    with pytest.raises(ConfigError, match=r"holds no run .*but packing/; give a folder"):
+        open_run(loaded(tmp_path))
 
 
 def test_a_prefix_of_a_bucket_that_holds_something_else_is_refused_as_well(s3_bucket: str, s3_endpoint: str):
@@ -129,7 +154,11 @@ def test_a_prefix_of_a_bucket_that_holds_something_else_is_refused_as_well(s3_bu
             open_run(config.load(None, [f"run.dir={above}", *words]))
     assert set(run.store.names()) == {CONFIG, PROVENANCE}
     open_run(config.load(None, [f"run.dir=s3://{s3_bucket}/other", *words]))
-    assert open_store(f"s3://{s3_bucket}", run.config.storage).names() == ("other/", "runs/")
+    bucket = open_store(f"s3://{s3_bucket}", run.config.storage)
+    bucket.put("third/dataset/photo.jpg", b"x")
+    with pytest.raises(ConfigError, match=r"holds no run .*but dataset/; give a folder that is empty"):
+        open_run(config.load(None, [f"run.dir=s3://{s3_bucket}/third", *words]))
+    assert bucket.names() == ("other/", "runs/", "third/")
 
 
 def test_only_what_a_run_writes_is_swept_and_only_in_a_run_that_was_there(tmp_path: Path):
