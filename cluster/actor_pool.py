@@ -1,7 +1,9 @@
 """One way to fan work out: numbered pieces to a pool of actors on Ray Data, with bounded restarts."""
 
 import contextlib
+import pickle
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,26 +14,53 @@ from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.session import connect
-from hyperface.config import ClusterConfig, ConfigError
-from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import ModelError
-from hyperface.run import RunError
-from hyperface.storage import StorageError
+from hyperface.config import ClusterConfig
+from hyperface.errors import RunError, UserError
+from hyperface.one_line import one_line
 
 DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
 """Errors by which Ray says that a process is gone."""
-KILLED = "most likely a node's memory was used up; let fewer run at a time, or use nodes with more of it"
+LESS = "let fewer run at a time, or use nodes with more of it"
+KILLED = f"most likely a node's memory was used up; {LESS}"
 """Advice to the user: nothing but the system's log of a node knows why it killed a process."""
-MENDABLE = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
-"""Errors that say what is wrong and how to mend it; they would say so again."""
 
 Columns = dict[str, NDArray[Any]]
+
+
+class PoolActor(ABC):
+    """An actor of a pool, that does one numbered piece of work at a time, in one thread."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+
+    @abstractmethod
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
+        """The columns of a piece's rows. A UserError ends the job."""
+
+    def __call__(self, batch: Columns) -> Mapping[str, Sequence[Any]]:
+        (piece,) = batch["piece"]
+        try:
+            return self.work(int(piece))
+        except UserError as error:
+            return stop(error)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return {"starved": [one_line(error)]}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused to a process, by the system or by PyTorch, on a CPU or a GPU."""
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or by_torch
 
 
 @contextlib.contextmanager
 def fan_out(
     pieces: Sequence[int],
-    actor: type,
+    actor: type[PoolActor],
     arguments: tuple[Any, ...],
     *,
     stage: str,
@@ -41,7 +70,7 @@ def fan_out(
     failures: int,
     calls: int = 1,
 ) -> Iterator[Iterator[Columns]]:
-    """Give what `actor(*arguments)` returns for each `{"piece": [number]}`, in the order in which they finish.
+    """Give the columns of each piece that `actor(*arguments)` works on, in the order in which they finish.
 
     The pool ends with the block, however that is left: Ray waits for ever, or starts once more, where it is shut down
     before its pools are. So a block hands nothing out by `yield`.
@@ -56,8 +85,8 @@ def fan_out(
         calls: pieces in an actor at a time, each in a thread of its own.
 
     Raises:
-        ConfigError, RunError: what an actor returned by `stop`, or actors died too often; the pieces that are left are
-            given up.
+        UserError: an actor's work raised it; the pieces that are left are given up.
+        RunError: actors died too often, or ran out of memory.
         RayError: Ray itself cannot go on.
     """
     connect(cluster)
@@ -94,7 +123,10 @@ def _heard(batches: Iterator[Columns], stage: str) -> Iterator[Columns]:
     try:
         for batch in batches:
             if "stop" in batch:
-                raise (ConfigError if batch["refused"][0] else RunError)(str(batch["stop"][0]))
+                raise pickle.loads(batch["stop"][0])  # noqa: S301  our own actor's
+            if "starved" in batch:
+                what = f"an actor asked for more memory than there is ({batch['starved'][0]})"
+                raise RunError(f"{stage}: {what}: {LESS}")
             yield batch
     except DEATHS as error:
         raise RunError(f"{stage}: actors died too often: {KILLED}; the same command goes on") from error
@@ -110,6 +142,6 @@ def room(nodes: Sequence[Mapping[str, Any]], gpus: float) -> int:
     return sum(int(node.get("GPU", 0)) * int(1 / gpus + 1e-6) for node in having)  # parts of two GPUs are no GPU
 
 
-def stop(error: Exception) -> Mapping[str, list[Any]]:
+def stop(error: UserError) -> Mapping[str, list[Any]]:
     """What an actor returns for an error that ends the job: as an exception it would lose its type on the way."""
-    return {"stop": [str(error)], "refused": [isinstance(error, ConfigError)]}
+    return {"stop": [pickle.dumps(error)]}

@@ -1,18 +1,17 @@
 """Before the shards, where a judge is asked: the anchors of all identities, block by block, on actors."""
 
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError
 
-from cluster.actor_pool import Columns, fan_out, stop
-from cluster.renderer import OWN_ERRORS, MakeModels
-from hyperface.config import ConfigError
+from cluster.actor_pool import PoolActor, fan_out
+from cluster.renderer import MakeModels
 from hyperface.dataset import fingerprint
 from hyperface.dataset.survey import planned
+from hyperface.errors import RunError, UserError
 from hyperface.one_line import one_line
-from hyperface.run import Run, RunError
+from hyperface.run import Run
 from hyperface.synthesis.anchors import missing_blocks
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 
@@ -20,36 +19,24 @@ MAX_FAILURES = 3
 """Times a block is tried again after its actor died: it is the same work for every block."""
 
 
-class _AnchorPainter:
+class _AnchorPainter(PoolActor):
     """An actor: the models, one block of identities at a time."""
 
     def __init__(self, run: Run, make_models: MakeModels) -> None:
-        import torch
-
-        torch.set_num_threads(1)
+        super().__init__()
         self.run, self.make_models = run, make_models
         self.maker: ShardMaker | None = None
 
-    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
-        (block,) = batch["piece"]
-        try:
-            self.maker = self.maker or shard_maker(
-                self.run, read_references(self.run), self.make_models(self.run.config)
-            )
-            return {"without": [self.maker.make_anchors(int(block))]}
-        except OWN_ERRORS as error:
-            return stop(error)
-        except Exception as error:  # shown here, and told where the job ends
-            traceback.print_exc()
-            return stop(RunError(f"{type(error).__name__}: {error}"))
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
+        self.maker = self.maker or shard_maker(self.run, read_references(self.run), self.make_models(self.run.config))
+        return {"without": [self.maker.make_anchors(piece)]}
 
 
 def draw_anchors(run: Run, make_models: MakeModels) -> None:
     """Draw the anchors that are missing; none without a judge.
 
     Raises:
-        RunError: they cannot be drawn or written.
-        ConfigError: the dataset was begun with other models.
+        UserError: they cannot be drawn or written, or the dataset was begun with other models.
     """
     synthesis = run.config.synthesis
     if synthesis.min_judge_cosine == -1:
@@ -71,7 +58,7 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
             failures=MAX_FAILURES,
         ) as rows:
             without = sum(int(batch["without"][0]) for batch in rows)
-    except (ConfigError, RunError) as error:
+    except UserError as error:
         raise type(error)(f"{run}: anchors of the judge: {error}") from error
     except RayError as error:
         what = f"{type(error).__name__}: {one_line(error)}"

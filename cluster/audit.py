@@ -1,11 +1,11 @@
 """The audit on Ray: shards and real pictures fan out to actors that embed them; one process then compares all."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
+from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
 from cluster.one_task import in_a_task
 from hyperface.auditing import Auditor, Piece, auditor_of
@@ -23,23 +23,17 @@ PROGRESS_SECONDS = 2.0
 MakeAuditor = Callable[[Source], Auditor]
 
 
-class _Embedder:
+class _Embedder(PoolActor):
     """An actor: every network, one piece at a time."""
 
     def __init__(self, pieces: list[Piece], source: Source, make_auditor: MakeAuditor, told: tuple[Faces, ...]) -> None:
-        import torch
-
-        torch.set_num_threads(1)
+        super().__init__()
         self.pieces, self.source, self.make_auditor, self.told = pieces, source, make_auditor, told
         self.auditor: Auditor | None = None
 
-    def __call__(self, batch: Columns) -> Mapping[str, Any]:
-        (number,) = batch["piece"]
-        try:
-            self.auditor = self.auditor or replace(self.make_auditor(self.source), told=self.told)
-            return {"pictures": [self.auditor.embed(self.pieces[number])]}
-        except MENDABLE as error:
-            return stop(error)
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
+        self.auditor = self.auditor or replace(self.make_auditor(self.source), told=self.told)
+        return {"pictures": [self.auditor.embed(self.pieces[piece])]}
 
 
 def audit_stage(run: Run, make_auditor: MakeAuditor = auditor_of) -> None:

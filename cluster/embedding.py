@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
+from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
 from hyperface import gallery
 from hyperface.config import Config
@@ -22,24 +22,18 @@ from hyperface.run import GALLERY, Run
 PROGRESS_SECONDS = 2.0
 
 
-class _Embedder:
+class _Embedder(PoolActor):
     """An actor: one recogniser, one chunk of faces at a time."""
 
     def __init__(self, chunks: list[source.Chunk], config: Config) -> None:
-        import torch
-
-        torch.set_num_threads(1)
+        super().__init__()
         self.chunks, self.config = chunks, config
         self.recognizer: Recognizer | None = None
 
-    def __call__(self, batch: Columns) -> Mapping[str, Any]:
-        (piece,) = batch["piece"]
-        try:
-            self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
-            passed_over = Counter[str]()
-            faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer, passed_over)
-        except MENDABLE as error:
-            return stop(error)
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
+        self.recognizer = self.recognizer or load_recognizer(self.config.recognizer)
+        passed_over = Counter[str]()
+        faces = gallery.embed_chunk(self.chunks[piece], self.config, self.recognizer, passed_over)
         nothing_D = np.zeros(self.recognizer.embedding_dim, np.float32)
         faces += [EmbeddedFace(kind, nothing_D, "", "") for kind in passed_over]
         return {

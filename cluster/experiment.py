@@ -5,16 +5,15 @@ A piece has a run of its own under `experiment/arms/`, whose stages go on where 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from cluster.actor_pool import MENDABLE, Columns, fan_out, stop
+from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
 from hyperface import config as configuration
 from hyperface import experiment
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import Piece
 from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
@@ -93,19 +92,19 @@ def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
             print(f"experiment: {done}/{len(todo)} {batch['line'][0]}, ETA {left / 60:.0f} min", flush=True)
 
 
-class _Worker:
+class _Worker(PoolActor):
     """An actor: one piece at a time, in one thread."""
 
     def __init__(self, run: Run, every: list[Piece]) -> None:
-        torch.set_num_threads(1)
+        super().__init__()
         self.run, self.every = run, every
 
-    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
-        piece, began = self.every[int(batch["piece"][0])], time.monotonic()
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
+        own, began = self.every[piece], time.monotonic()
         try:
-            result = make_piece(self.run, piece)
-        except MENDABLE as error:
-            return stop(type(error)(f"{piece.folder}: {error}"))
+            result = make_piece(self.run, own)
+        except UserError as error:
+            raise type(error)(f"{own.folder}: {error}") from error
         seconds, accuracy = time.monotonic() - began, result["accuracy"]["mean"]
-        line = f"{piece.arm.name}, repeat {piece.repeat}: accuracy {accuracy:.4f}, {seconds:.0f} s"
+        line = f"{own.arm.name}, repeat {own.repeat}: accuracy {accuracy:.4f}, {seconds:.0f} s"
         return {"line": [line], "accuracy": [accuracy]}

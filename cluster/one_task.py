@@ -6,11 +6,11 @@ from typing import TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.actor_pool import KILLED, MENDABLE
+from cluster.actor_pool import KILLED, LESS, out_of_memory
 from cluster.session import connect
 from hyperface.config import ClusterConfig
+from hyperface.errors import RunError, UserError
 from hyperface.one_line import one_line
-from hyperface.run import RunError
 
 T = TypeVar("T")
 RETRIES = 3
@@ -26,8 +26,8 @@ def in_a_task(call: Callable[..., T], *arguments: object, stage: str, cluster: C
         gpus: reserved by the task; 0: it reserves a CPU instead.
 
     Raises:
-        ConfigError, EmbeddingError, ModelError, RunError, StorageError: what `call` raised, as itself.
-        RunError: its process was lost RETRIES times.
+        UserError: what `call` raised, as itself.
+        RunError: its process was lost RETRIES times, or ran out of memory.
         RayTaskError: `call` raised another error; with the worker's trace.
     """
     connect(cluster)
@@ -37,8 +37,11 @@ def in_a_task(call: Callable[..., T], *arguments: object, stage: str, cluster: C
     try:
         found: T = ray.get(task.remote(*arguments))
     except RayTaskError as error:
-        if isinstance(error.cause, MENDABLE):
+        if isinstance(error.cause, UserError):
             raise error.cause from None  # Ray's own is of the same type, with a trace of the worker for its message
+        if out_of_memory(error.cause):
+            what = f"a task asked for more memory than there is ({one_line(error.cause)})"
+            raise RunError(f"{stage}: {what}: {LESS}") from error
         raise
     except RayError as error:
         what = f"{type(error).__name__}: {one_line(error)}"

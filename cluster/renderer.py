@@ -8,26 +8,24 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from cluster.actor_pool import MENDABLE, Columns, stop
+from cluster.actor_pool import PoolActor
 from cluster.ledger import Standing
 from cluster.turn import Lane, Stopped, Turn
 from hyperface.config import Config
 from hyperface.dataset import quarantine
-from hyperface.dataset.commit import ShardError
 from hyperface.dataset.layout import quarantine_file
 from hyperface.dataset.quarantine import Quarantine
+from hyperface.errors import RunError, StorageError, UserError
 from hyperface.logs import as_asked, note
 from hyperface.models.protocols import Models
-from hyperface.run import Run, RunError
-from hyperface.storage import StorageError
-from hyperface.synthesis.render import RenderError
+from hyperface.run import Run
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 
 CALLS = 2
@@ -35,34 +33,26 @@ CALLS = 2
 UPLOAD_SECONDS = 300.0
 """For so long an actor that is about to end itself waits for the upload of the shard before."""
 
-OWN_ERRORS = (*MENDABLE, RenderError, ShardError)
-"""Not worth another attempt."""
-
 MakeModels = Callable[[Config], Models]
 
 
-class Renderer:
-    """Called by two threads."""
+class Renderer(PoolActor):
+    """Its work is called by two threads."""
 
     def __init__(self, run: Run, make_models: MakeModels, ledger: Any) -> None:
+        super().__init__()
         as_asked(run.config.cluster.log_format)
         self.run, self.make_models, self.ledger = run, make_models, ledger
         self.name = str(ray.get_runtime_context().get_actor_id())
         self.stop = self._tell("started")  # before anything that may end the process: its deaths are counted
         self.lane, self.loading = Lane(self._tell), threading.Lock()
         self.maker: ShardMaker | None = None
-        import torch
 
-        torch.set_num_threads(1)
-
-    def __call__(self, batch: Columns) -> Mapping[str, list[Any]]:
-        (shard,) = batch["piece"]
+    def work(self, piece: int) -> Mapping[str, Sequence[Any]]:
         try:
-            return {"result": [self._result(int(shard))]}
+            return {"result": [self._result(piece)]}
         except RayError as error:
-            return stop(RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on"))
-        except (*OWN_ERRORS, Stopped) as error:
-            return stop(error)
+            raise RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on") from error
 
     def _result(self, shard: int) -> str:
         """As JSON: the shard's statistics, or `failed` or `quarantined`, and the others go on. Raises what none can go
@@ -79,7 +69,7 @@ class Renderer:
         try:
             with self.loading:
                 self.maker = self.maker or self._start()
-        except OWN_ERRORS:
+        except UserError:
             raise
         except Exception as error:  # whatever keeps a model from loading keeps it from loading for every shard ...
             if self._tell("ends", _one_line(error)):
@@ -96,7 +86,7 @@ class Renderer:
             return row
         except (StorageError, Stopped):
             raise
-        except OWN_ERRORS as error:  # one shard's failure is the job's at its end, not the other shards'
+        except UserError as error:  # one shard's failure is the job's at its end, not the other shards'
             self._note("failed", shard, attempt, logging.ERROR, error=_one_line(error))
             return json.dumps({"shard": shard, "failed": _one_line(error)})
         except Exception as error:  # printed, told to the ledger, which counts it, and tried in a fresh process
@@ -128,4 +118,4 @@ class Renderer:
 
 def _one_line(error: Exception) -> str:
     """The product's own errors speak for themselves; others with their type."""
-    return str(error) if isinstance(error, OWN_ERRORS) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -20,9 +20,10 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.deaths import Watch
 from hyperface import claims
 from hyperface.config import ClusterConfig, Config
+from hyperface.errors import RunError
 from hyperface.lease import only_driver
 from hyperface.one_line import one_line
-from hyperface.run import Run, RunError, enter, run_store
+from hyperface.run import Run, enter, run_store
 from hyperface.scratch import scratch as folder
 
 LONGEST_PLACE = 20

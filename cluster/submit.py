@@ -20,9 +20,9 @@ from ray._private.runtime_env.packaging import _dir_travel
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError, RunError
 from hyperface.one_line import one_line
-from hyperface.run import RunError, git_sha
+from hyperface.run import git_sha
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"

@@ -25,10 +25,11 @@ from hyperface.dataset.plan import Plan
 from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
+from hyperface.errors import RunError
 from hyperface.models.loading import load_models
 from hyperface.one_line import one_line
 from hyperface.progress import harmless
-from hyperface.run import DATASET, DONE, INDEX, Run, RunError
+from hyperface.run import DATASET, DONE, INDEX, Run
 from hyperface.synthesis.shards import References, read_references
 from hyperface.synthesis.steering import check_targets
 

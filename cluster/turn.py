@@ -5,11 +5,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from hyperface.errors import RunError
+
 Tell = Callable[..., Any]
 """Calls a method of the ledger with the actor's name and these arguments."""
 
 
-class Stopped(Exception):
+class Stopped(RunError):
     """No shard is begun any more; the message says why."""
 
 

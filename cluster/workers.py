@@ -12,13 +12,15 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.actor_pool import DEATHS, KILLED, MENDABLE, room
+from cluster.actor_pool import DEATHS, KILLED, LESS, out_of_memory, room
 from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
+from hyperface.errors import RunError, UserError
 from hyperface.logs import as_asked, note
+from hyperface.one_line import one_line
 from hyperface.progress import harmless
-from hyperface.run import Run, RunError
+from hyperface.run import Run
 from hyperface.scratch import scratch
 
 GATHER_TIMEOUT_SECONDS = 120
@@ -99,7 +101,7 @@ def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Except
     wrapped: dict[int, Exception] = getattr(error, "worker_failures", {})
     failures = {rank: getattr(failure, "_base_exc", failure) for rank, failure in wrapped.items()}
     for failure in failures.values():
-        if isinstance(failure, MENDABLE):
+        if isinstance(failure, UserError):
             return failure
     listed = "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in failures.items())
     if not failures:  # it was no worker's, but of what leads them
@@ -110,6 +112,8 @@ def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Except
 def _last_line(failure: Exception) -> str:
     if isinstance(getattr(failure, "health_check_failure", failure), DEATHS):  # Ray's own words are a paragraph
         return f"its process died: {KILLED}"
+    if out_of_memory(failure):
+        return f"it asked for more memory than there is ({one_line(failure)}): {LESS}"
     return (str(failure).strip().splitlines() or [type(failure).__name__])[-1]
 
 

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError, StorageError
 from hyperface.reading_json import built, from_json
-from hyperface.storage import StorageError, Store
+from hyperface.storage import Store
 
 RELEASE_S = 5.0
 """Seconds for which a driver that is done tries to withdraw its claims."""

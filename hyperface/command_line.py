@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Literal, NoReturn, TextIO, get_args, get_origin
 
-from hyperface.config import Config, ConfigError, StorageConfig, changed, is_override, load
+from hyperface.config import Config, StorageConfig, changed, is_override, load
+from hyperface.errors import ConfigError
 from hyperface.run import Run, existing_run
 
 READER_LEFT = 141

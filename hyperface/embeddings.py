@@ -18,15 +18,12 @@ from numpy.typing import NDArray
 
 from hyperface import numpy_file
 from hyperface.config import StorageConfig
+from hyperface.errors import EmbeddingError, StorageError
 from hyperface.one_line import one_line
-from hyperface.storage import StorageError, Store, open_file
+from hyperface.storage import Store, open_file
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
-
-
-class EmbeddingError(ValueError):
-    """An embedding table that cannot be used. The message names the file, the rule and the rows."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hyperface import config as configuration
-from hyperface.config import Config, ConfigError, ExperimentConfig, GeneratorKind, PackingConfig
+from hyperface.config import Config, ExperimentConfig, GeneratorKind, PackingConfig
+from hyperface.errors import ConfigError
 from hyperface.ranks import even_sizes
 from hyperface.seeds import seed_of
 

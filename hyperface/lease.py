@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from hyperface.errors import RunError, StorageError
 from hyperface.reading_json import from_json
-from hyperface.run import LEASE, RunError, to_json
-from hyperface.storage import StorageError, Store
+from hyperface.run import LEASE, to_json
+from hyperface.storage import Store
 
 BEAT_S = 5.0
 STALE_S = 60.0

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import embeddings, numpy_file
-from hyperface.config import Config, ConfigError
-from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.config import Config
+from hyperface.embeddings import Embeddings
+from hyperface.errors import ConfigError, EmbeddingError, RunError, UserError
 from hyperface.evaluation.embedded import Network, folder
 from hyperface.evaluation.real_table import Name, RealTable, real_table
 from hyperface.faces import source
 from hyperface.faces.source import Chunk
-from hyperface.run import GALLERY, Run, RunError, existing_run
-from hyperface.storage import StorageError, Store, open_file, open_store
+from hyperface.run import GALLERY, Run, existing_run
+from hyperface.storage import Store, open_file, open_store
 
 GALLERY_TABLE = "gallery"
 """The name of the run's own gallery among the tables."""
@@ -123,7 +124,7 @@ def _of_run(name: str, run: Run, config: Config) -> Faces:
     table = embeddings.read(run.store, GALLERY, "key")
     try:
         chunks, none = tuple(source.plan_chunks(config.embed, config.storage)), ""
-    except (ConfigError, StorageError, OSError) as error:
+    except (UserError, OSError) as error:
         chunks, none = (), f"its pictures are not there ({error})"
     return Faces(name, table, config, chunks, none, _digest(table))
 

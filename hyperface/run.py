@@ -12,7 +12,8 @@ from typing import Any
 
 from hyperface import claims
 from hyperface import config as configuration
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError, RunError
 from hyperface.reading_json import from_json
 from hyperface.storage import PROBE, Store, open_store
 from hyperface.storage.walk import hidden
@@ -61,10 +62,6 @@ link to another disk."""
 ANOTHER = "configuration (resume with the recorded values, or choose another run.dir)"
 
 PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on. The message says what is wrong and what to do."""
 
 
 class Record(dict[str, Any]):

@@ -13,6 +13,7 @@ from hyperface import experiment, gallery
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset.plan import key
 from hyperface.embeddings import to_parquet
+from hyperface.errors import RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.embedded import rows_of
 from hyperface.evaluation.pair_set import PairSet
@@ -30,7 +31,7 @@ from hyperface.packing import stage as packing
 from hyperface.packing.shard import one_process
 from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
-from hyperface.run import GALLERY, Run, RunError, git_sha, open_run
+from hyperface.run import GALLERY, Run, git_sha, open_run
 from hyperface.synthesis.single import make_dataset
 from hyperface.training.folder import Folder
 from hyperface.training.place import Place

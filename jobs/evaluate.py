@@ -6,7 +6,8 @@ nothing to verify it on.
 
 import sys
 
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError
 from jobs.start import exit_code, start
 
 EXPORT = "--export"

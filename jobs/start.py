@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from hyperface import command_line, logs
-from hyperface.config import Config, ConfigError, local_path
-from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import ModelError
-from hyperface.run import RunError, submission_id
-from hyperface.storage import StorageError
+from hyperface.config import Config, local_path
+from hyperface.errors import UserError
+from hyperface.run import submission_id
 
 INTERRUPTED, TERMINATED = 130, 143
 GOES_ON = "the same command goes on where this one stopped"
@@ -79,12 +77,9 @@ def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
         return 128 + told[0] if told else TERMINATED
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
-            if isinstance(cause, ConfigError):
+            if isinstance(cause, UserError):
                 logs.complain(f"error: {cause}")
-                return 2
-            if isinstance(cause, RunError | StorageError | EmbeddingError | ModelError):
-                logs.complain(f"error: {cause}")
-                return 1
+                return cause.exit_code
         if isinstance(error, OSError) and command_line.lost_output(error):
             raise
         logs.complain(traceback.format_exc().rstrip())

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperface.command_line import is_config, of_run
-from hyperface.config import Config, ConfigError, is_override, load, local_path
-from hyperface.run import RunError, refuse_another
-from hyperface.storage import StorageError, open_store
+from hyperface.config import Config, is_override, load, local_path
+from hyperface.errors import ConfigError, RunError, StorageError
+from hyperface.run import refuse_another
+from hyperface.storage import open_store
 from jobs.start import INTERRUPTED, TERMINATED, Terminated, exit_code
 
 if TYPE_CHECKING:

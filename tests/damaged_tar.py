@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from hyperface import config
+from hyperface.errors import RunError
 from hyperface.faces import source
 from hyperface.faces.source import Chunk
-from hyperface.run import RunError
 
 BLOCK = tarfile.BLOCKSIZE
 LONG = "people/" + "x" * 120 + "/"

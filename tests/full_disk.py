@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from hyperface.storage import LocalStore, StorageError
+from hyperface.errors import StorageError
+from hyperface.storage import LocalStore
 
 
 @dataclass(frozen=True)

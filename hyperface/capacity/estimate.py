@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.capacity.rates import Rates, settings_of
-from hyperface.config import Config, ConfigError, differences
+from hyperface.config import Config, differences
 from hyperface.dataset.commit import check_size
 from hyperface.dataset.layout import Format
 from hyperface.dataset.survey import READERS, planned, planned_formats
+from hyperface.errors import ConfigError
 from hyperface.faces.source import FACES_PER_CHUNK
 from hyperface.models.loading import needs_files
 

@@ -24,8 +24,9 @@ from hyperface.dataset.marker import from_bytes as marker_from_bytes
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.reading import from_bytes
 from hyperface.dataset.survey import planned, planned_formats
+from hyperface.errors import RunError
 from hyperface.faces import source
-from hyperface.run import Run, RunError
+from hyperface.run import Run
 from hyperface.storage import Store, open_store
 
 if TYPE_CHECKING:

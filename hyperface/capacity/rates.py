@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperface.config import Config, ConfigError, StorageConfig, flat
+from hyperface.config import Config, StorageConfig, flat
+from hyperface.errors import ConfigError
 from hyperface.one_line import one_line
 from hyperface.reading_json import from_json
 from hyperface.run import to_json

@@ -5,9 +5,10 @@ import pyarrow.parquet as pq
 
 from hyperface import embeddings
 from hyperface.config import Config, StorageConfig
+from hyperface.errors import EmbeddingError, StorageError
 from hyperface.one_line import one_line
 from hyperface.packing import others
-from hyperface.storage import StorageError, open_file
+from hyperface.storage import open_file
 
 
 def row_counts(config: Config) -> tuple[int, int]:
@@ -33,4 +34,4 @@ def _rows(path: str, storage: StorageConfig) -> int:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         said = f"is not a readable embedding table ({one_line(error)})"
-        raise embeddings.EmbeddingError(f"{store.uri(name)}: {said}; write it again") from error
+        raise EmbeddingError(f"{store.uri(name)}: {said}; write it again") from error

@@ -14,7 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 from hyperface.config.capacity import PlanConfig as PlanConfig
 from hyperface.config.control import ControlConfig as ControlConfig
 from hyperface.config.control import reader_kind as reader_kind
-from hyperface.config.knobs import ConfigError as ConfigError
 from hyperface.config.later import AuditConfig as AuditConfig
 from hyperface.config.later import EvaluateConfig as EvaluateConfig
 from hyperface.config.later import ExperimentConfig as ExperimentConfig
@@ -44,6 +43,7 @@ from hyperface.config.schema import SynthesisConfig as SynthesisConfig
 from hyperface.config.schema import flat as flat
 from hyperface.config.vec2face import TrainGeneratorConfig as TrainGeneratorConfig
 from hyperface.config.vec2face import Vec2FaceConfig as Vec2FaceConfig
+from hyperface.errors import ConfigError
 
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n")
 _LONGEST_SHOWN = 300

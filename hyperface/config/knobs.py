@@ -9,10 +9,6 @@ Rule = tuple[str, bool, str]
 SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used. The message names the key, the rule, the value and the fix."""
-
-
 def knob(default: Any) -> Any:
     """A field that changes how a stage executes but no byte of what it makes."""
     if isinstance(default, list):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from hyperface.config.knobs import ConfigError
+from hyperface.errors import ConfigError
 
 _FILE_URL = re.compile(r"file:", re.IGNORECASE)
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from hyperface.config.knobs import ConfigError
+from hyperface.errors import ConfigError
 
 DEEPEST = 20
 """Lists and mappings in each other: the readers call themselves for each, until their stack is full."""

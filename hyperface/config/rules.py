@@ -7,11 +7,12 @@ from typing import Any
 
 from hyperface.config.capacity import plan_rules
 from hyperface.config.control import control_rules
-from hyperface.config.knobs import SHA256, ConfigError, Rule, is_sha256
+from hyperface.config.knobs import SHA256, Rule, is_sha256
 from hyperface.config.later_rules import later_rules
 from hyperface.config.publish import publish_rules
 from hyperface.config.schema import Arc2FaceConfig, Config, PackingConfig, flat
 from hyperface.config.vec2face import vec2face_rules
+from hyperface.errors import ConfigError
 
 LARGEST = 10**12
 """No number but a seed may be above it, so that products of a few of them are still numbers of float32 and int64."""

@@ -9,16 +9,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hyperface.config import ConfigError
 from hyperface.dataset import marker as markers
 from hyperface.dataset.layout import Format, marker_file, pending_file, shard_file
 from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
-from hyperface.storage import LARGEST_OBJECT, StorageError, Store
-
-
-class ShardError(RuntimeError):
-    """A shard whose name is taken by other bytes. The message names the file and the way out."""
+from hyperface.errors import ConfigError, ShardError, StorageError
+from hyperface.storage import LARGEST_OBJECT, Store
 
 
 def record(name: str, data: bytes) -> FileRecord:

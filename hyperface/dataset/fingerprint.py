@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperface import config as configuration
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError, RunError
 from hyperface.models.protocols import Models
 from hyperface.reading_json import from_json
-from hyperface.run import DATASET, FINGERPRINT, REFERENCES, RunError, to_json
+from hyperface.run import DATASET, FINGERPRINT, REFERENCES, to_json
 from hyperface.storage import Store
 
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")

@@ -14,7 +14,8 @@ from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan, key
-from hyperface.run import DATA_CARD, FINGERPRINT, INDEX, Run, RunError, to_json
+from hyperface.errors import RunError
+from hyperface.run import DATA_CARD, FINGERPRINT, INDEX, Run, to_json
 
 
 def build(

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 HEADER = struct.Struct("<IfQQ")

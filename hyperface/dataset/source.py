@@ -11,7 +11,8 @@ from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import planned, planned_formats, survey
-from hyperface.run import CONFIG, FINGERPRINT, INDEX, Run, RunError
+from hyperface.errors import RunError
+from hyperface.run import CONFIG, FINGERPRINT, INDEX, Run
 
 NAMED = 10
 """Damaged shards that one message names."""

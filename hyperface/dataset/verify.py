@@ -12,8 +12,9 @@ from hyperface.dataset.plan import Plan, image_seed
 from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
+from hyperface.errors import RunError
 from hyperface.reading_json import from_json
-from hyperface.run import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES, Run, RunError, made_by_another
+from hyperface.run import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES, Run, made_by_another
 from hyperface.storage import Store
 
 

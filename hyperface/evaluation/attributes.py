@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
 from hyperface.dataset.classes import Classes
+from hyperface.errors import ConfigError
 from hyperface.evaluation import pairs
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.one_line import one_line

@@ -21,6 +21,7 @@ from hyperface.config import without_knobs
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
 from hyperface.dataset.verify import references_problems
+from hyperface.errors import RunError
 from hyperface.evaluation import attributes, pairs, separation
 from hyperface.evaluation.attributes import Attributes, Centred
 from hyperface.evaluation.distribution import distribution, equal_error
@@ -29,7 +30,7 @@ from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
-from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, RunError, provenance
+from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, provenance
 
 VERSION = 2
 """Of the record: one of another version is not what was asked for, and is measured again."""

@@ -12,12 +12,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
+from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation import restricted_pickle
 from hyperface.evaluation.pair_set import PairSet, read_picture, shown
 from hyperface.evaluation.restricted_pickle import Array, Refused
 from hyperface.pictures import SUFFIXES, is_picture
-from hyperface.run import RunError
 from hyperface.storage import Store, open_file
 
 LONGEST_NAME = 255

@@ -20,7 +20,8 @@ from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import key
 from hyperface.dataset.source import Source
-from hyperface.run import AUDIT_EMBEDDINGS, RunError, to_json
+from hyperface.errors import RunError
+from hyperface.run import AUDIT_EMBEDDINGS, to_json
 from hyperface.storage import Store
 
 BATCH = 64

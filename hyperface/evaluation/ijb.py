@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
+from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation.pair_set import decode, read_picture, shown
 from hyperface.evaluation.verification import flip_sum, measured, squared_distances
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.progress import Every
-from hyperface.run import RunError
 from hyperface.storage import Store, open_store
 
 KINDS = ("ijbb", "ijbc")

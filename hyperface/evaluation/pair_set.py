@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import one_line, pictures
-from hyperface.run import RunError
+from hyperface.errors import RunError
 from hyperface.storage import Store
 
 _LONGEST_SHOWN = 100

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError, EvaluateConfig, StorageConfig, flat
+from hyperface.config import EvaluateConfig, StorageConfig, flat
+from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation import ijb, toy_sets, verification
 from hyperface.evaluation.benchmarks import find_benchmark, read_benchmark, set_name
 from hyperface.evaluation.pair_set import PairSet
@@ -20,7 +21,7 @@ from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
 from hyperface.progress import Every
-from hyperface.run import VERIFICATION, Run, RunError, provenance
+from hyperface.run import VERIFICATION, Run, provenance
 
 TOY = "toy"
 PROGRESS_SECONDS = 10.0

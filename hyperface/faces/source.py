@@ -18,12 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hyperface import pictures
-from hyperface.config import Config, ConfigError, EmbedConfig, StorageConfig
+from hyperface.config import Config, EmbedConfig, StorageConfig
+from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.faces import tables, tar
 from hyperface.one_line import one_line
 from hyperface.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
-from hyperface.run import RunError
-from hyperface.storage import LocalStore, StorageError, Store, open_store
+from hyperface.storage import LocalStore, Store, open_store
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5

@@ -5,7 +5,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 from hyperface.generator import checkpoint
 from hyperface.generator.trainer import LOSS, Training
 from hyperface.models.teacher import Teacher, load_teacher

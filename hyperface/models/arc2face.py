@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hyperface.config import Arc2FaceConfig, local_path
+from hyperface.errors import ModelError
 from hyperface.models import device as devices
 from hyperface.models import latent_diffusion, lora, pretrained
 from hyperface.models.latent_diffusion import Autoencoder, Solver
-from hyperface.models.protocols import ModelError
 from hyperface.reading_json import from_json
 
 EMBEDDING_DIM = 512

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.errors import ModelError
 from hyperface.models.onnx_file import checked_bytes, open_session, tried
-from hyperface.models.protocols import ModelError, Preprocessing
+from hyperface.models.protocols import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.errors import ModelError
 from hyperface.models.arcface import in_batches, input_shape, to_signal
 from hyperface.models.onnx_file import open_session, tried
-from hyperface.models.protocols import ModelError
 
 
 class AttributeModel:

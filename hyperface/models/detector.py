@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hyperface.errors import ModelError
 from hyperface.models.onnx_file import open_session, tried
-from hyperface.models.protocols import ModelError
 
 STRIDES, ANCHORS, LANDMARKS = (8, 16, 32), 2, 5
 MIN_SCORE, MAX_OVERLAP = 0.5, 0.4

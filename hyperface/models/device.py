@@ -2,7 +2,7 @@
 
 import torch
 
-from hyperface.models.protocols import ModelError
+from hyperface.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hyperface.config import Config, ConfigError, EvaluateConfig, RecognizerConfig, local_path, reader_kind
+from hyperface.config import Config, EvaluateConfig, RecognizerConfig, local_path, reader_kind
+from hyperface.errors import ConfigError
 from hyperface.models.protocols import Aligner, AttributeReader, FeatureRecognizer, Generator, Models, Preprocessing
 from hyperface.storage import Store
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hyperface.models.protocols import ModelError
+from hyperface.errors import ModelError
 
 _PARTS = re.compile(
     r"(?:lora_unet_(?P<flat>[^.]+)|(?:unet\.)?(?P<layer>.+?))\."

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hyperface.errors import ModelError
 from hyperface.models import device as devices
 from hyperface.models.arcface import input_shape
 from hyperface.models.onnx_file import checked_bytes, open_session, tried
 from hyperface.models.onnx_network import differentiable, parse
-from hyperface.models.protocols import AttributeRange, ModelError
+from hyperface.models.protocols import AttributeRange
 from hyperface.reading_json import from_json
 
 METADATA = "hyperface.attributes"

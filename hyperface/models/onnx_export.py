@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from hyperface.errors import ModelError
 from hyperface.models.arcface import ArcFaceRecognizer
-from hyperface.models.protocols import ModelError
 from hyperface.models.trained import TrainedRecognizer, load_trained, onnx_file
 from hyperface.run import Run
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.models.protocols import ModelError
+from hyperface.errors import ModelError
 from hyperface.one_line import one_line
 
 LARGEST_SIZE = 4096

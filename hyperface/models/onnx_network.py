@@ -16,9 +16,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyperface.errors import ModelError
 from hyperface.models import device as devices
 from hyperface.models.onnx_file import tried
-from hyperface.models.protocols import ModelError
 from hyperface.one_line import one_line
 
 TOLERANCE = 1e-3

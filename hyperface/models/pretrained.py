@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hyperface.errors import ModelError
 from hyperface.models import torch_file
-from hyperface.models.protocols import ModelError
 from hyperface.one_line import one_line
 
 Wanted = Sequence[tuple[str, ...]]

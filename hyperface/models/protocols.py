@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ModelError(ValueError):
-    """A model file that cannot be used. The message names the file, the rule and the fix."""
-
-
 @dataclass(frozen=True)
 class Preprocessing:
     """How the grey levels 0 to 255 of an image become a network's input: (x - mean) / std."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError
 from hyperface.models.protocols import DifferentiableRecognizer, FeatureRecognizer
 from hyperface.storage import Store
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import torch
 
-from hyperface.models.protocols import ModelError
+from hyperface.errors import ModelError
 from hyperface.one_line import one_line
 
 _OTHER = re.compile(r"GLOBAL ([\w.]+)")

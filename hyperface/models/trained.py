@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hyperface.errors import ModelError, RunError
 from hyperface.models import device as devices
 from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
-from hyperface.models.protocols import ModelError, Preprocessing
+from hyperface.models.protocols import Preprocessing
 from hyperface.one_line import one_line
-from hyperface.run import NETWORKS, RECOGNITION, RunError, get_json
+from hyperface.run import NETWORKS, RECOGNITION, get_json
 from hyperface.storage import Store
 
 ARCHITECTURE = "hyperface.backbone"

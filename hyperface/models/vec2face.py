@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyperface.config import ConfigError, StorageConfig, Vec2FaceConfig
+from hyperface.config import StorageConfig, Vec2FaceConfig
 from hyperface.embeddings import UNIT_TOLERANCE
+from hyperface.errors import ConfigError, ModelError, StorageError
 from hyperface.models import device as devices
 from hyperface.models import own_file, vec2face_published
 from hyperface.models.pixels import to_pixels
-from hyperface.models.protocols import ModelError
 from hyperface.models.vec2face_network import (
     SIZES,
     MaskRatio,
@@ -32,7 +32,7 @@ from hyperface.models.vec2face_network import (
     sized,
 )
 from hyperface.one_line import one_line
-from hyperface.storage import StorageError, open_file
+from hyperface.storage import open_file
 
 HEADER = "hyperface.vec2face"
 """Key of the file's header: `Made` as JSON."""

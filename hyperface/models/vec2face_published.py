@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hyperface.errors import ModelError
 from hyperface.models import torch_file
-from hyperface.models.protocols import ModelError
 
 NETWORK = "model_vec2face"
 """Under which a checkpoint of the published training holds the generator, beside discriminator and optimisers."""

@@ -18,12 +18,12 @@ import torch
 
 from hyperface import command_line, embeddings
 from hyperface import config as configuration
-from hyperface.config import ConfigError, PackingConfig, StorageConfig
-from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.config import PackingConfig, StorageConfig
+from hyperface.embeddings import Embeddings
+from hyperface.errors import ConfigError, UserError
 from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
 from hyperface.progress import Every
-from hyperface.storage import StorageError
 
 PROGRESS_SECONDS = 2.0
 
@@ -33,7 +33,7 @@ def main() -> int:
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         packing = _packed(arguments)
-    except (ConfigError, EmbeddingError, StorageError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(stage.summary_line(packing))

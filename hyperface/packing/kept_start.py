@@ -12,11 +12,12 @@ from torch import Tensor
 
 from hyperface import embeddings
 from hyperface.embeddings import Embeddings
+from hyperface.errors import RunError
 from hyperface.packing.others import Rows, identity_of
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample
 from hyperface.packing.shard import Shard
-from hyperface.run import START, START_SUMMARY, Run, RunError, to_json
+from hyperface.run import START, START_SUMMARY, Run, to_json
 
 
 def keep(run: Run, posed: Posed) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface import embeddings
-from hyperface.config import ConfigError, PackingConfig, StorageConfig
+from hyperface.config import PackingConfig, StorageConfig
 from hyperface.embeddings import Embeddings
+from hyperface.errors import ConfigError
 
 Rows = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import lsmr
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 
 LARGEST = 32_768
 """Most coordinates, N x D."""

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from hyperface import config as configuration
-from hyperface.config import ConfigError, PackingConfig
-from hyperface.embeddings import EmbeddingError, check_unit
+from hyperface.config import PackingConfig
+from hyperface.embeddings import check_unit
+from hyperface.errors import ConfigError, EmbeddingError
 from hyperface.packing import polish, restarts, sampling, sphere, starts
 from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
 from hyperface.packing.shard import Shard, one_process

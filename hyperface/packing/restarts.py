@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 from hyperface.packing.sphere import random_points
 
 LARGEST = 2048

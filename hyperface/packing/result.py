@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError, RunError
 from hyperface.packing import kernel, sampling, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
@@ -22,7 +22,6 @@ from hyperface.packing.problem import Posed
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
 from hyperface.ranks import even_sizes
-from hyperface.run import RunError
 
 BINS = 40
 """Of the histogram of nearest cosines."""

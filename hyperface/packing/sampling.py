@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.config import ConfigError, PackingConfig
+from hyperface.config import PackingConfig
+from hyperface.errors import ConfigError
 from hyperface.packing import kernel
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.shard import Shard

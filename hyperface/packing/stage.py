@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hyperface import embeddings
 from hyperface.config import without_knobs
 from hyperface.embeddings import Embeddings
+from hyperface.errors import RunError
 from hyperface.packing import checkpoint, kept_start, others, result, solver
 from hyperface.packing.checkpoint import History
 from hyperface.packing.problem import Posed, check, pose, start_rows
@@ -23,7 +24,7 @@ from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.ranks import speaker
-from hyperface.run import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY, Run, RunError
+from hyperface.run import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY, Run
 
 PROGRESS_SECONDS = 2.0
 RECORDED = 80

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 
 BLOCK_ELEMENTS = 1 << 22
 """Signs computed at a time: 16 MiB."""

@@ -19,13 +19,14 @@ from hyperface.dataset import ShardImages
 from hyperface.dataset.jpeg import thumbnail
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import references_problems
+from hyperface.errors import RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
 from hyperface.evaluation.embedded import rows_of
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
 from hyperface.report.records import FACES
-from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run, RunError
+from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run
 
 CLOSEST_PAIRS = 8
 

@@ -7,18 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperface.config import Config
-from hyperface.run import (
-    AUDIT,
-    AUDIT_FACES,
-    CONFIG,
-    INDEX,
-    PACKING_SUMMARY,
-    PROVENANCE,
-    SEPARATION,
-    VERIFICATION,
-    Run,
-    RunError,
-)
+from hyperface.errors import RunError
+from hyperface.run import AUDIT, AUDIT_FACES, CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, VERIFICATION, Run
 
 FACES = "report/faces.json"
 STAGES = ("embed", "packing", "synthesis", "report")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hyperface.config import Config
-from hyperface.run import Run, RunError
+from hyperface.errors import RunError
+from hyperface.run import Run
 from hyperface.storage import Store
 
 Made = TypeVar("Made")

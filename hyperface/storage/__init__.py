@@ -10,9 +10,10 @@ import os
 from urllib.parse import urlsplit
 
 from hyperface import config as configuration
+from hyperface.errors import ConfigError, StorageError
 from hyperface.storage.local import LocalStore
 from hyperface.storage.s3 import PROBE, S3Store
-from hyperface.storage.store import LARGEST_OBJECT, Stat, StorageError, Store
+from hyperface.storage.store import LARGEST_OBJECT, Stat, Store
 
 __all__ = [
     "LARGEST_OBJECT",
@@ -49,17 +50,15 @@ def open_store(path: str, config: configuration.StorageConfig | None = None) -> 
     try:
         parts = urlsplit("" if os.path.isabs(path) else path)
     except ValueError as error:
-        raise configuration.ConfigError(f"{path}: is no address ({error}); write s3://bucket/prefix") from error
+        raise ConfigError(f"{path}: is no address ({error}); write s3://bucket/prefix") from error
     if parts.scheme == "s3":
         if {"@", ":"} & set(parts.netloc):
             fix = "write s3://bucket/prefix: credentials come from the standard AWS chain only"
-            raise configuration.ConfigError(f"s3://***: names a user, a password or a port before the bucket; {fix}")
+            raise ConfigError(f"s3://***: names a user, a password or a port before the bucket; {fix}")
         if not parts.netloc:
-            raise configuration.ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
+            raise ConfigError(f"{path}: names no bucket; write s3://bucket/prefix")
         chosen = (config.endpoint_url, config.region, config.addressing_style, config.patience_s)
         return S3Store("s3" + path.rstrip("/")[2:], *chosen)  # however its letters were written
     if parts.scheme:
-        raise configuration.ConfigError(
-            f"{path}: scheme {parts.scheme!r} is not supported; use a path, file:// or s3://"
-        )
+        raise ConfigError(f"{path}: scheme {parts.scheme!r} is not supported; use a path, file:// or s3://")
     return LocalStore(configuration.local_path(path))

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from hyperface.errors import StorageError
 from hyperface.storage.naming import UndecidedError, file_system, name_new, one_writer_wins
-from hyperface.storage.store import NAMES, Stat, StorageError, Store
+from hyperface.storage.store import NAMES, Stat, Store
 from hyperface.storage.walk import walk
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from secrets import SystemRandom
 from typing import TypeVar
 
+from hyperface.errors import StorageError
 from hyperface.storage import refusals
-from hyperface.storage.store import StorageError
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 5.0

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
+from hyperface.errors import StorageError
 from hyperface.storage import answers, patience, refusals
-from hyperface.storage.store import LARGEST_OBJECT, LARGEST_TEXT, NAMES, Stat, StorageError, Store
+from hyperface.storage.store import LARGEST_OBJECT, LARGEST_TEXT, NAMES, Stat, Store
 
 T = TypeVar("T")
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
+from hyperface.errors import StorageError
+
 LARGEST_OBJECT = 5 * 2**30
 """Bytes that S3 takes in one PUT. Only a single PUT is conditional on every server: multipart uploads are not."""
 
@@ -13,10 +15,6 @@ LARGEST_TEXT = 256 * 2**20
 TEXTS = (".json", ".jsonl", ".yaml")
 NAMES = 1000
 """That `Store.names` gives at most: S3 lists as many at a time."""
-
-
-class StorageError(OSError):
-    """Bytes that cannot be listed, read or written. The message names the URI, what happened and the fix."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from hyperface.storage.store import StorageError
+from hyperface.errors import StorageError
 
 SYSTEM_NAMES = {
     "__macosx",  # in archives made on a Mac

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan, image_seed
+from hyperface.errors import RunError
 from hyperface.models.protocols import Models
 from hyperface.one_line import one_line
-from hyperface.run import RunError
 from hyperface.storage import Store
 from hyperface.synthesis.drawing import IMAGE_FAILURES, Drawing
 from hyperface.synthesis.quality import is_blank

@@ -17,6 +17,7 @@ import numpy as np
 from hyperface.dataset.marker import Reject, Statistics
 from hyperface.dataset.plan import Plan, image_seed, key
 from hyperface.dataset.schema import Sample
+from hyperface.errors import RenderError
 from hyperface.models.protocols import Models
 from hyperface.synthesis import steering
 from hyperface.synthesis.drawing import Batch, Drawing, Identities, Painter, Progress, Row
@@ -32,10 +33,6 @@ SHOWS_NOTHING: tuple[Reason, ...] = ("error", "blank", "no_face", "no_embedding"
 
 TELLING_ROWS = 8
 """Images of a shard below which such a shard may be bad luck: the last one may hold a single image."""
-
-
-class RenderError(RuntimeError):
-    """A shard of which no image could be drawn: the generator is broken, not an image."""
 
 
 @dataclass(frozen=True)

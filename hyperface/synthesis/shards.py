@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import embeddings
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record
 from hyperface.dataset.duplicates import to_text
@@ -21,9 +21,9 @@ from hyperface.dataset.layout import Format, shard_file
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
-from hyperface.embeddings import EmbeddingError
+from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.models.protocols import FeatureGenerator, Models
-from hyperface.run import REFERENCES, Run, RunError
+from hyperface.run import REFERENCES, Run
 from hyperface.storage import Store
 from hyperface.synthesis import anchors as anchoring
 from hyperface.synthesis import steering, variation

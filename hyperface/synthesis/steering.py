@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import Config, ConfigError, ControlConfig, reader_kind
+from hyperface.config import Config, ControlConfig, reader_kind
 from hyperface.dataset.schema import Attribute, Outcome
+from hyperface.errors import ConfigError
 from hyperface.models.protocols import AttributeRange, AttributeReader, Decoder, DifferentiableRecognizer, Models
 from hyperface.seeds import seed_of
 from hyperface.synthesis.variation import mixture

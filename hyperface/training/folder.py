@@ -18,8 +18,9 @@ from typing import Any, Literal
 from hyperface import config as configuration
 from hyperface.checkpoints import Checkpoints
 from hyperface.config import TrainConfig, TrainGeneratorConfig
+from hyperface.errors import RunError
 from hyperface.reading_json import from_json
-from hyperface.run import GENERATOR, NETWORKS, RECOGNITION, Run, RunError, git_sha, to_json
+from hyperface.run import GENERATOR, NETWORKS, RECOGNITION, Run, git_sha, to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
 from hyperface.training.progress import Progress

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.errors import RunError
 from hyperface.models.iresnet import STRIDE
 from hyperface.pictures import decode
-from hyperface.run import RunError
 from hyperface.seeds import seed_of
 from hyperface.training.images import Images, Item
 

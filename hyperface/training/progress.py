@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperface.errors import RunError
 from hyperface.progress import Every, Point, Watch, unwatched
-from hyperface.run import RunError
 from hyperface.training.place import Stepped
 from hyperface.training.underway import Underway
 

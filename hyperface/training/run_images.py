@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.dataset.source import Source
-from hyperface.run import RunError
+from hyperface.errors import RunError
 from hyperface.training.images import Item, digest
 
 _KEPT_SHARDS = 4

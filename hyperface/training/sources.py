@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from hyperface.config import ConfigError
 from hyperface.dataset.source import open_source
+from hyperface.errors import ConfigError, RunError
 from hyperface.pictures import other_kind
-from hyperface.run import CONFIG, Run, RunError, existing_run
+from hyperface.run import CONFIG, Run, existing_run
 from hyperface.storage import LocalStore, Store, open_store
 from hyperface.training.images import Images
 from hyperface.training.other_images import RECORD_INDEX, RECORDS, FolderImages, RecordImages

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fault_proxy import FaultProxy, Request, fault_proxy
 
-from hyperface.storage import S3Store, StorageError, s3
+from hyperface.errors import StorageError
+from hyperface.storage import S3Store, s3
 
 SEED = int(os.environ.get("BATTERY_SEED", "0"))
 TIMES = 250

@@ -10,18 +10,17 @@ from color_world import ColorRecognizer
 from finished_run import ColorJudge, finished_run, write_color_report
 
 from hyperface.auditing import Auditor, audit_here
-from hyperface.config import ConfigError, changed
+from hyperface.config import changed
 from hyperface.dataset import verify
 from hyperface.dataset.export import export_run
 from hyperface.dataset.source import open_source
-from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import ModelError
+from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 from hyperface.models.trained import load_trained
 from hyperface.ranks import Alone
 from hyperface.recognition import stage
-from hyperface.run import Run, RunError, existing_run, open_run
+from hyperface.run import Run, existing_run, open_run
 from hyperface.status import COMPLETE, status
-from hyperface.storage import StorageError, open_store
+from hyperface.storage import open_store
 from hyperface.training.folder import Folder
 from hyperface.training.place import Place
 

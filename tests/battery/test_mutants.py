@@ -18,11 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperface.config import ConfigError
-from hyperface.embeddings import EmbeddingError
-from hyperface.models.protocols import ModelError
-from hyperface.run import RunError
-from hyperface.storage import StorageError
+from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 
 SEED = int(os.environ.get("BATTERY_SEED", "0"))
 MUTANTS = int(os.environ.get("MUTANTS", "300"))

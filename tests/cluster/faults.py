@@ -12,7 +12,8 @@ import ray
 from color_world import ColorGenerator
 from numpy.typing import NDArray
 
-from hyperface.storage import LocalStore, StorageError
+from hyperface.errors import StorageError
+from hyperface.storage import LocalStore
 
 INSIDE: list[int] = []
 """One for each thread in the generator of this process."""

@@ -11,8 +11,9 @@ from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make
 from side_judge import SideJudge
 
 from cluster.synthesis import synthesize_stage
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.dataset import verify
+from hyperface.errors import ConfigError
 from hyperface.models.protocols import Models
 from hyperface.run import INDEX
 from hyperface.synthesis.anchors import block_file

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from cluster.audit import audit_stage
 from hyperface.auditing import Auditor, audit_here
 from hyperface.dataset.source import Source
-from hyperface.run import AUDIT, AUDIT_EMBEDDINGS, AUDIT_FACES, Run, RunError, existing_run
+from hyperface.errors import RunError
+from hyperface.run import AUDIT, AUDIT_EMBEDDINGS, AUDIT_FACES, Run, existing_run
 
 # The workers have no path to the tests.
 for module in (audited_run, color_world, finished_run, sys.modules[__name__]):

@@ -7,8 +7,9 @@ import pytest
 from cluster.experiment import experiment_stage
 from hyperface import config as configuration
 from hyperface import experiment
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.dataset.source import open_source
+from hyperface.errors import ConfigError
 from hyperface.run import EXPERIMENT, existing_run, open_run
 
 SMALL = ("packing.num_identities=6", "synthesis.images_per_identity=4", "embed.num_faces=8", "packing.steps=4")

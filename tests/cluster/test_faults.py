@@ -16,7 +16,8 @@ from faults import KillingGenerator, LedgerStore
 from small_stage import FILES, seed_of, start, synthesize
 
 from hyperface.dataset import verify
-from hyperface.run import Run, RunError
+from hyperface.errors import RunError
+from hyperface.run import Run
 
 
 def shards_of(names: list[str]) -> set[str]:

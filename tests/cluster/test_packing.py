@@ -20,9 +20,10 @@ from cluster.packing import pack_stage
 from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.embeddings import Embeddings
+from hyperface.errors import StorageError
 from hyperface.packing import Packing, pack, sphere
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run
-from hyperface.storage import LocalStore, StorageError
+from hyperface.storage import LocalStore
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """

@@ -14,13 +14,14 @@ from color_world import ColorGenerator, ColorRecognizer, put_references, referen
 from faults import die, first
 from waiting import wait_for
 
-from cluster.actor_pool import Columns, fan_out
+from cluster.actor_pool import PoolActor, fan_out
 from cluster.one_task import in_a_task
 from cluster.preflight import try_models
-from hyperface.config import ClusterConfig, Config, ConfigError
+from hyperface.config import ClusterConfig, Config
 from hyperface.config import load as load_config
-from hyperface.models.protocols import ModelError, Models
-from hyperface.run import Run, RunError, open_run
+from hyperface.errors import ConfigError, ModelError, RunError
+from hyperface.models.protocols import Models
+from hyperface.run import Run, open_run
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 # The workers have no path to the tests.
@@ -89,11 +90,27 @@ def test_a_task_whose_process_is_lost_is_done_again_and_says_so_in_the_end(tmp_p
         in_a_task(lambda: die(os.getpid()), stage="audit", cluster=ClusterConfig(), gpus=0)
 
 
-class _Worker:
+class _Worker(PoolActor):
     """Says which process it is."""
 
-    def __call__(self, batch: Columns) -> dict[str, list[int]]:
+    def work(self, piece: int) -> dict[str, list[int]]:
         return {"pid": [os.getpid()]}
+
+
+class _Hungry(PoolActor):
+    def work(self, piece: int) -> dict[str, list[int]]:
+        return {"bytes": [len(bytearray(2**62))]}
+
+
+def test_memory_that_a_process_does_not_get_is_one_line():
+    asked = r"embed: .*asked for more memory than there is \(.*\): let fewer run at a time"
+    with (
+        fan_out(range(2), _Hungry, (), stage="embed", cluster=ClusterConfig(), actors=1, gpus=0, failures=0) as rows,
+        pytest.raises(RunError, match=asked),
+    ):
+        next(rows)
+    with pytest.raises(RunError, match=asked):
+        in_a_task(lambda: bytearray(2**62), stage="embed", cluster=ClusterConfig(), gpus=0)
 
 
 def test_a_pool_ends_with_its_block_whoever_keeps_the_error_that_ended_it():

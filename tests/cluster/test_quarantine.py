@@ -10,7 +10,7 @@ from faults import BrokenGenerator, KillingGenerator, LedgerStore
 from small_stage import FILES, PLAN, seed_of, start, synthesize
 
 from hyperface.dataset import verify
-from hyperface.run import RunError
+from hyperface.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 NOTE = "dataset/_quarantine/shard-000001.json"

@@ -8,7 +8,7 @@ import pytest
 from cluster import session
 from cluster.session import connect
 from hyperface.config import ClusterConfig
-from hyperface.run import RunError
+from hyperface.errors import RunError
 
 
 @pytest.mark.usefixtures("no_ray")

@@ -33,8 +33,7 @@ from cluster.submit import (
     submit,
     worth_retrying,
 )
-from hyperface.config import ConfigError
-from hyperface.run import RunError
+from hyperface.errors import ConfigError, RunError
 from jobs.submit import JOBS, as_it_travels, checked
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,9 @@ from small_stage import FILES, OPTIONS, PLAN, start, synthesize
 from steerable_world import STEERED
 
 from cluster.synthesis import synthesize_stage
-from hyperface.config import ConfigError
 from hyperface.dataset import read_shards, verify
-from hyperface.embeddings import EmbeddingError
-from hyperface.run import INDEX, REFERENCES, RunError
+from hyperface.errors import ConfigError, EmbeddingError, RunError
+from hyperface.run import INDEX, REFERENCES
 from hyperface.synthesis import single
 
 ray.cloudpickle.register_pickle_by_value(steerable_world)

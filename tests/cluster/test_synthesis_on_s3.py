@@ -19,8 +19,9 @@ from small_stage import FILES, PLAN, seed_of, start, synthesize
 
 from hyperface.dataset import verify
 from hyperface.dataset.plan import image_seed
-from hyperface.run import Run, RunError
-from hyperface.storage import S3Store, StorageError
+from hyperface.errors import RunError, StorageError
+from hyperface.run import Run
+from hyperface.storage import S3Store
 
 ray.cloudpickle.register_pickle_by_value(s3_faults)
 

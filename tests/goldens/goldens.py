@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface import gallery
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.embeddings import to_parquet
+from hyperface.errors import ConfigError
 from hyperface.faces import source
 from hyperface.models.loading import load_models, load_recognizer
 from hyperface.packing import pack, stage

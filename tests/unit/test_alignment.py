@@ -7,9 +7,9 @@ import onnx
 import pytest
 from PIL import Image
 
+from hyperface.errors import ModelError
 from hyperface.models.alignment import ARCFACE_112, BOX_512, LandmarkAligner, TemplateAligner, similarity, warp
 from hyperface.models.detector import FaceDetector
-from hyperface.models.protocols import ModelError
 from tests.unit import marker_detector
 from tests.unit.marker_detector import AROUND_L2, picture
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from hyperface.config import Arc2FaceConfig
+from hyperface.errors import ModelError
 from hyperface.models import latent_diffusion
 from hyperface.models.arc2face import Arc2FaceGenerator
-from hyperface.models.protocols import ModelError
 from tests.unit import tiny_arc2face
 
 STEPS = 5

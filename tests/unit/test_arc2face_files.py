@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hyperface.config import Arc2FaceConfig
+from hyperface.errors import ModelError
 from hyperface.models import lora, pretrained
 from hyperface.models.arc2face import Arc2FaceGenerator
-from hyperface.models.protocols import ModelError
 from tests.unit import tiny_arc2face
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

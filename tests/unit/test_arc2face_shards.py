@@ -14,6 +14,7 @@ from hyperface.dataset.reading import read_shards
 from hyperface.dataset.survey import survey
 from hyperface.dataset.verify import verify
 from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.errors import ConfigError
 from hyperface.models.alignment import LandmarkAligner, TemplateAligner
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Models
@@ -100,7 +101,7 @@ def test_other_weights_are_refused_by_a_dataset_that_was_begun(tmp_path):
     data = bytearray(unet.read_bytes())
     data[-1] ^= 1
     unet.write_bytes(data)
-    with pytest.raises(configuration.ConfigError, match="generator"):
+    with pytest.raises(ConfigError, match="generator"):
         shard_maker(run, read_references(run), load_models(run.config))
 
 

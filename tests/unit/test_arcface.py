@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hyperface.errors import ModelError
 from hyperface.models.arcface import ArcFaceRecognizer
 from hyperface.models.attribute_model import AttributeModel
-from hyperface.models.protocols import ModelError
 
 SIZE, DIM = 16, 6
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hyperface.errors import UserError
+
 ROOT = Path(__file__).parents[2]
 STAGES = {"gallery", "packing", "synthesis", "recognition", "generator", "evaluation"}
 HOMES = {
@@ -69,6 +71,17 @@ def test_each_heavy_library_has_one_home():
         name = path.relative_to(ROOT).as_posix()
         for module in imports(path):
             assert name in HOMES.get(module.split(".")[0], {name}), f"{name} imports {module}"
+
+
+def test_the_errors_that_a_user_can_mend_are_one_family_in_one_file():
+    for path in sources("hyperface", "cluster", "jobs"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Tuple):
+                caught = {name.id for name in node.type.elts if isinstance(name, ast.Name)}
+                listed = caught & {kind.__name__ for kind in UserError.__subclasses__()}
+                assert len(listed) < 3, f"{path}:{node.lineno}: catch UserError"
+    homes = {kind.__module__ for kind in UserError.__subclasses__()}
+    assert homes == {"hyperface.errors"}
 
 
 def test_importing_a_job_imports_neither_torch_nor_ray():

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hyperface.auditing import audit_here
-from hyperface.config import ConfigError
-from hyperface.embeddings import EmbeddingError, Embeddings, to_parquet
+from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
-from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, RunError, existing_run, provenance
+from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, existing_run, provenance
 
 IDENTITIES, IMAGES = 6, 30
 

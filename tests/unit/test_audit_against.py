@@ -7,8 +7,8 @@ import pytest
 from color_world import DIM, color_config, references
 
 from hyperface import real_faces
-from hyperface.config import ConfigError
 from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.errors import ConfigError
 from hyperface.run import GALLERY, Run, open_run
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
+from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation.benchmarks import read_benchmark, read_bin
 from hyperface.evaluation.pair_set import PairSet
-from hyperface.run import RunError
 
 
 def picture(seed: int, size: int = 16, form: str = "JPEG") -> bytes:

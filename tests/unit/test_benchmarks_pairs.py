@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from hyperface.config import StorageConfig
+from hyperface.errors import RunError
 from hyperface.evaluation.benchmarks import read_benchmark, read_pairs
 from hyperface.evaluation.pair_set import PairSet, shown
-from hyperface.run import RunError
 from hyperface.storage import LocalStore
 
 

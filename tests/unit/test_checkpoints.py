@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hyperface.checkpoints import ROWS_EACH, Checkpoints
-from hyperface.run import RunError
+from hyperface.errors import RunError
 from hyperface.storage import LocalStore, open_store
 
 N = ROWS_EACH + 5

@@ -14,10 +14,11 @@ from color_world import color_config, color_run
 from finished_run import finished_run
 
 from hyperface import claims, gallery
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
 from hyperface.dataset import verify
+from hyperface.errors import ConfigError, RunError
 from hyperface.packing import stage
-from hyperface.run import CONFIG, GALLERY, PACKED, PROVENANCE, Run, RunError, enter, open_run, run_store
+from hyperface.run import CONFIG, GALLERY, PACKED, PROVENANCE, Run, enter, open_run, run_store
 from hyperface.storage import Store, open_store
 
 

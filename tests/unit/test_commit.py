@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, parquet, webdataset
 from hyperface.dataset import marker as markers
-from hyperface.dataset.commit import ShardError, adopt, check_size, commit, record, sweep
+from hyperface.dataset.commit import adopt, check_size, commit, record, sweep
 from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker, Reject, Statistics
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import Sample
-from hyperface.storage import LARGEST_OBJECT, LocalStore, S3Store, StorageError, Store, open_store
+from hyperface.errors import ConfigError, ShardError, StorageError
+from hyperface.storage import LARGEST_OBJECT, LocalStore, S3Store, Store, open_store
 
 FILES = [("dataset/parquet/shard-000002.parquet", b"columns"), ("dataset/webdataset/shard-000002.tar", b"members")]
 MARKER = Marker(

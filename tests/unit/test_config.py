@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hyperface import command_line, config
-from hyperface.config import ConfigError, is_override
+from hyperface.config import is_override
+from hyperface.errors import ConfigError
 from hyperface.run import open_run
 
 ROOT = Path(__file__).parents[2]

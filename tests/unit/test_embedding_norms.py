@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hyperface import config, embeddings, gallery
-from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.embeddings import Embeddings
+from hyperface.errors import EmbeddingError
 from hyperface.faces import source
 from hyperface.models.toy import recognizer as toy
 from hyperface.packing import sphere

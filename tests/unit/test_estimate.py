@@ -10,8 +10,8 @@ from hyperface.capacity import text
 from hyperface.capacity.estimate import Estimate, estimate, needed
 from hyperface.capacity.rates import UNITS, Rates, read, settings_of, to_bytes
 from hyperface.capacity.tables import row_counts
-from hyperface.config import Config, ConfigError
-from hyperface.embeddings import EmbeddingError
+from hyperface.config import Config
+from hyperface.errors import ConfigError, EmbeddingError
 from hyperface.run import open_run
 
 # Round numbers, so that a person can follow: no machine has these rates.

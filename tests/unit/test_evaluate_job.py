@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_onnx_export import trained
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 from hyperface.models.trained import onnx_file
 from hyperface.run import VERIFICATION
 from jobs.evaluate import main, run_job, taken_export

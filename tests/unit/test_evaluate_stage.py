@@ -17,13 +17,14 @@ from sklearn.model_selection import KFold
 from test_arcface import SIZE, tiny_model
 
 from hyperface import config as configuration
-from hyperface.config import ConfigError, EvaluateConfig
+from hyperface.config import EvaluateConfig
+from hyperface.errors import ConfigError, ModelError, RunError
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import evaluate_run, verify_on, wanted_sets
 from hyperface.models.loading import Evaluated, load_evaluated
-from hyperface.models.protocols import ModelError, Preprocessing
+from hyperface.models.protocols import Preprocessing
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
-from hyperface.run import VERIFICATION, Run, RunError, open_run, provenance
+from hyperface.run import VERIFICATION, Run, open_run, provenance
 from hyperface.storage import open_store
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from hyperface import config as configuration
 from hyperface import experiment
-from hyperface.config import Config, ConfigError, flat
+from hyperface.config import Config, flat
+from hyperface.errors import ConfigError
 
 
 def config(*overrides: str) -> Config:

@@ -10,10 +10,10 @@ import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 from insightface_reader import FaceDataset, read_record
 
-from hyperface.config import ConfigError
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset import recordio as records
 from hyperface.dataset.export import FORMATS, Kind, export_run
+from hyperface.errors import ConfigError
 from hyperface.run import Run
 from hyperface.storage import open_store
 

@@ -15,7 +15,8 @@ from hyperface.dataset import read_shards
 from hyperface.dataset.classes import classes
 from hyperface.dataset.export import FORMATS, export_run
 from hyperface.dataset.export.grouping import batches, gather, write_spill
-from hyperface.run import Run, RunError
+from hyperface.errors import RunError
+from hyperface.run import Run
 from hyperface.storage import open_store
 
 

@@ -13,13 +13,13 @@ import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 from commands import ran
 
-from hyperface.config import ConfigError
 from hyperface.dataset import Sample, jpeg, webdataset
 from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import FORMATS, Kind, export_run
-from hyperface.run import INDEX, Run, RunError, existing_run
-from hyperface.storage import S3Store, StorageError, open_store
+from hyperface.errors import ConfigError, RunError, StorageError
+from hyperface.run import INDEX, Run, existing_run
+from hyperface.storage import S3Store, open_store
 
 TAR, DONE = "dataset/webdataset/shard-000001.tar", "dataset/_done/shard-000001.json"
 FINISH = "run `python -m jobs.pipeline .*` first"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
 from hyperface.dataset.export import FORMATS, Kind, export_run
-from hyperface.run import Run, RunError
+from hyperface.errors import ConfigError, RunError
+from hyperface.run import Run
 from hyperface.storage import S3Store, Store, open_store
 
 FILE_BY_FILE: list[Kind] = ["imagefolder", "huggingface"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperface.storage import StorageError, open_store
+from hyperface.errors import StorageError
+from hyperface.storage import open_store
 
 
 def filled(folder: Path, *names: str) -> Path:

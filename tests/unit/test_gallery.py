@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hyperface import config, gallery
-from hyperface.config import Config, ConfigError
+from hyperface.config import Config
+from hyperface.errors import ConfigError, RunError
 from hyperface.faces.source import BEYOND, Chunk, plan_chunks, read_chunk
 from hyperface.gallery import EmbeddedFace
 from hyperface.pictures import HIDDEN, LARGEST_FILE
-from hyperface.run import RunError
 from hyperface.storage import LocalStore, open_store
 
 SIZE = 8

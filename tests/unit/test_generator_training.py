@@ -15,7 +15,7 @@ from full_disk import FullDisk
 from PIL import Image
 
 from hyperface import config as configuration
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.generator import checkpoint, stage
 from hyperface.generator.losses import balance
 from hyperface.generator.trainer import TERMS, Training, learning_rate
@@ -25,8 +25,8 @@ from hyperface.models.toy.recognizer import load_recognizer
 from hyperface.models.vec2face import Vec2FaceGenerator
 from hyperface.models.vec2face_network import SIZES
 from hyperface.ranks import Alone, Group
-from hyperface.run import Run, RunError, open_run
-from hyperface.storage import LocalStore, StorageError
+from hyperface.run import Run, open_run
+from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder
 from hyperface.training.place import Place
 from hyperface.training.sources import open_images

@@ -10,7 +10,8 @@ from hostile_s3 import DRIP, ENDLESS, ETAG, FLOOD, HTML, by_method, error, head,
 from object_store import CREDENTIALS
 
 from hyperface.config import StorageConfig
-from hyperface.storage import LocalStore, S3Store, StorageError, answers, bounded, open_store, s3
+from hyperface.errors import StorageError
+from hyperface.storage import LocalStore, S3Store, answers, bounded, open_store, s3
 from hyperface.storage import store as places
 
 NOBODY = "http://127.0.0.1:1"

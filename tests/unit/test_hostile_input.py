@@ -22,17 +22,16 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from hyperface import config, logs
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, recordio, webdataset
 from hyperface.dataset.classes import classes
-from hyperface.embeddings import EmbeddingError, read_file
+from hyperface.embeddings import read_file
+from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 from hyperface.evaluation.attributes import read_labels
 from hyperface.faces.source import Chunk, Face, printable, read_chunk
 from hyperface.models.onnx_file import open_session
-from hyperface.models.protocols import ModelError
 from hyperface.pictures import LARGEST_SIDE, decode
-from hyperface.run import RunError
-from hyperface.storage import LocalStore, StorageError
+from hyperface.storage import LocalStore
 from hyperface.training.other_images import RecordImages
 
 SIZE = 8

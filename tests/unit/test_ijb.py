@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface.config import ConfigError, StorageConfig
+from hyperface.config import StorageConfig
+from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation import ijb
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.protocols import Preprocessing
-from hyperface.run import RunError
 from hyperface.storage import open_store
 
 SIZE = 32

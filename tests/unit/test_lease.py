@@ -12,8 +12,9 @@ from fault_proxy import FaultProxy, fault_proxy
 from waiting import wait_for
 
 from hyperface.config import StorageConfig
+from hyperface.errors import RunError
 from hyperface.lease import only_driver
-from hyperface.run import LEASE, RunError
+from hyperface.run import LEASE
 from hyperface.storage import LocalStore, S3Store, Store, open_store
 
 FAST = {"beat_s": 0.1, "stale_s": 2.0, "settle_s": 0.2}

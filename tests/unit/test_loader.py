@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperface.errors import RunError
 from hyperface.ranks import even_sizes
-from hyperface.run import RunError
 from hyperface.training.images import Item
 from hyperface.training.loader import Steps, batches, order_of
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from hyperface.errors import ModelError
 from hyperface.models.arcface import ArcFaceRecognizer
 from hyperface.models.onnx_attributes import METADATA, OnnxAttributes
 from hyperface.models.onnx_file import open_session
 from hyperface.models.onnx_network import differentiable
-from hyperface.models.protocols import AttributeRange, ModelError, Preprocessing
+from hyperface.models.protocols import AttributeRange, Preprocessing
 
 SIZE = 8
 YAW = {"name": "yaw", "low": -60, "high": 60, "tolerance": 5}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from face_like_rows import SEPARATIONS, clustered, free, max_cosine
 
-from hyperface.config import ConfigError, PackingConfig
+from hyperface.config import PackingConfig
+from hyperface.errors import ConfigError
 from hyperface.packing import pack, result, sphere
 
 

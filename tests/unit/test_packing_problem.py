@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from face_like_rows import clustered, free
 
-from hyperface.config import ConfigError, PackingConfig
+from hyperface.config import PackingConfig
+from hyperface.errors import ConfigError
 from hyperface.packing import pack, sphere
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 from hyperface.packing.polish import polish
 from hyperface.packing.restarts import LARGEST, best_of, draw, soft_maximum_gradient
 from hyperface.packing.sphere import random_points

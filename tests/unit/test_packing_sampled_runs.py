@@ -11,13 +11,14 @@ from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
 from hyperface import embeddings
-from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
+from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.embeddings import Embeddings
+from hyperface.errors import ConfigError, StorageError
 from hyperface.packing import kept_start, pack, sampling, sphere, stage
 from hyperface.packing.shard import Shard, one_process
 from hyperface.ranks import even_sizes
 from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY, Run
-from hyperface.storage import LocalStore, StorageError
+from hyperface.storage import LocalStore
 
 CPU = torch.device("cpu")
 DIM = 16

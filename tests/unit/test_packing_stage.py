@@ -15,8 +15,9 @@ from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
 from hyperface import embeddings
-from hyperface.config import Config, ConfigError, PackingConfig, RunConfig
-from hyperface.embeddings import EmbeddingError, Embeddings
+from hyperface.config import Config, PackingConfig, RunConfig
+from hyperface.embeddings import Embeddings
+from hyperface.errors import ConfigError, EmbeddingError, RunError, StorageError
 from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
 from hyperface.packing.result import Measures, Progress
@@ -24,8 +25,8 @@ from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
 from hyperface.progress import Point
 from hyperface.ranks import even_sizes
-from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run, RunError
-from hyperface.storage import LocalStore, StorageError, Store, open_store
+from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run
+from hyperface.storage import LocalStore, Store, open_store
 
 CPU = torch.device("cpu")
 N, DIM = 30, 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 from hyperface.packing import starts
 
 

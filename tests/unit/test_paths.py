@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hyperface import embeddings
-from hyperface.config import ConfigError, StorageConfig, load, local_path
+from hyperface.config import StorageConfig, load, local_path
+from hyperface.errors import ConfigError
 from hyperface.storage import open_file, open_store
 
 

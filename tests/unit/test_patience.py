@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 from fault_proxy import FaultProxy, Request, fault_proxy, gets, puts
 
-from hyperface.config import ConfigError, StorageConfig, load
+from hyperface.config import StorageConfig, load
+from hyperface.errors import ConfigError, StorageError
 from hyperface.run import existing_run, open_run
-from hyperface.storage import S3Store, StorageError, bounded, open_store, refusals
+from hyperface.storage import S3Store, bounded, open_store, refusals
 
 
 @pytest.fixture

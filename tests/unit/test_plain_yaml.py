@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from hyperface import config
-from hyperface.config import ConfigError
 from hyperface.config.plain_yaml import DEEPEST, LARGEST, refuse_odd
+from hyperface.errors import ConfigError
 
 ODD = ["1:30", "190:20:30", "-1:30.5", "010", "-017", "0x10", "0b11", "1_000", "1_0.5", "on", "Off", "yes", "NO"]
 

@@ -19,10 +19,10 @@ from PIL import Image
 from hyperface import config
 from hyperface.auditing import audit_here
 from hyperface.command_line import to_publish
-from hyperface.config import ConfigError
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
-from hyperface.run import AUDIT, SEPARATION, Run, RunError
+from hyperface.errors import ConfigError, RunError
+from hyperface.run import AUDIT, SEPARATION, Run
 from hyperface.storage import open_store
 
 TOLD = {"creator": "Somebody", "url": "https://example.org/faces", "license": "cc-by-nc-4.0"}

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from side_judge import SideJudge
 
-from hyperface.config import ConfigError
 from hyperface.dataset import verify
 from hyperface.dataset.plan import Plan
+from hyperface.errors import ConfigError, RenderError, RunError
 from hyperface.models.protocols import Crop, Models
-from hyperface.run import INDEX, Run, RunError
+from hyperface.run import INDEX, Run
 from hyperface.synthesis import anchors
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import REASONS, Gate, is_blank, sharpness
-from hyperface.synthesis.render import RenderedShard, RenderError, render_shard
+from hyperface.synthesis.render import RenderedShard, render_shard
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 from hyperface.synthesis.variation import Variation
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan, image_seed
+from hyperface.errors import RenderError
 from hyperface.models.protocols import Models
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import Gate
-from hyperface.synthesis.render import RenderedShard, RenderError, render_shard
+from hyperface.synthesis.render import RenderedShard, render_shard
 from hyperface.synthesis.variation import Variation
 
 PLAN = Plan(seed=1, num_identities=6, images_per_identity=10, images_per_shard=40)

@@ -17,8 +17,9 @@ from PIL import Image
 
 from hyperface.config import ControlConfig
 from hyperface.dataset import ShardImages, jpeg, read_shards
+from hyperface.errors import RunError
 from hyperface.report import measure, page, plots, records, write_report
-from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION, Run, RunError
+from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION, Run
 
 
 @pytest.fixture(scope="module")

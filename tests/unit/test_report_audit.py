@@ -11,8 +11,9 @@ from finished_run import ColorJudge
 from reported_run import TRAITS, packed_run, put_audit
 from test_report import Tags, Untouchable, html, visible
 
+from hyperface.errors import RunError
 from hyperface.report import attributes, write_report
-from hyperface.run import AUDIT, AUDIT_FACES, INDEX, REPORT, SEPARATION, Run, RunError, existing_run
+from hyperface.run import AUDIT, AUDIT_FACES, INDEX, REPORT, SEPARATION, Run, existing_run
 
 IDENTITIES = "Audit: how many identities are there?"
 COPIES = "Audit: does a face copy a real one?"

@@ -10,9 +10,10 @@ from reported_run import summary
 from test_report import Tags, html
 
 from hyperface import config as configuration
+from hyperface.errors import RunError
 from hyperface.report import plots
 from hyperface.report.experiment import render, write_experiment
-from hyperface.run import EXPERIMENT, REPORT, Run, RunError, open_run
+from hyperface.run import EXPERIMENT, REPORT, Run, open_run
 
 CONFIG = configuration.load("jobs/configs/toy_experiment.yaml", ["run.dir=somewhere"])
 

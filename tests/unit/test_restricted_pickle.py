@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
+from hyperface.errors import RunError
 from hyperface.evaluation.benchmarks import read_bin
 from hyperface.evaluation.restricted_pickle import Refused, load
-from hyperface.run import RunError
 
 
 def kinds_of(code: bytes) -> bytes:

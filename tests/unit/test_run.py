@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hyperface import config
-from hyperface.config import ConfigError
-from hyperface.run import CONFIG, GALLERY, PROVENANCE, RunError, existing_run, open_run
+from hyperface.errors import ConfigError, RunError
+from hyperface.run import CONFIG, GALLERY, PROVENANCE, existing_run, open_run
 from hyperface.storage import open_store
 
 

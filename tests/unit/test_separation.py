@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hyperface.embeddings import EmbeddingError
+from hyperface.errors import EmbeddingError
 from hyperface.evaluation import pairs, separation
 from hyperface.evaluation.distribution import BINS, distribution
 

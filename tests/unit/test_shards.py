@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset
 
-from hyperface.config import ConfigError
 from hyperface.dataset import fingerprint, read_shards, verify
-from hyperface.dataset.commit import ShardError
-from hyperface.embeddings import EmbeddingError
+from hyperface.errors import ConfigError, EmbeddingError, ShardError
 from hyperface.models.protocols import Models
 from hyperface.run import Run
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker

@@ -11,9 +11,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from hyperface.command_line import READER_LEFT
-from hyperface.config import ConfigError
-from hyperface.run import RunError
-from hyperface.storage import StorageError
+from hyperface.errors import ConfigError, RunError, StorageError, UserError
 from jobs.start import INTERRUPTED, TERMINATED, exit_code
 
 
@@ -30,7 +28,7 @@ def test_a_job_that_returns_exits_zero():
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigError("bad key"), 2), (RunError("three shards failed"), 1), (StorageError("s3://b: unreachable"), 1)],
+    [(kind("three shards failed"), 2 if kind is ConfigError else 1) for kind in UserError.__subclasses__()],
 )
 def test_what_a_user_can_mend_is_one_line_without_a_traceback(error, code, capsys: pytest.CaptureFixture[str]):
     assert exit_code(fails_with(error)) == code

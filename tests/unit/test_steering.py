@@ -17,10 +17,11 @@ from color_world import ColorGenerator, ColorRecognizer, color_config, color_run
 from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, SteerableRecognizer, models
 from torch import Tensor
 
-from hyperface.config import ConfigError, ControlConfig
+from hyperface.config import ControlConfig
 from hyperface.dataset import marker, read_shards, verify
 from hyperface.dataset.layout import marker_file, shard_file
 from hyperface.dataset.schema import Attribute, Outcome
+from hyperface.errors import ConfigError
 from hyperface.models.protocols import Models
 from hyperface.run import DATA_CARD, INDEX, Run
 from hyperface.synthesis import steering

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperface.config import ConfigError, StorageConfig
-from hyperface.storage import S3Store, StorageError, Store, open_file, open_store
+from hyperface.config import StorageConfig
+from hyperface.errors import ConfigError, StorageError
+from hyperface.storage import S3Store, Store, open_file, open_store
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from damaged_tar import ARCHIVES, BLOCK, Folder, flip_bits, headers, packed, picture
 
+from hyperface.errors import RunError
 from hyperface.faces import source, tar
 from hyperface.faces.source import Chunk
 from hyperface.pictures import HIDDEN
-from hyperface.run import RunError
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from hyperface import config
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError
 
 TOY = "train.recipe=toy"
 

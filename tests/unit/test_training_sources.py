@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import color_run, make_dataset
 
-from hyperface.config import ConfigError
 from hyperface.dataset import index, read_shards
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import Kind, export_run
 from hyperface.dataset.layout import marker_file
 from hyperface.dataset.marker import to_bytes
 from hyperface.dataset.survey import planned, planned_formats, survey
-from hyperface.run import Run, RunError
+from hyperface.errors import ConfigError, RunError
+from hyperface.run import Run
 from hyperface.storage import open_store
 from hyperface.training.images import Images
 from hyperface.training.loader import image_size

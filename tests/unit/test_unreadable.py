@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperface.config import ConfigError, StorageConfig, load
+from hyperface.config import StorageConfig, load
 from hyperface.embeddings import read_file
+from hyperface.errors import ConfigError, ModelError, StorageError
 from hyperface.evaluation.benchmarks import read_benchmark
 from hyperface.models.onnx_file import checked_bytes
-from hyperface.models.protocols import ModelError
-from hyperface.storage import LocalStore, StorageError, open_file
+from hyperface.storage import LocalStore, open_file
 
 NOBODY = 65534
 

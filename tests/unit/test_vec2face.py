@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperface.config import ConfigError
 from hyperface.config.vec2face import Vec2FaceConfig
+from hyperface.errors import ConfigError, ModelError
 from hyperface.models import vec2face_published
 from hyperface.models.pretrained import read_tensors
-from hyperface.models.protocols import ModelError
 from hyperface.models.vec2face import Made, Vec2FaceGenerator, to_bytes
 from hyperface.models.vec2face_network import (
     SIZES,

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperface.config import ConfigError
+from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.reading_json import from_json
-from hyperface.run import RunError, to_json
-from hyperface.storage import LocalStore, StorageError, Store
+from hyperface.run import to_json
+from hyperface.storage import LocalStore, Store
 from hyperface.storage.naming import file_system
 
 DONE = "export.json"

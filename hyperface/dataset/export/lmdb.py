@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 
 from hyperface.dataset.schema import ShardImages
-from hyperface.storage import StorageError
+from hyperface.errors import StorageError
 
 PAGE = 4096
 

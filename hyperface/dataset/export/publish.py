@@ -11,7 +11,8 @@ from typing import Any
 from hyperface.dataset import card, licences
 from hyperface.dataset.export import croissant, measured
 from hyperface.dataset.source import Source
-from hyperface.run import AUDIT, PROVENANCE, SEPARATION, RunError, to_json
+from hyperface.errors import RunError
+from hyperface.run import AUDIT, PROVENANCE, SEPARATION, to_json
 
 CARD, CROISSANT, SUMS = "README.md", "croissant.json", "SHA256SUMS"
 NAMES = (CARD, CROISSANT, SUMS)

@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from hyperface.config import ConfigError
 from hyperface.dataset import recordio
 from hyperface.dataset.classes import Classes
 from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, publish
@@ -19,7 +18,8 @@ from hyperface.dataset.export.destination import STATE, Destination
 from hyperface.dataset.export.progress import Progress
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.source import Source, open_source
-from hyperface.run import DATASET, Run, RunError
+from hyperface.errors import ConfigError, RunError
+from hyperface.run import DATASET, Run
 from hyperface.storage import LocalStore, Store
 
 Kind = Literal["imagefolder", "recordio", "lmdb", "huggingface"]
