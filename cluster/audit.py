@@ -16,7 +16,8 @@ from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
 from hyperface.progress import Every, Point
 from hyperface.real_faces import Faces
-from hyperface.run import AUDIT, Run
+from hyperface.run import Run
+from hyperface.run.names import AUDIT
 
 PROGRESS_SECONDS = 2.0
 

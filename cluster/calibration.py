@@ -14,7 +14,8 @@ from hyperface.capacity import measure
 from hyperface.capacity.measure import SECONDS, Numbers
 from hyperface.capacity.rates import RATES, to_bytes
 from hyperface.config import Config
-from hyperface.run import PACKAGES, git_sha, package_version, run_store
+from hyperface.run import run_store
+from hyperface.run.provenance import PACKAGES, git_sha, package_version
 
 THREADS = 1
 """Of torch in an actor, as in the stages."""

@@ -17,7 +17,8 @@ from hyperface.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
 from hyperface.progress import Every, Point
-from hyperface.run import GALLERY, Run
+from hyperface.run import Run
+from hyperface.run.names import GALLERY
 
 PROGRESS_SECONDS = 2.0
 

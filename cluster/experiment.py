@@ -17,7 +17,9 @@ from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import Piece
 from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
-from hyperface.run import EXPERIMENT, Run, provenance
+from hyperface.run import Run
+from hyperface.run.names import EXPERIMENT
+from hyperface.run.provenance import provenance
 from hyperface.trial import make_piece, test_sets
 
 

@@ -10,7 +10,8 @@ from cluster.workers import Workers, fit
 from hyperface.packing import checkpoint, stage
 from hyperface.packing.shard import Shard, one_process
 from hyperface.ranks import even_sizes
-from hyperface.run import REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import REFERENCES
 
 
 def pack_stage(run: Run) -> None:

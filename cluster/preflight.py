@@ -6,7 +6,8 @@ from cluster.one_task import in_a_task
 from cluster.renderer import MakeModels
 from hyperface.config import Config
 from hyperface.models.loading import load_models, needs_files
-from hyperface.run import REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import REFERENCES
 from hyperface.synthesis.shards import check_models
 
 

@@ -18,12 +18,11 @@ import ray.data
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.deaths import Watch
-from hyperface import claims
 from hyperface.config import ClusterConfig, Config
 from hyperface.errors import RunError
-from hyperface.lease import only_driver
 from hyperface.one_line import one_line
-from hyperface.run import Run, enter, run_store
+from hyperface.run import Run, claims, enter, run_store
+from hyperface.run.lease import only_driver
 from hyperface.scratch import scratch as folder
 
 LONGEST_PLACE = 20

@@ -22,7 +22,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from hyperface.errors import ConfigError, RunError
 from hyperface.one_line import one_line
-from hyperface.run import git_sha
+from hyperface.run.provenance import git_sha
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"

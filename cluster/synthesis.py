@@ -29,7 +29,8 @@ from hyperface.errors import RunError
 from hyperface.models.loading import load_models
 from hyperface.one_line import one_line
 from hyperface.progress import harmless
-from hyperface.run import DATASET, DONE, INDEX, Run
+from hyperface.run import Run
+from hyperface.run.names import DATASET, DONE, INDEX
 from hyperface.synthesis.shards import References, read_references
 from hyperface.synthesis.steering import check_targets
 

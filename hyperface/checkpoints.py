@@ -15,7 +15,7 @@ from torch import Tensor
 from hyperface.errors import RunError
 from hyperface.one_line import one_line
 from hyperface.ranks import part_of
-from hyperface.run import get_json, to_json
+from hyperface.run.records import get_json, to_json
 from hyperface.storage import Store
 
 KEEP = 2

@@ -20,7 +20,8 @@ from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
 from hyperface.one_line import shown
 from hyperface.pictures import counted
-from hyperface.run import EMBEDDED, Run
+from hyperface.run import Run
+from hyperface.run.names import EMBEDDED
 
 LEFT_OUT = (
     "unreadable",

@@ -23,7 +23,8 @@ from hyperface.evaluation.embedded import Network, folder
 from hyperface.evaluation.real_table import Name, RealTable, real_table
 from hyperface.faces import source
 from hyperface.faces.source import Chunk
-from hyperface.run import GALLERY, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import GALLERY
 from hyperface.storage import Store, open_file, open_store
 
 GALLERY_TABLE = "gallery"

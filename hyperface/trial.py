@@ -31,7 +31,9 @@ from hyperface.packing import stage as packing
 from hyperface.packing.shard import one_process
 from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
-from hyperface.run import GALLERY, Run, git_sha, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import GALLERY
+from hyperface.run.provenance import git_sha
 from hyperface.synthesis.single import make_dataset
 from hyperface.training.folder import Folder
 from hyperface.training.place import Place

@@ -11,7 +11,7 @@ def main(config: Config) -> None:
     from cluster.session import driving
     from cluster.synthesis import synthesize_stage
     from hyperface.packing import others
-    from hyperface.run import DATASET, REPORT
+    from hyperface.run.names import DATASET, REPORT
     from hyperface.synthesis.steering import check_targets
     from jobs import report
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 from hyperface import command_line, logs
 from hyperface.config import Config, local_path
 from hyperface.errors import UserError
-from hyperface.run import submission_id
+from hyperface.run.provenance import submission_id
 
 INTERRUPTED, TERMINATED = 130, 143
 GOES_ON = "the same command goes on where this one stopped"

@@ -18,7 +18,8 @@ from hyperface.dataset.source import open_source
 from hyperface.embeddings import to_parquet
 from hyperface.faces import source
 from hyperface.models.protocols import Recognizer
-from hyperface.run import GALLERY, Run
+from hyperface.run import Run
+from hyperface.run.names import GALLERY
 
 FACES = 160
 """Enough of them: 12,720 pairs of different people measure a false accept rate of 1e-4."""

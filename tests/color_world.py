@@ -12,7 +12,8 @@ from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.models.protocols import Models, Recognizer
-from hyperface.run import DATASET, REFERENCES, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import DATASET, REFERENCES
 from hyperface.storage import Store
 from hyperface.synthesis import single
 

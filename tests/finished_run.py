@@ -12,7 +12,8 @@ from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.packing import stage
 from hyperface.packing.shard import one_process
 from hyperface.report import write_report
-from hyperface.run import GALLERY, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import GALLERY
 
 GALLERY_FACES = 20
 

@@ -21,7 +21,8 @@ from hyperface.evaluation.stage import verify_on
 from hyperface.models.protocols import Preprocessing
 from hyperface.packing import stage
 from hyperface.packing.shard import one_process
-from hyperface.run import GALLERY, VERIFICATION, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import GALLERY, VERIFICATION
 
 TRAITS = [f"trait {i:02d}" for i in range(14)]
 TRAINING = {

@@ -9,7 +9,7 @@ from hyperface.config import Config, StorageConfig, flat
 from hyperface.errors import ConfigError
 from hyperface.one_line import one_line
 from hyperface.reading_json import from_json
-from hyperface.run import to_json
+from hyperface.run.records import to_json
 from hyperface.storage import open_file
 
 RATES = "plan/rates.json"

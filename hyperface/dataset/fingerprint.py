@@ -9,7 +9,8 @@ from hyperface.config import Config
 from hyperface.errors import ConfigError, RunError
 from hyperface.models.protocols import Models
 from hyperface.reading_json import from_json
-from hyperface.run import DATASET, FINGERPRINT, REFERENCES, to_json
+from hyperface.run.names import DATASET, FINGERPRINT, REFERENCES
+from hyperface.run.records import to_json
 from hyperface.storage import Store
 
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")

@@ -15,7 +15,9 @@ from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan, key
 from hyperface.errors import RunError
-from hyperface.run import DATA_CARD, FINGERPRINT, INDEX, Run, to_json
+from hyperface.run import Run
+from hyperface.run.names import DATA_CARD, FINGERPRINT, INDEX
+from hyperface.run.records import to_json
 
 
 def build(

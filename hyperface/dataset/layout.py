@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hyperface.run import DATASET, DONE
+from hyperface.run.names import DATASET, DONE
 
 Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from hyperface.dataset.duplicates import from_text
 from hyperface.reading_json import built, from_json
-from hyperface.run import to_json
+from hyperface.run.records import to_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.errors import RunError
-from hyperface.run import CONFIG, FINGERPRINT, INDEX, Run
+from hyperface.run import Run
+from hyperface.run.names import CONFIG, FINGERPRINT, INDEX
 
 NAMED = 10
 """Damaged shards that one message names."""

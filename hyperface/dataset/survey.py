@@ -11,7 +11,7 @@ from hyperface.dataset.layout import Format, formats, marker_file, pending_file,
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.wids import WIDS
-from hyperface.run import DATA_CARD, DATASET, FINGERPRINT, INDEX
+from hyperface.run.names import DATA_CARD, DATASET, FINGERPRINT, INDEX
 from hyperface.storage import Store
 
 READERS = 16

@@ -14,7 +14,9 @@ from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.reading_json import from_json
-from hyperface.run import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES, Run, made_by_another
+from hyperface.run import Run
+from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES
+from hyperface.run.opening import made_by_another
 from hyperface.storage import Store
 
 

@@ -5,7 +5,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hyperface.dataset.layout import SUFFIX
-from hyperface.run import DATASET, to_json
+from hyperface.run.names import DATASET
+from hyperface.run.records import to_json
 
 WIDS = f"{DATASET}/wids.json"
 

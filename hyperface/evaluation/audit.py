@@ -30,7 +30,9 @@ from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
-from hyperface.run import AUDIT, AUDIT_FACES, REFERENCES, Run, provenance
+from hyperface.run import Run
+from hyperface.run.names import AUDIT, AUDIT_FACES, REFERENCES
+from hyperface.run.provenance import provenance
 
 VERSION = 2
 """Of the record: one of another version is not what was asked for, and is measured again."""

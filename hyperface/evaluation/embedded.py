@@ -21,7 +21,8 @@ from hyperface.dataset import jpeg
 from hyperface.dataset.plan import key
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
-from hyperface.run import AUDIT_EMBEDDINGS, to_json
+from hyperface.run.names import AUDIT_EMBEDDINGS
+from hyperface.run.records import to_json
 from hyperface.storage import Store
 
 BATCH = 64

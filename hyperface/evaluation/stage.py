@@ -21,7 +21,9 @@ from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
 from hyperface.progress import Every
-from hyperface.run import VERIFICATION, Run, provenance
+from hyperface.run import Run
+from hyperface.run.names import VERIFICATION
+from hyperface.run.provenance import provenance
 
 TOY = "toy"
 PROGRESS_SECONDS = 10.0

@@ -18,7 +18,8 @@ from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import Preprocessing
 from hyperface.one_line import one_line
-from hyperface.run import NETWORKS, RECOGNITION, get_json
+from hyperface.run.names import NETWORKS, RECOGNITION
+from hyperface.run.records import get_json
 from hyperface.storage import Store
 
 ARCHITECTURE = "hyperface.backbone"

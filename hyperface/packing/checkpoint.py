@@ -9,7 +9,7 @@ from hyperface.checkpoints import Checkpoints
 from hyperface.packing.result import Measures, Progress
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import State
-from hyperface.run import CHECKPOINTS
+from hyperface.run.names import CHECKPOINTS
 from hyperface.storage import Store
 
 ROWS = ("x_LD", "mean_LD", "square_LD", "count_L", "near_L", "wall_L", "best_LD")

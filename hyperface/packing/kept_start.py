@@ -17,7 +17,9 @@ from hyperface.packing.others import Rows, identity_of
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample
 from hyperface.packing.shard import Shard
-from hyperface.run import START, START_SUMMARY, Run, to_json
+from hyperface.run import Run
+from hyperface.run.names import START, START_SUMMARY
+from hyperface.run.records import to_json
 
 
 def keep(run: Run, posed: Posed) -> None:

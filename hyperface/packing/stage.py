@@ -24,7 +24,8 @@ from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress import Every, Point, Watch, unwatched
 from hyperface.ranks import speaker
-from hyperface.run import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY, Run
+from hyperface.run import Run
+from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY
 
 PROGRESS_SECONDS = 2.0
 RECORDED = 80

@@ -5,7 +5,8 @@ from hyperface.report import student
 from hyperface.report.measure import measured
 from hyperface.report.page import render
 from hyperface.report.records import load
-from hyperface.run import REPORT, Run
+from hyperface.run import Run
+from hyperface.run.names import REPORT
 
 __all__ = ["write_report"]
 

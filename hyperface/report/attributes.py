@@ -6,7 +6,7 @@ from typing import Any
 
 from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
-from hyperface.run import AUDIT
+from hyperface.run.names import AUDIT
 
 MOST_ROWS = 12
 MOST_VALUES = 4

@@ -8,7 +8,7 @@ from hyperface.report import attributes
 from hyperface.report import elements as e
 from hyperface.report.plots import Histogram, Rule, histograms, occupied_range
 from hyperface.report.records import Records, drawn_from
-from hyperface.run import AUDIT, AUDIT_FACES
+from hyperface.run.names import AUDIT, AUDIT_FACES
 
 PAIRS_SHOWN = 8
 """Pairs of faces that are on the page at once; the others unfold."""

@@ -8,7 +8,8 @@ from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
 from hyperface.report.records import drawn_from
 from hyperface.report.shell import document
-from hyperface.run import EXPERIMENT, REPORT, Run
+from hyperface.run import Run
+from hyperface.run.names import EXPERIMENT, REPORT
 
 WHO = ("Identities", "Gallery", "Drawn by")
 HEADINGS = {"": "No gallery", "diverse": "Diverse gallery", "biased": "Biased gallery"}

@@ -5,7 +5,7 @@ from typing import Any
 from hyperface.report import elements as e
 from hyperface.report.plots import Curve, Histogram, Rule, bands, curves, histograms, occupied_range
 from hyperface.report.records import Records
-from hyperface.run import SEPARATION, record_name
+from hyperface.run.names import SEPARATION, record_name
 
 
 def intra_inter(by: str, found: dict[str, Any], shared: tuple[float, float]) -> str:

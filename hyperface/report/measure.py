@@ -26,7 +26,8 @@ from hyperface.evaluation.embedded import rows_of
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
 from hyperface.report.records import FACES
-from hyperface.run import GALLERY, INDEX, REFERENCES, SEPARATION, Run
+from hyperface.run import Run
+from hyperface.run.names import GALLERY, INDEX, REFERENCES, SEPARATION
 
 CLOSEST_PAIRS = 8
 

@@ -8,7 +8,7 @@ from hyperface.report import elements as e
 from hyperface.report.plots import occupied_range
 from hyperface.report.records import FACES, STAGES, Records, drawn_from
 from hyperface.report.shell import document, provenance
-from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
+from hyperface.run.names import INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
 
 
 def render(r: Records) -> str:

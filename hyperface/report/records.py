@@ -8,7 +8,8 @@ from typing import Any
 
 from hyperface.config import Config
 from hyperface.errors import RunError
-from hyperface.run import AUDIT, AUDIT_FACES, CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, VERIFICATION, Run
+from hyperface.run import Run
+from hyperface.run.names import AUDIT, AUDIT_FACES, CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, VERIFICATION
 
 FACES = "report/faces.json"
 STAGES = ("embed", "packing", "synthesis", "report")

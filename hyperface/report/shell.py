@@ -5,7 +5,7 @@ from typing import Any
 
 from hyperface.report import elements as e
 from hyperface.report.style import STYLE
-from hyperface.run import CONFIG
+from hyperface.run.names import CONFIG
 
 # Nothing but what the page carries may be loaded, whatever a record contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -4,7 +4,8 @@ from hyperface.report import elements as e
 from hyperface.report import verification
 from hyperface.report.records import recorded_text, verifications
 from hyperface.report.shell import document, provenance
-from hyperface.run import DATASET, PROVENANCE, REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import DATASET, PROVENANCE, REFERENCES
 
 
 def is_without_dataset(run: Run) -> bool:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hyperface import run as names
 from hyperface.config import StorageConfig
-from hyperface.run import Run
+from hyperface.run import Run, names
 from hyperface.status.next_command import next_command
 from hyperface.status.seen import Seen
 from hyperface.status.shards import failing, rejects, shards_of

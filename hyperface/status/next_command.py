@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from hyperface import run as names
 from hyperface.config import RECIPES, StorageConfig, TrainConfig, flat
 from hyperface.dataset import quarantine
+from hyperface.run import names
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
 from hyperface.status.stages import Stage, verifications

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hyperface import run as names
 from hyperface.dataset.layout import marker_file, pending_file
 from hyperface.dataset.survey import glance, planned, planned_formats
+from hyperface.run import names
 from hyperface.status.seen import Seen
 
 

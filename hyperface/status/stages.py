@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from hyperface import experiment
-from hyperface import run as names
+from hyperface.run import names
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
 

@@ -3,7 +3,7 @@
 Nothing half-written is ever visible. Locally a file is written under a hidden temporary name, synced and linked; on S3
 an object is one PUT with Content-MD5. (An exception inside `with fs.open(path, "wb")` would commit the partial object.)
 `put_new` is won by exactly one writer: `link(2)` locally, `If-None-Match: *` on S3. Where a disk or a server knows
-nothing of the kind, one job at a time may write a run (hyperface/lease.py).
+nothing of the kind, one job at a time may write a run (hyperface/run/lease.py).
 """
 
 import os

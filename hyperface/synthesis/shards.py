@@ -23,7 +23,8 @@ from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.models.protocols import FeatureGenerator, Models
-from hyperface.run import REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import REFERENCES
 from hyperface.storage import Store
 from hyperface.synthesis import anchors as anchoring
 from hyperface.synthesis import steering, variation

@@ -20,7 +20,10 @@ from hyperface.checkpoints import Checkpoints
 from hyperface.config import TrainConfig, TrainGeneratorConfig
 from hyperface.errors import RunError
 from hyperface.reading_json import from_json
-from hyperface.run import GENERATOR, NETWORKS, RECOGNITION, Run, git_sha, to_json
+from hyperface.run import Run
+from hyperface.run.names import GENERATOR, NETWORKS, RECOGNITION
+from hyperface.run.provenance import git_sha
+from hyperface.run.records import to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
 from hyperface.training.progress import Progress

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hyperface.dataset.source import open_source
 from hyperface.errors import ConfigError, RunError
 from hyperface.pictures import other_kind
-from hyperface.run import CONFIG, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import CONFIG
 from hyperface.storage import LocalStore, Store, open_store
 from hyperface.training.images import Images
 from hyperface.training.other_images import RECORD_INDEX, RECORDS, FolderImages, RecordImages

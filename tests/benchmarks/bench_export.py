@@ -31,7 +31,8 @@ from hyperface.dataset.plan import image_seed
 from hyperface.dataset.schema import Sample
 from hyperface.dataset.source import open_source
 from hyperface.dataset.survey import planned
-from hyperface.run import FINGERPRINT, existing_run, open_run
+from hyperface.run import existing_run, open_run
+from hyperface.run.names import FINGERPRINT
 from hyperface.storage import open_store
 from tests.benchmarks import record
 

@@ -20,7 +20,8 @@ from hyperface import config as configuration
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.models.loading import load_generator
 from hyperface.models.protocols import Generator
-from hyperface.run import REFERENCES, open_run
+from hyperface.run import open_run
+from hyperface.run.names import REFERENCES
 from tests.benchmarks import record
 
 SHARDS = 4

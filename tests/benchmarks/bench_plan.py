@@ -36,7 +36,8 @@ from hyperface.models.loading import load_judge, load_models, load_recognizer
 from hyperface.packing.shard import one_process
 from hyperface.packing.stage import pack_rows
 from hyperface.report import write_report
-from hyperface.run import GALLERY, INDEX, open_run
+from hyperface.run import open_run
+from hyperface.run.names import GALLERY, INDEX
 from hyperface.synthesis.single import make_dataset
 from tests.benchmarks import record
 

@@ -30,7 +30,8 @@ from hyperface.dataset.layout import pending_file, shard_file
 from hyperface.dataset.survey import glance, planned, survey
 from hyperface.dataset.verify import shard_problems
 from hyperface.embeddings import Embeddings, to_parquet
-from hyperface.run import DONE, GALLERY, INDEX, PACKING_SUMMARY, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import DONE, GALLERY, INDEX, PACKING_SUMMARY
 from tests.benchmarks import record
 from tests.benchmarks.rehearsal import watch, world
 from tests.benchmarks.rehearsal.job import BEGINS

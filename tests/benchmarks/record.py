@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hyperface.run import PACKAGES, git_sha, package_version
+from hyperface.run.provenance import PACKAGES, git_sha, package_version
 
 RESULTS = Path(__file__).parent / "results"
 

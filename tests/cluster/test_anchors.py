@@ -15,7 +15,7 @@ from hyperface.config import Config
 from hyperface.dataset import verify
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import Models
-from hyperface.run import INDEX
+from hyperface.run.names import INDEX
 from hyperface.synthesis.anchors import block_file
 
 # The workers have no path to the tests.

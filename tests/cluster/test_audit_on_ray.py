@@ -23,7 +23,8 @@ from cluster.audit import audit_stage
 from hyperface.auditing import Auditor, audit_here
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
-from hyperface.run import AUDIT, AUDIT_EMBEDDINGS, AUDIT_FACES, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import AUDIT, AUDIT_EMBEDDINGS, AUDIT_FACES
 
 # The workers have no path to the tests.
 for module in (audited_run, color_world, finished_run, sys.modules[__name__]):

@@ -8,7 +8,7 @@ from cluster.calibration import calibrate
 from hyperface import config as configuration
 from hyperface.capacity.estimate import estimate
 from hyperface.capacity.rates import read
-from hyperface.run import git_sha
+from hyperface.run.provenance import git_sha
 
 SMALL = ["synthesis.generator=toy_render", "synthesis.batch_size=4", "synthesis.images_per_shard=8"]
 FEW = ["embed.num_faces=16", "packing.num_identities=8"]

@@ -13,7 +13,8 @@ from PIL import Image
 
 from cluster.evaluation import evaluate_stage
 from hyperface import config as configuration
-from hyperface.run import VERIFICATION, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import VERIFICATION
 
 ROOT = Path(__file__).parents[2]
 # A Ray that says it has a GPU: the task is placed by what it reserves, and the toy judge needs none.

@@ -10,7 +10,8 @@ from hyperface import experiment
 from hyperface.config import Config
 from hyperface.dataset.source import open_source
 from hyperface.errors import ConfigError
-from hyperface.run import EXPERIMENT, existing_run, open_run
+from hyperface.run import existing_run, open_run
+from hyperface.run.names import EXPERIMENT
 
 SMALL = ("packing.num_identities=6", "synthesis.images_per_identity=4", "embed.num_faces=8", "packing.steps=4")
 SMALL += ("train.epochs=2", "train.batch_size=8", "train.streams=2", "train.embedding_dim=16", "experiment.seeds=1")

@@ -22,7 +22,8 @@ from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.embeddings import Embeddings
 from hyperface.errors import StorageError
 from hyperface.packing import Packing, pack, sphere
-from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES
 from hyperface.storage import LocalStore
 
 ROOT = Path(__file__).parents[2]

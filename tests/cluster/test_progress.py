@@ -15,7 +15,8 @@ from cluster import progress
 from cluster.packing import pack_stage
 from cluster.progress import Numbers, Tally, clock, line, reported
 from hyperface.embeddings import Embeddings, to_parquet
-from hyperface.run import GALLERY, open_run
+from hyperface.run import open_run
+from hyperface.run.names import GALLERY
 
 ODD = 'läuft 😀 100%/of "this" \\run'
 """A run directory that Ray's labels cannot hold as it is."""

@@ -15,7 +15,7 @@ from steerable_world import STEERED
 from cluster.synthesis import synthesize_stage
 from hyperface.dataset import read_shards, verify
 from hyperface.errors import ConfigError, EmbeddingError, RunError
-from hyperface.run import INDEX, REFERENCES
+from hyperface.run.names import INDEX, REFERENCES
 from hyperface.synthesis import single
 
 ray.cloudpickle.register_pickle_by_value(steerable_world)

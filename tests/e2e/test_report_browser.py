@@ -16,7 +16,8 @@ from reported_run import packed_run, pair_set, put_audit, put_verification, summ
 
 from hyperface import config as configuration
 from hyperface.report.experiment import write_experiment
-from hyperface.run import EXPERIMENT, REPORT, open_run
+from hyperface.run import open_run
+from hyperface.run.names import EXPERIMENT, REPORT
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

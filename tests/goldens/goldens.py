@@ -26,7 +26,8 @@ from hyperface.faces import source
 from hyperface.models.loading import load_models, load_recognizer
 from hyperface.packing import pack, stage
 from hyperface.packing.shard import one_process
-from hyperface.run import DATASET, GALLERY, REFERENCES, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import DATASET, GALLERY, REFERENCES
 from hyperface.synthesis import single
 
 PORTABLE = {

@@ -14,7 +14,7 @@ from hyperface.evaluation import pairs
 from hyperface.evaluation.distribution import Tally
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.separation import centres, greedy_count
-from hyperface.run import AUDIT
+from hyperface.run.names import AUDIT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = Machine("cuda")

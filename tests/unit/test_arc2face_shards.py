@@ -18,7 +18,8 @@ from hyperface.errors import ConfigError
 from hyperface.models.alignment import LandmarkAligner, TemplateAligner
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Models
-from hyperface.run import REFERENCES, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import REFERENCES
 from hyperface.synthesis.shards import read_references, shard_maker
 from tests.color_world import hashes
 from tests.unit import marker_detector, tiny_arc2face

@@ -22,7 +22,9 @@ from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.machine import Machine
 from hyperface.evaluation.summary import lines
-from hyperface.run import AUDIT, AUDIT_FACES, GALLERY, INDEX, Run, existing_run, provenance
+from hyperface.run import Run, existing_run
+from hyperface.run.names import AUDIT, AUDIT_FACES, GALLERY, INDEX
+from hyperface.run.provenance import provenance
 
 IDENTITIES, IMAGES = 6, 30
 

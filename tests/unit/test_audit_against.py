@@ -9,7 +9,8 @@ from color_world import DIM, color_config, references
 from hyperface import real_faces
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.errors import ConfigError
-from hyperface.run import GALLERY, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import GALLERY
 
 
 def run_against(folder: Path, *paths: str, protected: str = "") -> Run:

@@ -19,7 +19,7 @@ from hyperface.evaluation import real_table
 from hyperface.evaluation.summary import lines
 from hyperface.faces import source
 from hyperface.real_faces import Faces, embed_chunk, rows_by
-from hyperface.run import GALLERY
+from hyperface.run.names import GALLERY
 from hyperface.storage import open_store
 
 

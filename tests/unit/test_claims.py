@@ -13,12 +13,13 @@ import pytest
 from color_world import color_config, color_run
 from finished_run import finished_run
 
-from hyperface import claims, gallery
+from hyperface import gallery
 from hyperface.config import Config
 from hyperface.dataset import verify
 from hyperface.errors import ConfigError, RunError
 from hyperface.packing import stage
-from hyperface.run import CONFIG, GALLERY, PACKED, PROVENANCE, Run, enter, open_run, run_store
+from hyperface.run import Run, claims, enter, open_run, run_store
+from hyperface.run.names import CONFIG, GALLERY, PACKED, PROVENANCE
 from hyperface.storage import Store, open_store
 
 
@@ -75,7 +76,7 @@ def test_a_first_attempt_that_ended_binds_nobody_to_its_typos_and_leaves_no_trac
 def killed_claim(store_config: Config) -> None:
     """Open the run in a process that is killed."""
     code = (
-        "import sys, time; from hyperface import claims, config; from hyperface.run import enter, run_store\n"
+        "import sys, time; from hyperface import config; from hyperface.run import claims, enter, run_store\n"
         "c = config.load(None, sys.argv[1:]); s = run_store(c)\n"
         "with claims.driver(s) as d:\n enter(s, c, d); print('there', flush=True); time.sleep(600)"
     )
@@ -209,9 +210,8 @@ def test_a_worker_that_claims_for_its_driver_takes_nothing_from_it(tmp_path: Pat
     store = open_store(str(tmp_path))
     with claims.driver(store) as driver:
         assert claims.bind(store, driver, "a.json", b"{}", lambda _: [], lambda: False, "thing")
-        again = (
-            f"from hyperface import claims; from hyperface.storage import open_store; s = open_store({str(tmp_path)!r})"
-        )
+        again = f"from hyperface.storage import open_store; s = open_store({str(tmp_path)!r})"
+        again += "; from hyperface.run import claims"
         again += f"; claims.bind(s, {driver!r}, 'a.json', b'{{}}', lambda _: [], lambda: False, 'thing')"
         subprocess.run([sys.executable, "-c", again], check=True)
         with pytest.raises(ConfigError, match=f"process {os.getpid()} "):

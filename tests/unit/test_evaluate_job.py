@@ -8,7 +8,7 @@ from test_onnx_export import trained
 
 from hyperface.errors import ConfigError
 from hyperface.models.trained import onnx_file
-from hyperface.run import VERIFICATION
+from hyperface.run.names import VERIFICATION
 from jobs.evaluate import main, run_job, taken_export
 
 

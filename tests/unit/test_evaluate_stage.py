@@ -24,7 +24,9 @@ from hyperface.evaluation.stage import evaluate_run, verify_on, wanted_sets
 from hyperface.models.loading import Evaluated, load_evaluated
 from hyperface.models.protocols import Preprocessing
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
-from hyperface.run import VERIFICATION, Run, open_run, provenance
+from hyperface.run import Run, open_run
+from hyperface.run.names import VERIFICATION
+from hyperface.run.provenance import provenance
 from hyperface.storage import open_store
 
 

@@ -18,7 +18,8 @@ from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.errors import ConfigError, RunError, StorageError
-from hyperface.run import INDEX, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import INDEX
 from hyperface.storage import S3Store, open_store
 
 TAR, DONE = "dataset/webdataset/shard-000001.tar", "dataset/_done/shard-000001.json"

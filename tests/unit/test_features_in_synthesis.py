@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.models.protocols import FeatureGenerator
-from hyperface.run import REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import REFERENCES
 
 NORMS = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], np.float32)
 

@@ -12,7 +12,8 @@ from hyperface.dataset import read_shards, verify
 from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.errors import EmbeddingError
 from hyperface.report.measure import FACES, sampled_identities
-from hyperface.run import GALLERY, INDEX, PACKING_SUMMARY, REPORT, SEPARATION, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import GALLERY, INDEX, PACKING_SUMMARY, REPORT, SEPARATION
 from hyperface.synthesis.shards import read_references
 
 

@@ -13,8 +13,8 @@ from waiting import wait_for
 
 from hyperface.config import StorageConfig
 from hyperface.errors import RunError
-from hyperface.lease import only_driver
-from hyperface.run import LEASE
+from hyperface.run.lease import only_driver
+from hyperface.run.names import LEASE
 from hyperface.storage import LocalStore, S3Store, Store, open_store
 
 FAST = {"beat_s": 0.1, "stale_s": 2.0, "settle_s": 0.2}
@@ -28,7 +28,7 @@ OTHER = b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}'
 @pytest.fixture
 def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, no driver takes itself for one that stood still."""
-    monkeypatch.setattr("hyperface.lease.SILENT", 1e9)
+    monkeypatch.setattr("hyperface.run.lease.SILENT", 1e9)
 
 
 class OldDisk(LocalStore):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hyperface.errors import RunError
-from hyperface.lease import only_driver
-from hyperface.run import LEASE
+from hyperface.run.lease import only_driver
+from hyperface.run.names import LEASE
 from hyperface.storage import LocalStore, open_store
 from hyperface.storage.naming import UndecidedError, file_system, name_new, one_writer_wins, renamed_new
 

@@ -14,7 +14,8 @@ from hyperface.models import iresnet
 from hyperface.models.iresnet import Backbone
 from hyperface.models.onnx_export import export_trained
 from hyperface.models.trained import load_trained, onnx_file, summary_file, to_bytes, weights_file
-from hyperface.run import Run, to_json
+from hyperface.run import Run
+from hyperface.run.records import to_json
 from hyperface.storage import LocalStore
 
 

@@ -17,7 +17,8 @@ from hyperface.errors import ConfigError, StorageError
 from hyperface.packing import kept_start, pack, sampling, sphere, stage
 from hyperface.packing.shard import Shard, one_process
 from hyperface.ranks import even_sizes
-from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY, Run
+from hyperface.run import Run
+from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY
 from hyperface.storage import LocalStore
 
 CPU = torch.device("cpu")

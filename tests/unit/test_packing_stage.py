@@ -25,7 +25,8 @@ from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
 from hyperface.progress import Point
 from hyperface.ranks import even_sizes
-from hyperface.run import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, Run
+from hyperface.run import Run
+from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES
 from hyperface.storage import LocalStore, Store, open_store
 
 CPU = torch.device("cpu")

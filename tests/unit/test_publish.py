@@ -22,7 +22,8 @@ from hyperface.command_line import to_publish
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
 from hyperface.errors import ConfigError, RunError
-from hyperface.run import AUDIT, SEPARATION, Run
+from hyperface.run import Run
+from hyperface.run.names import AUDIT, SEPARATION
 from hyperface.storage import open_store
 
 TOLD = {"creator": "Somebody", "url": "https://example.org/faces", "license": "cc-by-nc-4.0"}

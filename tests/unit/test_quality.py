@@ -15,7 +15,8 @@ from hyperface.dataset import verify
 from hyperface.dataset.plan import Plan
 from hyperface.errors import ConfigError, RenderError, RunError
 from hyperface.models.protocols import Crop, Models
-from hyperface.run import INDEX, Run
+from hyperface.run import Run
+from hyperface.run.names import INDEX
 from hyperface.synthesis import anchors
 from hyperface.synthesis.drawing import Drawing, Identities
 from hyperface.synthesis.quality import REASONS, Gate, is_blank, sharpness

@@ -13,7 +13,8 @@ from hyperface.dataset.marker import FileRecord, Marker, Reject, Statistics
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.errors import RunError
 from hyperface.reading_json import built, from_json
-from hyperface.run import Run, record_name
+from hyperface.run import Run
+from hyperface.run.names import record_name
 from hyperface.storage import LocalStore
 
 DEEP = b"[" * 100_000

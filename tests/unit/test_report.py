@@ -19,7 +19,8 @@ from hyperface.config import ControlConfig
 from hyperface.dataset import ShardImages, jpeg, read_shards
 from hyperface.errors import RunError
 from hyperface.report import measure, page, plots, records, write_report
-from hyperface.run import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION, Run
+from hyperface.run import Run
+from hyperface.run.names import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION
 
 
 @pytest.fixture(scope="module")

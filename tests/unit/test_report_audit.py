@@ -13,7 +13,8 @@ from test_report import Tags, Untouchable, html, visible
 
 from hyperface.errors import RunError
 from hyperface.report import attributes, write_report
-from hyperface.run import AUDIT, AUDIT_FACES, INDEX, REPORT, SEPARATION, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import AUDIT, AUDIT_FACES, INDEX, REPORT, SEPARATION
 
 IDENTITIES = "Audit: how many identities are there?"
 COPIES = "Audit: does a face copy a real one?"

@@ -13,7 +13,8 @@ from hyperface import config as configuration
 from hyperface.errors import RunError
 from hyperface.report import plots
 from hyperface.report.experiment import render, write_experiment
-from hyperface.run import EXPERIMENT, REPORT, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import EXPERIMENT, REPORT
 
 CONFIG = configuration.load("jobs/configs/toy_experiment.yaml", ["run.dir=somewhere"])
 

@@ -16,7 +16,8 @@ from hyperface.evaluation import verification as protocol
 from hyperface.evaluation.stage import embedded
 from hyperface.report import plots, write_report
 from hyperface.report.verification import PUBLISHED, Measured, benchmark_of, evaluated
-from hyperface.run import DATASET, REFERENCES, REPORT, VERIFICATION, Run, open_run
+from hyperface.run import Run, open_run
+from hyperface.run.names import DATASET, REFERENCES, REPORT, VERIFICATION
 
 TOY = "toy world, held-out set hard, 10 folds of 40 identities x 5 views"
 QUESTION = "How well do recognisers tell people apart?"

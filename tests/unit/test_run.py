@@ -9,7 +9,8 @@ import pytest
 
 from hyperface import config
 from hyperface.errors import ConfigError, RunError
-from hyperface.run import CONFIG, GALLERY, PROVENANCE, existing_run, open_run
+from hyperface.run import existing_run, open_run
+from hyperface.run.names import CONFIG, GALLERY, PROVENANCE
 from hyperface.storage import open_store
 
 

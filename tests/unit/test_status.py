@@ -20,7 +20,9 @@ from hyperface.dataset.export import export_run
 from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.dataset.source import open_source
-from hyperface.run import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT, Run, open_run, to_json
+from hyperface.run import Run, open_run
+from hyperface.run.names import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT
+from hyperface.run.records import to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
 from hyperface.storage import LocalStore, open_store
 from hyperface.training.run_images import RunImages

@@ -23,7 +23,8 @@ from hyperface.dataset.layout import marker_file, shard_file
 from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import Models
-from hyperface.run import DATA_CARD, INDEX, Run
+from hyperface.run import Run
+from hyperface.run.names import DATA_CARD, INDEX
 from hyperface.synthesis import steering
 from hyperface.synthesis.shards import check_models, read_references, shard_maker
 from hyperface.synthesis.single import make_dataset

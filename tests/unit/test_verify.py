@@ -16,7 +16,8 @@ from hyperface.dataset.marker import from_bytes, to_bytes
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.dataset.quarantine import to_bytes as to_json
 from hyperface.dataset.schema import Sample
-from hyperface.run import REFERENCES, Run, existing_run
+from hyperface.run import Run, existing_run
+from hyperface.run.names import REFERENCES
 
 PARQUET, TAR = "dataset/parquet/shard-000001.parquet", "dataset/webdataset/shard-000001.tar"
 DONE = "dataset/_done/shard-000001.json"

@@ -12,7 +12,8 @@ from hyperface.dataset import card, licences
 from hyperface.dataset.export import croissant, measured
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
-from hyperface.run import AUDIT, PROVENANCE, SEPARATION, to_json
+from hyperface.run.names import AUDIT, PROVENANCE, SEPARATION
+from hyperface.run.records import to_json
 
 CARD, CROISSANT, SUMS = "README.md", "croissant.json", "SHA256SUMS"
 NAMES = (CARD, CROISSANT, SUMS)

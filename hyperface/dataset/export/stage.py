@@ -19,7 +19,8 @@ from hyperface.dataset.export.progress import Progress
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.source import Source, open_source
 from hyperface.errors import ConfigError, RunError
-from hyperface.run import DATASET, Run
+from hyperface.run import Run
+from hyperface.run.names import DATASET
 from hyperface.storage import LocalStore, Store
 
 Kind = Literal["imagefolder", "recordio", "lmdb", "huggingface"]

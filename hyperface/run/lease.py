@@ -21,7 +21,8 @@ from typing import Any
 
 from hyperface.errors import RunError, StorageError
 from hyperface.reading_json import from_json
-from hyperface.run import LEASE, to_json
+from hyperface.run.names import LEASE
+from hyperface.run.records import to_json
 from hyperface.storage import Store
 
 BEAT_S = 5.0

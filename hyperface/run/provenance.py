@@ -1,0 +1,54 @@
+"""The code, packages, machine and submission that made a run."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from hyperface.config import Config
+
+PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "pyarrow", "s3fs", "onnxruntime")
+
+
+def provenance(config: Config) -> dict[str, Any]:
+    """What made the run: code, packages, machine and submission."""
+    return {
+        "git_sha": git_sha(),
+        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "submission_id": submission_id(),
+        "seed": config.run.seed,
+    }
+
+
+def git_sha() -> str:
+    """Commit of the code, `+changes` when the tree differs; HYPERFACE_GIT_SHA where Ray left .git behind."""
+    given = os.environ.get("HYPERFACE_GIT_SHA")
+    if given:
+        return given
+    here = os.path.dirname(os.path.abspath(__file__))
+
+    def git(*arguments: Sequence[str] | str) -> str:
+        done = subprocess.run(["git", "-C", here, *map(str, arguments)], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    sha = git("rev-parse", "HEAD")
+    return sha and sha + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def submission_id() -> str:
+    """The id of the Ray job this process belongs to; empty outside one."""
+    described = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return str(described.get("metadata", {}).get("job_submission_id", ""))
+
+
+def package_version(package: str) -> str:
+    """Installed version; empty when the package is not there."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
