@@ -21,6 +21,7 @@ from hyperface.config import StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
 from hyperface.one_line import one_line
 from hyperface.storage import Store, open_file
+from hyperface.unpacking import read_parquet
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
@@ -75,7 +76,7 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
             if column is None:
                 column = next((name for name in ("identity", "key") if name in there), None)
             wanted = [*([column] if column else []), "embedding", *(["norm"] if "norm" in there else [])]
-            table = pq.read_table(file, columns=wanted)
+            table = read_parquet(file, wanted, _BLOCK, once=column)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # a damaged page is an OSError
@@ -86,7 +87,7 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     vectors_ND = _rows(table["embedding"], uri)
     check_unit(vectors_ND, uri)
     try:
-        names = table[column].to_pylist() if column else list(range(table.num_rows))
+        names = _names(table[column]) if column else list(range(table.num_rows))
     except (ValueError, OverflowError):  # a time that Python does not have
         names = [None]
     if not all(isinstance(name, str | int) for name in names):
@@ -95,6 +96,16 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     if "norm" in wanted:
         norms = _norms(table["norm"], uri)
     return Embeddings(names, vectors_ND, norms)
+
+
+def _names(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    names: list[Any] = []
+    for chunk in column.chunks:
+        known = [*chunk.dictionary.to_pylist(), None]
+        names += [known[place] for place in chunk.indices.fill_null(len(known) - 1).to_pylist()]
+    return names
 
 
 def _rows(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
 from hyperface.one_line import one_line
+from hyperface.unpacking import UnpacksToMore, read_parquet
 
 
 def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:
@@ -45,7 +46,10 @@ def from_bytes(data: bytes, name: str) -> ShardImages:
         ValueError: truncated, foreign, of another schema or with missing values; names the file and the rule.
     """
     try:
-        return _images(pq.read_table(io.BytesIO(data)), name)
+        names = pq.read_schema(io.BytesIO(data)).names
+        return _images(read_parquet(io.BytesIO(data), names, rows=64), name)
+    except UnpacksToMore as error:
+        raise ValueError(f"{name}: {error}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: is not a whole Parquet file ({one_line(error)})") from error
 

@@ -6,9 +6,12 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hyperface.unpacking import check_parquet, size_of
+
 COLUMNS = ("image", "jpg", "png", "webp")
 """Names of a column with pictures; the first is taken where there are others."""
-_ROWS = 128
+_ROWS = 1
+"""Read at once: a picture that is stored once may be in every row. More are not faster."""
 
 
 class NoPictures(ValueError):
@@ -28,12 +31,14 @@ def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
     Raises:
         NoPictures: no column, or more than one, holds pictures.
         OddKeys: the column `key` holds neither texts nor whole numbers.
-        ArrowException, OSError, ValueError: it is no Parquet file, or damaged; an OSError with a number is the file's.
+        ArrowException, OSError, ValueError: it is no Parquet file, damaged, or unpacks to more than is believed; an
+            OSError with a number is the file's.
     """
-    table = pq.ParquetFile(file)
+    size, table = size_of(file), pq.ParquetFile(file)
     picture, keyed = _pictures(table.schema_arrow), table.schema_arrow.names.count("key") == 1
-    number = 0
-    for batch in table.iter_batches(batch_size=_ROWS, columns=[picture, *(["key"] if keyed else [])]):
+    number, columns = 0, [picture, *(["key"] if keyed else [])]
+    check_parquet(table, size, columns)
+    for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
         pictures = batch.column(picture.removesuffix(".bytes")).to_pylist()
         keys = _texts(batch.column("key")) if keyed else [None] * len(batch)
         for key, found in zip(keys, pictures, strict=True):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from tarfile import BLOCKSIZE, RECORDSIZE, ReadError, TarInfo
 from typing import BinaryIO, Literal
 
+from hyperface.unpacking import LARGEST_RATIO, believed
+
 LONGEST_HEADER = 2**20
 """Bytes of an extended header: it holds names, times and attributes of one file."""
 LONGEST_NAME = 4096
 """Letters of a name, as file systems have it."""
 LONGEST_END = 2 * BLOCKSIZE + RECORDSIZE
-LARGEST_RATIO, ALWAYS_UNPACKED = 100, 2**26
-"""How many bytes gzip may make of one, above a number of bytes that any archive may have; it could make a thousand."""
 _PIECE = 2**20
 
 
@@ -187,6 +187,6 @@ class _Stream:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ReadError(f"what gzip packed is cut or damaged after byte {self.at}: {error}") from error
         self.at += len(data)
-        if self._packed and self.at > ALWAYS_UNPACKED + LARGEST_RATIO * self._file.tell():
+        if self._packed and self.at > believed(self._file.tell()):
             raise ReadError(f"it unpacks to more than {LARGEST_RATIO} times its bytes")
         return data

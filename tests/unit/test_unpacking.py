@@ -1,0 +1,160 @@
+"""Files that unpack to far more than they hold are refused in one line, before memory goes."""
+
+import io
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hyperface import config, numpy_file
+from hyperface.config import StorageConfig
+from hyperface.dataset import parquet
+from hyperface.embeddings import read_file
+from hyperface.errors import EmbeddingError, ModelError, RunError
+from hyperface.faces.source import Chunk, read_chunk
+from hyperface.models import pretrained, vec2face_published
+from hyperface.unpacking import ALWAYS_UNPACKED
+
+MORE = ALWAYS_UNPACKED + 2**22
+UNIT = pa.list_(pa.float32(), 2)
+
+
+def torch_file() -> bytes:
+    sink = io.BytesIO()
+    torch.save({"a": torch.zeros(1000)}, sink)
+    return sink.getvalue()
+
+
+def numpy_archive() -> bytes:
+    sink = io.BytesIO()
+    np.savez(sink, a=np.zeros(1000), names=np.array(["ü"]))
+    return sink.getvalue()
+
+
+def packed(data: bytes) -> bytes:
+    """The same archive, with its members compressed."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    return sink.getvalue()
+
+
+def shared(data: bytes) -> bytes:
+    """The same archive, with its largest member listed many times."""
+    sink = io.BytesIO(data)
+    with zipfile.ZipFile(sink, "a") as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        archive.filelist += [largest] * 20
+        archive._didModify = True  # type: ignore[attr-defined]
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (packed, r"its members must be stored as they are; '[^']+' is compressed"),
+        (shared, "its members must not share their bytes"),
+        (lambda data: b"PK\3\4" + data, "its members must begin at byte 0"),
+    ],
+)
+def test_an_archive_that_may_unpack_to_more_than_it_holds_is_refused(tmp_path: Path, spoil, rule: str):
+    data = spoil(torch_file())
+    (tmp_path / "weights.pth").write_bytes(data)
+    for read in (
+        lambda: pretrained.read_tensors(tmp_path / "weights.pth"),
+        lambda: vec2face_published.read(data, "weights.pth"),
+    ):
+        with pytest.raises(ModelError, match=rf"weights\.pth: cannot be read as weights: {rule}.*; write it again"):
+            read()
+    with pytest.raises(ValueError, match=rule):
+        numpy_file.arrays(spoil(numpy_archive()))
+
+
+def test_archives_as_their_libraries_write_them_are_read(tmp_path: Path):
+    (tmp_path / "weights.pth").write_bytes(torch_file())
+    assert pretrained.read_tensors(tmp_path / "weights.pth")["a"].shape == (1000,)
+    assert vec2face_published.read(torch_file(), "weights.pth").keys() == {"a"}
+    assert numpy_file.arrays(numpy_archive())["names"].tolist() == ["ü"]
+
+
+@pytest.mark.parametrize("kind", ["<f4", "|S0", "<U0"])
+def test_a_header_that_claims_more_numbers_than_follow_takes_no_memory(kind: str):
+    sink = io.BytesIO()
+    np.lib.format.write_array_header_1_0(sink, {"descr": kind, "fortran_order": False, "shape": (2**30, 1)})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"its header claims 1\.07e\+09|its header claims 4\.29e\+09"):
+            numpy_file.array(sink.getvalue() + bytes(100))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def faces(source: Path) -> int:
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={source}"])
+    return len(list(read_chunk(Chunk("parquet", ("t.parquet",)), chosen)))
+
+
+def test_a_table_that_was_compressed_to_nothing_is_refused_before_it_is_read(tmp_path: Path):
+    image = pa.array([bytes(MORE // 16)] * 16)
+    pq.write_table(pa.table({"image": image}), tmp_path / "t.parquet", compression="zstd", use_dictionary=False)
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(RunError, match=r"t\.parquet: .*it unpacks to \d+ bytes, more than 100 times its"):
+        faces(tmp_path)
+    numbers = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(MORE // 4, np.float32)), 2**16)
+    pq.write_table(pa.table({"embedding": numbers}), tmp_path / "t.parquet")
+    before = max(before, pa.default_memory_pool().max_memory())
+    with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes.*; write it again"):
+        read_file(str(tmp_path / "t.parquet"), StorageConfig())
+    with pytest.raises(ValueError, match=r"^t\.parquet: it unpacks to \d+ bytes"):
+        parquet.from_bytes((tmp_path / "t.parquet").read_bytes(), "t.parquet")
+    assert pa.default_memory_pool().max_memory() == before
+
+
+def once(value: object, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
+
+
+def test_what_is_stored_once_and_is_in_every_row_is_kept_once(tmp_path: Path):
+    table = pa.table({"image": once(bytes(2**20), 100), "key": once("k", 100)})
+    pq.write_table(table, tmp_path / "t.parquet", store_schema=False)
+    before = pa.total_allocated_bytes()
+    at_most = pa.default_memory_pool().max_memory()
+    assert faces(tmp_path) == 100
+    assert pa.default_memory_pool().max_memory() <= max(at_most, before + 2**24)
+    rows = pa.array([[1.0, 0.0]] * 10_000, UNIT)
+    table = pa.table({"key": once("k" * 2**20, 10_000), "embedding": rows})
+    pq.write_table(table, tmp_path / "t.parquet", store_schema=False)
+    names = read_file(str(tmp_path / "t.parquet"), StorageConfig()).names
+    assert len(names) == 10_000
+    assert len({id(name) for name in names}) <= 3  # one for each part of the table
+
+
+def test_a_table_that_lies_about_its_size_is_found_out_while_it_is_read(tmp_path: Path):
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(MORE // 4, np.float32)), 2**16)
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"embedding": rows}), path, use_dictionary=False, compression="zstd")
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    data = path.read_bytes()
+    for told in (chunk.num_values, chunk.total_uncompressed_size):
+        assert data.count(varint(told)) >= 1
+        head, _, tail = data.rpartition(varint(told))
+        data = head + varint(2 ** (7 * (len(varint(told)) - 1))) + tail
+    path.write_bytes(data)
+    with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes"):
+        read_file(str(path), StorageConfig())
+
+
+def varint(number: int) -> bytes:
+    """A whole number as Thrift's compact protocol writes it."""
+    number, out = number * 2, bytearray()
+    while number >= 128:
+        out.append(number % 128 | 128)
+        number //= 128
+    return bytes([*out, number])
