@@ -14,9 +14,8 @@ from hyperface.models import iresnet
 from hyperface.models.iresnet import Backbone
 from hyperface.models.onnx_export import export_trained
 from hyperface.models.trained import load_trained, onnx_file, summary_file, to_bytes, weights_file
-from hyperface.run import Run
+from hyperface.run import Run, open_run
 from hyperface.run.records import to_json
-from hyperface.storage import LocalStore
 
 
 def trained(folder: Path, backbone: Backbone, size: int, se: bool = False) -> Run:
@@ -28,7 +27,7 @@ def trained(folder: Path, backbone: Backbone, size: int, se: bool = False) -> Ru
             module.momentum = 1.0  # statistics are the batch's, as after a training: rounding does not grow
     network(torch.randn(4, 3, size, size))
     data = to_bytes(network, {"backbone": backbone, "image_size": size, "embedding_dim": 32, "se": se})
-    run = Run(LocalStore(str(folder)), configuration.load(None, [f"run.dir={folder}"]))
+    run = open_run(configuration.load(None, [f"run.dir={folder}/run"]))
     run.store.put(weights_file("student"), data)
     run.store.put(summary_file("student"), to_json({"sha256": sha256(data).hexdigest()}))
     return run
@@ -46,10 +45,10 @@ def test_insightface_sees_what_the_network_sees_in_a_file_that_is_named_with_its
 ):
     run = trained(tmp_path, backbone, size, se)
     found = export_trained(run)
-    assert found == sha256((tmp_path / onnx_file("student")).read_bytes()).hexdigest()
+    assert found == sha256((tmp_path / "run" / onnx_file("student")).read_bytes()).hexdigest()
     assert found in capsys.readouterr().out
     student = load_trained(run.store, "student")
-    theirs = ArcFaceONNX(str(tmp_path / onnx_file("student")))
+    theirs = ArcFaceONNX(str(tmp_path / "run" / onnx_file("student")))
     assert (theirs.input_mean, theirs.input_std, theirs.input_size) == (127.5, 127.5, (size, size))
     images = faces(3, size)
     rows = theirs.get_feat([image[:, :, ::-1] for image in images])  # it takes BGR, as OpenCV reads
