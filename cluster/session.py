@@ -173,6 +173,7 @@ def scratch() -> str:
     """
     kept = contextlib.ExitStack()
     atexit.register(kept.close)
+    atexit.register(ray.shutdown)  # called before the other: a Ray that lives makes its directory again, open to all
     return kept.enter_context(folder(_place()))
 
 

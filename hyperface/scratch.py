@@ -10,9 +10,12 @@ import shutil
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 
 PREFIX = "hyperface-"
+OLD_S = 3600.0
+"""A directory that is older and holds no file is nobody's: processes that outlive their owner make it again."""
 OWNER = "owner"
 """A file that names the machine, and whose lock is held as long as the process lives: another may get its number."""
 
@@ -40,6 +43,14 @@ def sweep(place: str) -> None:
         for entry in os.scandir(place):
             if entry.name.startswith(PREFIX) and _is_left(entry):
                 shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name.startswith(PREFIX) and time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S:
+                _remove_empty(entry.path)
+
+
+def _remove_empty(path: str) -> None:
+    for folder, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _is_left(entry: os.DirEntry[str]) -> bool:

@@ -40,6 +40,19 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path):
     assert sorted(tmp_path.iterdir()) == sorted([*others, link])
 
 
+def test_what_was_made_again_after_its_owner_and_holds_nothing_is_swept_when_it_is_old(tmp_path: Path):
+    again, young, held = (tmp_path / f"{PREFIX}{name}" for name in ("again", "young", "held"))
+    for folder in (again, young, held):
+        (folder / "ray" / "session").mkdir(parents=True)
+    (held / "ray" / "log").touch()
+    for folder in (again, held):
+        os.utime(folder, (0, 0))
+    sweep(str(tmp_path))
+    assert not again.exists()
+    assert young.exists()
+    assert (held / "ray" / "log").exists()
+
+
 def test_a_directory_of_another_machine_in_a_shared_place_is_left_alone(tmp_path: Path):
     far = tmp_path / f"{PREFIX}far"
     far.mkdir()
