@@ -8,17 +8,23 @@ import logging
 import os
 import re
 import shlex
+import socket
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import requests
+from ray._private.authentication.http_token_authentication import format_authentication_http_error
 from ray._private.runtime_env.packaging import _dir_travel
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from requests.adapters import HTTPAdapter
 
 from hyperface.errors import ConfigError, RunError
 from hyperface.one_line import one_line
@@ -56,8 +62,68 @@ Answer = TypeVar("Answer")
 class Client(JobSubmissionClient):  # type: ignore[misc] # Ray's class is untyped
     """Ray's own waits without end where a connection falls silent or drips, and reads whatever comes."""
 
-    def _do_request(self, *what: Any, **given: Any) -> Any:
-        return super()._do_request(*what, timeout=ANSWER_S, hooks={"response": _read_within_bounds}, **given)
+    def _do_request(
+        self, method: str, endpoint: str, *, data: bytes | None = None, json_data: Any = None, **given: Any
+    ) -> Any:
+        """As Ray does it, but through connections that can be cut."""
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter())
+            answer = session.request(
+                method,
+                self._address + endpoint,
+                cookies=self._cookies,
+                data=data,
+                json=json_data,
+                headers=self._headers,
+                verify=self._verify,
+                timeout=ANSWER_S,
+                hooks={"response": _read_within_bounds},
+                **given,
+            )
+        if refused := format_authentication_http_error(answer.status_code, answer.text):
+            raise AuthenticationError(refused)
+        return answer
+
+
+class _Adapter(HTTPAdapter):
+    """One connection, which is cut where an answer does not begin: http.client reads headers that drip for ever."""
+
+    _connection: Any = None
+
+    def get_connection_with_tls_context(self, *what: Any, **given: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*what, **given)
+        kind: Any = pool.ConnectionCls
+
+        def connection(**told: Any) -> Any:
+            self._connection = kind(**told)
+            return self._connection
+
+        pool.ConnectionCls = connection
+        return pool
+
+    def send(self, request: Any, *what: Any, **given: Any) -> Any:
+        """Send a request and read the headers of its answer. Raises TimeoutError: they do not end."""
+        at_most = ANSWER_S + len(request.body or b"") / SLOWEST_BYTES_S
+        began, ended, failed = time.monotonic(), threading.Event(), None
+        threading.Thread(target=self._cut_unless, args=(ended, at_most), daemon=True).start()
+        try:
+            answer = super().send(request, *what, **given)
+        except (OSError, ValueError) as error:
+            failed = error
+        finally:
+            ended.set()
+        if (took := time.monotonic() - began) > at_most:  # though http.client may take a cut for the headers' end
+            raise TimeoutError(f"the headers of an answer had no end in {took:.0f} s") from failed
+        if failed:
+            raise failed
+        return answer
+
+    def _cut_unless(self, ended: threading.Event, at_most: float) -> None:
+        ended.wait(at_most)
+        while not ended.wait(0.1):
+            with suppress(OSError, AttributeError):  # gone, or not there yet
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read_within_bounds(answer: Any, **_: Any) -> None:

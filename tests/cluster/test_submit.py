@@ -177,6 +177,10 @@ def test_patience_ends_and_a_refusal_is_not_asked_again():
         (b"HTTP/1.1 200 OK\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
         (b"HTTP/1.1 400 Bad Request\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
         (b"HTTP/1.1 200 OK\r\n" + ENDLESS, FLOOD, "an answer of over 1000000 bytes"),
+        (b"HTT", b"P", "the headers of an answer had no end in 0 s"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "the headers of an answer had no end in 0 s"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "the headers of an answer had no end in 0 s"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 99 + b"\r\n", "nothing has answered for 0 s"),
     ],
 )
 def test_what_is_no_job_server_or_never_ends_is_one_line(
@@ -185,7 +189,7 @@ def test_what_is_no_job_server_or_never_ends_is_one_line(
     for name, value in {"ANSWER_S": 0.3, "START_PATIENCE_S": 0.0, "LARGEST_ANSWER": 10**6}.items():
         monkeypatch.setattr(submitting, name, value)
     with fault_proxy("http://127.0.0.1:1") as server:
-        server.say(answer, when=lambda request: True, then=more, every_s=0.05 if more == DRIP else 0.0)
+        server.say(answer, when=lambda request: True, then=more, every_s=0.05 if len(more) < 9 else 0.0)
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", server.url)
         with pytest.raises(RunError, match=said) as told:
             submitting.connected()
