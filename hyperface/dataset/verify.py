@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hyperface.config import Config
-from hyperface.dataset import fingerprint, index, jpeg, reading
+from hyperface.dataset import afterwards, fingerprint, index, jpeg, reading
 from hyperface.dataset.layout import marker_file, quarantine_file
 from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan, image_seed
@@ -15,7 +15,7 @@ from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.reading_json import from_json
 from hyperface.run import Run
-from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, PACKED, REFERENCES
+from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, REFERENCES
 from hyperface.run.opening import made_by_another
 from hyperface.storage import Store
 
@@ -23,8 +23,9 @@ from hyperface.storage import Store
 def verify(run: Run, *, deep: bool) -> list[str]:
     """Everything that is wrong with the run's dataset; none for a finished, whole one.
 
-    Checks every marker against the plan, the sizes of its files, strange files, the index and the references. `deep`
-    also reads every shard: hash, rows, keys, labels, seeds, cosines, and decodes every image.
+    Checks every marker against the plan, the sizes of its files, strange files, the index, the references, and whether
+    what was made of it afterwards tells of this run. `deep` also reads every shard: hash, rows, keys, labels, seeds,
+    cosines, and decodes every image.
     """
     plan, kinds = planned(run.config), planned_formats(run.config)
     try:
@@ -42,11 +43,15 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     if deep:
         for shard in sorted(found.markers):
             problems += shard_problems(run.store, plan, found.markers[shard], run.config)
+    whole = None
     if not found.missing and not found.damaged:
         built = index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance)
-        problems += _index_problems(run.store, found, index.files(run.config, built, parts))
+        files = index.files(run.config, built, parts)
+        problems += _index_problems(run.store, found, files)
+        whole = hashlib.sha256(files[INDEX]).hexdigest()
     problems += references_problems(run.store, parts)
     problems += _gallery_problems(run.store)
+    problems += afterwards.problems(run.store, run.config, expected, whole, deep=deep)
     return problems + others
 
 

@@ -83,6 +83,9 @@ def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iter
         folder, begun = f"{root}/{name}", seen.json(f"{root}/{name}/training.json")
         summary = seen.json(f"{folder}/summary.json")
         if summary:
+            if (network := f"{folder}/{names.NETWORKS[section]}") not in seen.listing:
+                fix = f"restore it, or train under another {section}.name"
+                seen.troubles.append(f"{seen.store.uri(network)}: is missing although its summary is there; {fix}")
             yield Stage(f"{section} {name}", "done", f"{summary.get('steps')} steps{_number(summary, 'loss')}")
             continue
         total = seen.made_of(f"{folder}/training.json", partial(_steps, begun, section)) if begun else None

@@ -107,8 +107,9 @@ def tried(place: Path) -> dict[str, str]:
         ("dataset/fingerprint.json", {"verify", "report again", "export", "train", "audit"}),
         ("dataset/_done/shard-000001.json", {"verify", "status", "report again", "export", "train", "audit"}),
         ("dataset/parquet/shard-000001.parquet", {"verify", "status", "report again", "export", "train", "audit"}),
-        ("recognition/student/backbone.safetensors", {"train"}),
-        ("recognition/student/training.json", {"train"}),
+        ("recognition/student/backbone.safetensors", {"verify", "status", "train"}),
+        ("recognition/student/training.json", {"verify", "train"}),
+        ("recognition/student/steps.jsonl", {"verify"}),
         ("recognition/student/summary.json", {"status"}),  # trained again
         ("evaluation/audit_faces.json", {"status", "report", "report again"}),
         ("evaluation/separation.json", set()),  # measured again
@@ -136,8 +137,12 @@ def test_what_is_lost_is_named_or_made_again(runs: list[Path], tmp_path: Path, n
         ("dataset/fingerprint.json", {"verify", "export", "train", "audit", "report", "report again"}),
         ("dataset/_done/shard-000001.json", {"verify", "export", "train", "audit", "report again"}),
         ("dataset/parquet/shard-000001.parquet", {"verify", "export", "train", "audit", "report again"}),
-        ("recognition/student/backbone.safetensors", {"train"}),
-        ("recognition/student/training.json", {"train"}),
+        ("recognition/student/backbone.safetensors", {"train"}),  # and jobs.verify --deep
+        ("recognition/student/training.json", {"verify", "train"}),
+        ("recognition/student/steps.jsonl", {"verify"}),
+        ("recognition/student/summary.json", {"verify", "train"}),
+        ("evaluation/audit.json", {"verify"}),
+        ("provenance.json", {"verify"}),
     ],
 )
 def test_what_was_replaced_by_the_file_of_another_run_is_named(

@@ -196,6 +196,7 @@ def test_a_training_goes_on_with_the_keys_that_it_was_begun_with(run: Run):
     assert found.next.startswith(f"python -m jobs.train {run} train.name=second ")
     begun_with = {"train.name": "second", "train.batch_size": "6", "train.epochs": "3", "train.milestones": "[1,2]"}
     assert keys(found) == begun_with
+    run.store.put(f"{folder}/backbone.safetensors", b"network")
     run.put_json(f"{folder}/summary.json", {"steps": 15, "loss": 1.25})
     found = status(run)
     assert told(found, "train second") == "15 steps, loss 1.250"
@@ -216,6 +217,7 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
     found = status(run)
     assert states(found) == {"train_generator vec2face": "partly"}
     assert found.next.startswith(f"python -m jobs.train_generator {run} train_generator.name=vec2face")
+    run.store.put(f"{folder}/generator.safetensors", b"network")
     run.put_json(f"{folder}/summary.json", {"steps": 15, "loss": 1.25})
     found = status(run)
     assert (found.next, found.exit_code) == ("", COMPLETE)

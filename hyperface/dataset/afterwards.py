@@ -1,0 +1,108 @@
+"""What was made of a dataset afterwards: does it tell of this run? Every problem is one line that names the file."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hyperface import numpy_file
+from hyperface.config import Config
+from hyperface.errors import RunError
+from hyperface.one_line import one_line
+from hyperface.reading_json import from_json
+from hyperface.run import records
+from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION
+from hyperface.storage import Store
+from hyperface.training.images import digest
+
+ANCHORS = "synthesis/anchors/"
+
+
+def problems(store: Store, config: Config, fingerprint: str, dataset: str | None, *, deep: bool) -> Iterator[str]:
+    """What is wrong with the provenance, the audit, the trainings and the anchors, as far as they are there.
+
+    Args:
+        fingerprint: of the dataset.
+        dataset: SHA-256 of its index; None: there is none yet.
+        deep: also read networks and anchors.
+    """
+    there = store.list()
+    trained_on = digest([f"{fingerprint} {dataset}"]) if dataset else None
+
+    def known(name: str, wrong: Callable[[Mapping[str, Any]], str]) -> Iterator[str]:
+        try:
+            if name in there and (said := wrong(records.get_json(store, name))):
+                yield f"{store.uri(name)}: {said}"
+        except RunError as error:
+            yield str(error)
+        except (AttributeError, KeyError, TypeError) as error:
+            yield f"{store.uri(name)}: is damaged or of another version ({one_line(repr(error))}); restore it"
+
+    def provenance(found: Mapping[str, Any]) -> str:
+        seed = config.run.seed
+        return "" if found["seed"] == seed else f"tells of run.seed={found['seed']}, and it is {seed}; restore it"
+
+    def audit(found: Mapping[str, Any]) -> str:
+        same = dataset is None or found["asked"]["dataset"] == dataset
+        return "" if same else "is of another dataset; run jobs.audit again"
+
+    yield from known(PROVENANCE, provenance)
+    yield from known(AUDIT, audit)
+    yield from known(AUDIT_FACES, lambda found: "")
+    for section, root in (("train", RECOGNITION), ("train_generator", GENERATOR)):
+        for name in sorted(name for name in there if name.startswith(f"{root}/") and name.count("/") == 2):
+            if name.endswith("/summary.json"):
+                folder = name.removesuffix("/summary.json")
+                training = _Training(store, there, folder, section, trained_on, deep)
+                yield from training.lost()
+                yield from known(name, training.wrong)
+    for name in sorted(name for name in there if deep and name.startswith(ANCHORS)):
+        yield from _anchor_problems(store, name)
+
+
+class _Training:
+    """One that is finished, in its folder."""
+
+    def __init__(
+        self, store: Store, there: Mapping[str, int], folder: str, section: str, trained_on: str | None, deep: bool
+    ) -> None:
+        self.store, self.there, self.folder, self.section = store, there, folder, section
+        self.network = f"{folder}/{NETWORKS[section]}"
+        self.trained_on, self.deep = trained_on, deep
+
+    def lost(self) -> Iterator[str]:
+        for name in (self.network, f"{self.folder}/training.json", f"{self.folder}/steps.jsonl"):
+            if name not in self.there:
+                fix = f"restore it, or train under another {self.section}.name"
+                yield f"{self.store.uri(name)}: is missing although its summary is there; {fix}"
+
+    def wrong(self, summary: Mapping[str, Any]) -> str:
+        """What is wrong with its summary, or what that shows to be wrong with the files beside it."""
+        here = summary["trained_on"] == str(self.store)
+        if here and self.trained_on not in (None, summary["data"]["fingerprint"]):
+            return f"is of a training on another dataset; restore it, or train under another {self.section}.name"
+        begun, steps = f"{self.folder}/training.json", f"{self.folder}/steps.jsonl"
+        if begun in self.there:
+            found = records.get_json(self.store, begun)
+            if changed := sorted(key for key in {self.section, "data", *found} if found.get(key) != summary.get(key)):
+                return f"is not of the training in {begun}, by {', '.join(changed)}; restore both"
+        if steps in self.there and self._last(steps) != (summary["steps"], summary["loss"]):
+            return f"is not of the training in {steps}, whose last row must be its last step; restore both"
+        read = self.deep and self.network in self.there
+        if read and hashlib.sha256(self.store.read(self.network)).hexdigest() != summary["sha256"]:
+            return f"is not of the network in {self.network}, which has another SHA-256; restore both"
+        return ""
+
+    def _last(self, steps: str) -> tuple[int, float] | None:
+        try:
+            last = [from_json(line) for line in self.store.read(steps).splitlines()][-1]
+            return last["step"], last["loss"]
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None
+
+
+def _anchor_problems(store: Store, name: str) -> Iterator[str]:
+    try:
+        if numpy_file.array(store.read(name)).ndim != 2:
+            raise ValueError("must hold rows")
+    except ValueError as error:
+        yield f"{store.uri(name)}: cannot be read ({one_line(error)}); delete it and run the job again"
