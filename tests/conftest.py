@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +10,11 @@ import pytest
 from object_store import CREDENTIALS, ObjectStore, start_object_store
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Libraries are installed without bytecode and compiled where they are first imported. Where images forbid to keep it,
+# this and every process that it starts would compile torch and Ray anew: half a minute to collect the tests, not ten
+# seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a script that runs it with `&`; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
