@@ -80,8 +80,7 @@ def fan_out(
         actors: size of the pool; 0: as many as the cluster's CPUs (or GPUs, where each reserves some) hold. Never more
             than there are pieces.
         gpus: reserved by each actor; above 0 it reserves no CPU.
-        failures: times that an actor is restarted, and a piece tried again, before the job fails; -1: without end, for
-            actors that find out themselves which piece kills them.
+        failures: times that an actor is restarted, and a piece tried again, before the job fails.
         calls: pieces in an actor at a time, each in a thread of its own.
 
     Raises:

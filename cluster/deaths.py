@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ import ray
 
 from hyperface import logs
 
+LEAST_ROOM = 2**20
+"""Bytes on the disk of Ray's own directory."""
 LOOK_SECONDS = 0.5
 ASK_SECONDS = 5.0
 """Between questions to the head of a cluster."""
@@ -22,12 +25,20 @@ NEEDED = ("gcs_server", "raylet")
 """Processes without which Ray does nothing any more."""
 
 
+def is_full(place: str) -> bool:
+    """Whether Ray could not write what it needs to start a process."""
+    try:
+        return shutil.disk_usage(place).free < LEAST_ROOM
+    except FileNotFoundError:
+        return False
+
+
 class Watch:
     """Looks after the Ray of this process while a block runs; the main thread is made to leave it when Ray dies."""
 
     def __init__(self) -> None:
         self.died = ""
-        """The name of a process that has died, and how."""
+        """Why Ray cannot go on: the name of a process that has died, and how, or a disk that is full."""
         self._others = list[psutil.Process]()
         self._heard = self._asked = time.monotonic()
         self._over, self._left, self._one = threading.Event(), threading.Event(), threading.Lock()
@@ -70,6 +81,8 @@ class Watch:
                 self.died = f"Ray's {kind} (process {process.pid}) has died ({how})"
         if not node.all_processes:
             self._ask(node.gcs_address)
+        elif is_full(place := node.get_temp_dir_path()):  # no worker can start any more
+            self.died = f"{place} has no room left for Ray: free space, or let TMPDIR name another directory"
 
     def _ask(self, head: str) -> None:
         """See whether the head of a cluster is there; Ray waits for it a little longer, and then ends the process."""

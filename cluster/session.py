@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.deaths import Watch
+from cluster.deaths import Watch, is_full
 from hyperface.config import ClusterConfig, Config
 from hyperface.errors import RunError
 from hyperface.one_line import one_line
@@ -27,8 +26,6 @@ from hyperface.scratch import scratch as folder
 
 LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
-LEAST_ROOM = 2**20
-"""Bytes: without so much Ray cannot write what it needs to start."""
 ANSWER_SECONDS = 4.0
 """For so long the head of a cluster may take to answer."""
 
@@ -97,7 +94,7 @@ def connect(config: ClusterConfig) -> None:
                 where = f"{address} (cluster.address)" if config.address else f"{address} (RAY_ADDRESS)"
                 raise RunError(f"Ray cannot be reached at {where}: {why}; is that where its head is?") from error
             fix = "the machine may be busy; give the same command again"
-            if shutil.disk_usage(_place()).free < LEAST_ROOM:
+            if is_full(_place()):
                 fix = f"{_place()} is full: free space, or let TMPDIR name another directory with a short path"
             raise RunError(f"Ray did not start on this machine: {why}; {fix}") from error
     _quieten()

@@ -36,6 +36,8 @@ from hyperface.synthesis.steering import check_targets
 
 GRACE_SECONDS = 1.0
 """For so long a job that is told to end waits for the uploads in flight: `ray job stop` kills after 3 s."""
+MOST_RESTARTS = 300
+"""Times that one actor is restarted: the ledger stops a job before, unless processes die before they can tell it."""
 SHOWN = 20
 """Failed or damaged shards that a message names."""
 
@@ -188,7 +190,7 @@ def _pool(
         cluster=run.config.cluster,
         actors=synthesis.num_actors,
         gpus=synthesis.gpus_per_actor,
-        failures=-1,
+        failures=MOST_RESTARTS,
         calls=CALLS,
     )
 

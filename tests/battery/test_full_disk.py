@@ -3,30 +3,16 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SMALL = (
-    "embed.num_faces=48",
-    "packing.num_identities=12",
-    "packing.steps=20",
-    "synthesis.generator=toy_render",
-    "synthesis.images_per_identity=4",
-    "synthesis.images_per_shard=8",
-    "report.grid_identities=4",
-    "train.recipe=toy",
-    "train.epochs=2",
-    "train.batch_size=16",
-    "train.embedding_dim=32",
-    "train.checkpoint_every=5",
-    "cluster.num_cpus=2",
-)
-STAGES = ("embed", "pack", "synthesize", "report", "audit", "train", "evaluate")
+from tests.battery.finishing_jobs import JOBS, words
+from tests.e2e.processes import ROOT, command, pipeline
+
+STAGES = ("embed", "pack", "synthesize", "report")
 
 TRIES = 3
 """Of a command on a machine that is too busy for Ray to start in time."""
@@ -46,11 +32,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def job(name: str, run: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"jobs.{name}", "jobs/configs/toy.yaml", f"run.dir={run}", *SMALL]
+def job(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     for _ in range(TRIES):
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+            arguments, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
         )
         if "the machine may be busy" not in done.stderr:
             break
@@ -81,24 +66,53 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_run_whose_disk_is_full_says_so_at_every_stage_and_goes_on_when_there_is_room(disk: Path):
     run = disk / "run"
-    for stage in STAGES:
+    jobs = {stage: command(stage, *pipeline(run)[1:]) for stage in STAGES} | {
+        name: words(name, run) for name in JOBS if name != "synthesize"
+    }
+    for name, arguments in jobs.items():
         filler = fill(disk)
-        assert "No space left on device" in complaint(job(stage, run)), stage
+        assert "No space left on device" in complaint(job(arguments)), name
         filler.unlink()
-        done = job(stage, run)
-        assert done.returncode == 0, (stage, done.stdout + done.stderr)
+        done = job(arguments)
+        assert done.returncode == 0, (name, done.stdout + done.stderr)
 
 
 def test_a_full_temporary_directory_is_named_where_ray_cannot_start_in_it(tmp_path: Path):
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="full-") as place:  # short, for Ray's sockets
-        disk = Path(place)
+        disk, embed = Path(place), command("embed", *pipeline(tmp_path / "run")[1:])
         mount(disk)
         try:
             filler = fill(disk, but=40 * 2**10)  # enough for Python to take it for a temporary directory
-            said = complaint(job("embed", tmp_path / "run", TMPDIR=place))
+            said = complaint(job(embed, TMPDIR=place))
             assert f"{place} is full: free space, or let TMPDIR name another" in said
             filler.unlink()
-            done = job("embed", tmp_path / "run", TMPDIR=place)
+            done = job(embed, TMPDIR=place)
+            assert done.returncode == 0, done.stdout + done.stderr
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_temporary_directory_that_fills_up_while_ray_works_in_it_ends_a_job_in_one_line_or_not_at_all(tmp_path: Path):
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="full-") as place:
+        disk, arguments = Path(place), command(*pipeline(tmp_path / "run"))
+        mount(disk)
+        try:
+            with subprocess.Popen(
+                arguments,
+                cwd=ROOT,
+                env=os.environ | {"TMPDIR": place},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as running:
+                assert running.stdout
+                print(running.stdout.readline())  # Ray is there
+                filler = fill(disk)
+                out, said = running.communicate(timeout=600)
+            done = subprocess.CompletedProcess(arguments, running.returncode, out, said)
+            print(done.returncode, done.returncode and complaint(done))
+            filler.unlink()
+            done = job(arguments, TMPDIR=place)
             assert done.returncode == 0, done.stdout + done.stderr
         finally:
             subprocess.run(["umount", "--lazy", place], check=True)
