@@ -7,6 +7,7 @@ CONSTRAINTS := infra/constraints/cpu.txt
 TORCH_INDEX ?=
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
+unexport PYTHONDONTWRITEBYTECODE # set in many images: every process would compile torch and Ray anew
 
 .PHONY: demo experiment check test mutants soak battery rehearse lint type format install browser object-store bench clean audit-dependencies licences
 

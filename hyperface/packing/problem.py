@@ -13,7 +13,7 @@ from hyperface import config as configuration
 from hyperface.config import PackingConfig
 from hyperface.embeddings import check_unit
 from hyperface.errors import ConfigError, EmbeddingError
-from hyperface.packing import polish, restarts, sampling, sphere, starts
+from hyperface.packing import restarts, sampling, sphere, starts
 from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
@@ -125,6 +125,8 @@ def check(
     if config.restarts > 1:
         restarts.refuse_large(config.num_identities)
     if config.polish:
+        from hyperface.packing import polish  # scipy, for a second, which few packings need
+
         polish.refuse_large(config.num_identities, start_ND.shape[1])
     if (config.start == "algebraic" or config.restarts > 1 or config.polish) and not (
         frozen_FD is None and protected_PD is None

@@ -17,7 +17,6 @@ from hyperface.packing import kernel, sampling, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
-from hyperface.packing.polish import polish
 from hyperface.packing.problem import Posed
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
@@ -192,6 +191,8 @@ def _refined(x_LD: Tensor, posed: Posed, shard: Shard) -> Tensor:
         start_LD, _ = _settled(posed.x_ND[shard.own], problem, shard)
         return torch.where(stuck_L[:, None], start_LD, x_LD)
     if problem.config.polish:  # of one rank
+        from hyperface.packing.polish import polish
+
         return torch.from_numpy(polish(x_LD.double().cpu().numpy())).to(x_LD)
     return x_LD
 

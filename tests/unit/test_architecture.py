@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from hyperface.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +103,11 @@ def test_no_file_of_the_product_is_longer_than_four_hundred_lines():
     assert not long
 
 
-def test_a_driver_of_the_synthesis_does_not_wait_for_torch():
-    """Two seconds of each start, and one of each end: `ray job stop` waits for three."""
-    look = "import sys, hyperface.synthesis.shards; raise SystemExit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("importing", "library"),
+    [("hyperface.synthesis.shards", "torch"), ("hyperface.packing", "scipy")],
+)
+def test_nobody_waits_for_a_library_that_is_not_needed(importing: str, library: str):
+    """torch takes two seconds of each start, and one of each end: `ray job stop` waits for three."""
+    look = f"import sys, {importing}; raise SystemExit('{library}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0
