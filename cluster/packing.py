@@ -7,9 +7,9 @@ from ray.train.torch import get_device
 from cluster.metrics import watching
 from cluster.session import connect
 from cluster.workers import Workers, fit
+from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import checkpoint, stage
 from hyperface.packing.shard import Shard, one_process
-from hyperface.ranks import even_sizes
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES
 

@@ -11,12 +11,12 @@ from ray.train.torch import get_device
 from cluster.metrics import watching
 from cluster.session import connect
 from cluster.workers import Workers, averaged, fit
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone
 from hyperface.generator import stage as generator
-from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
 from hyperface.run import Run
 from hyperface.training.folder import Folder
-from hyperface.training.place import Place
 
 
 def train_stage(run: Run) -> None:

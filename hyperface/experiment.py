@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from hyperface import config as configuration
 from hyperface.config import Config, ExperimentConfig, GeneratorKind, PackingConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
-from hyperface.ranks import even_sizes
 from hyperface.seeds import seed_of
 
 ARMS = "experiment/arms"

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hyperface import experiment, gallery
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset.plan import key
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone
 from hyperface.embeddings import to_parquet
 from hyperface.errors import RunError
 from hyperface.evaluation import separation
@@ -29,14 +31,12 @@ from hyperface.models.toy.render_generator import STRENGTH
 from hyperface.models.trained import load_trained
 from hyperface.packing import stage as packing
 from hyperface.packing.shard import one_process
-from hyperface.ranks import Alone
 from hyperface.recognition import stage as recognition
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY
 from hyperface.run.provenance import git_sha
 from hyperface.synthesis.single import make_dataset
 from hyperface.training.folder import Folder
-from hyperface.training.place import Place
 
 SETS = "experiment/sets"
 FACES = "faces"

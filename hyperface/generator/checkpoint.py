@@ -1,6 +1,6 @@
 """Checkpoints of a generator's training: rank 0's networks and moments, and its progress."""
 
-from hyperface.checkpoints import Checkpoints
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.generator.trainer import Training, moments, put_moments
 from hyperface.run import Run
 from hyperface.training.folder import Folder

@@ -5,6 +5,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import speaker
 from hyperface.errors import ConfigError
 from hyperface.generator import checkpoint
 from hyperface.generator.trainer import LOSS, Training
@@ -12,12 +14,10 @@ from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
 from hyperface.progress import Watch, unwatched
-from hyperface.ranks import speaker
 from hyperface.run import Run
 from hyperface.training.folder import Folder, Section
 from hyperface.training.images import Images
 from hyperface.training.loader import image_size
-from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
 from hyperface.training.underway import take_steps

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainGeneratorConfig
+from hyperface.distributed.place import Place, Stepped
 from hyperface.generator import losses
 from hyperface.generator.discriminator import PatchDiscriminator
 from hyperface.models.device import DTYPES
@@ -27,7 +28,6 @@ from hyperface.models.vec2face_network import MaskRatio, Masks, Vec2FaceNetwork,
 from hyperface.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
-from hyperface.training.place import Place, Stepped
 from hyperface.training.underway import steps_left
 
 LOSS = 2

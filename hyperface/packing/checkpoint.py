@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hyperface.checkpoints import Checkpoints
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.packing.result import Measures, Progress
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import State

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError, RunError
 from hyperface.packing import kernel, sampling, walls
 from hyperface.packing.bounds import max_cosine_bound
@@ -20,7 +21,6 @@ from hyperface.packing.objective import Value
 from hyperface.packing.problem import Posed
 from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
-from hyperface.ranks import even_sizes
 
 BINS = 40
 """Of the histogram of nearest cosines."""

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.config import PackingConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
 from hyperface.packing import kernel
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.shard import Shard
 from hyperface.packing.walls import MARGIN
-from hyperface.ranks import even_sizes
 
 Rows = NDArray[np.float32]
 Tell = Callable[[int, int], None]

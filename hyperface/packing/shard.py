@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.ranks import Alone, Group, part_of
+from hyperface.distributed.ranks import Alone, Group, part_of
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hyperface import embeddings
 from hyperface.config import without_knobs
+from hyperface.distributed.ranks import speaker
 from hyperface.embeddings import Embeddings
 from hyperface.errors import RunError
 from hyperface.packing import checkpoint, kept_start, others, result, solver
@@ -23,7 +24,6 @@ from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress import Every, Point, Watch, unwatched
-from hyperface.ranks import speaker
 from hyperface.run import Run
 from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from hyperface.checkpoints import Checkpoints
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run
 from hyperface.training.folder import Folder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hyperface.ranks import Group, part_of
+from hyperface.distributed.ranks import Group, part_of
 from hyperface.recognition import margins
 from hyperface.recognition.margins import FeatureNorms
 from hyperface.seeds import seed_of

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainConfig
+from hyperface.distributed.place import Place, Stepped
+from hyperface.distributed.ranks import even_sizes
 from hyperface.models import iresnet
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
-from hyperface.ranks import even_sizes
 from hyperface.recognition.augment import NUMBERS, Augmentation, augment
 from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
 from hyperface.recognition.schedule import learning_rate
 from hyperface.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
-from hyperface.training.place import Place, Stepped
 from hyperface.training.underway import steps_left
 
 

@@ -1,7 +1,7 @@
 """Where a training of a run is kept, and what all trainings write there.
 
 FOLDER/training.json     what decides the result
-FOLDER/checkpoints/      see `hyperface/checkpoints.py`
+FOLDER/checkpoints/      see `hyperface/distributed/checkpoints.py`
 FOLDER/steps.jsonl       the recorded steps, one JSON object a line: {step, epoch, loss, learning_rate} and its terms
 FOLDER/summary.json      last: what was trained, on what, how long
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hyperface import config as configuration
-from hyperface.checkpoints import Checkpoints
 from hyperface.config import TrainConfig, TrainGeneratorConfig
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.errors import RunError
 from hyperface.reading_json import from_json
 from hyperface.run import Run

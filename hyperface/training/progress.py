@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperface.distributed.place import Stepped
 from hyperface.errors import RunError
 from hyperface.progress import Every, Point, Watch, unwatched
-from hyperface.training.place import Stepped
 from hyperface.training.underway import Underway
 
 SAID_SECONDS = 5.0

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.config import TrainConfig, TrainGeneratorConfig
+from hyperface.distributed.place import Place, Stepped
 from hyperface.training import loader
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps
-from hyperface.training.place import Place, Stepped
 
 
 class Underway(Protocol):

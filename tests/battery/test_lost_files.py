@@ -14,15 +14,15 @@ from hyperface.config import changed
 from hyperface.dataset import verify
 from hyperface.dataset.export import export_run
 from hyperface.dataset.source import open_source
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 from hyperface.models.trained import load_trained
-from hyperface.ranks import Alone
 from hyperface.recognition import stage
 from hyperface.run import Run, existing_run, open_run
 from hyperface.status import COMPLETE, status
 from hyperface.storage import open_store
 from hyperface.training.folder import Folder
-from hyperface.training.place import Place
 
 OWN = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 WORDS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=1", "train.batch_size=6", "train.streams=3")

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, distributed
 
 from hyperface.config import PackingConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.problem import pose
 from hyperface.packing.shard import Shard, one_process
-from hyperface.ranks import even_sizes
 from tests.benchmarks import record
 from tests.benchmarks.packing_baseline import Baseline
 

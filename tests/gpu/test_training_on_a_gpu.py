@@ -7,12 +7,12 @@ import pytest
 import torch
 from color_world import color_run, make_dataset
 
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone
 from hyperface.models.onnx_export import export_trained
-from hyperface.ranks import Alone
 from hyperface.recognition import stage
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run
-from hyperface.training.place import Place
 from hyperface.training.sources import open_images
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

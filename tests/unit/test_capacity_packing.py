@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.config import PackingConfig
+from hyperface.distributed.ranks import Group
 from hyperface.packing import kernel, sampling, solver, sphere
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
-from hyperface.ranks import Group
 
 N, D, G, F = 600, 32, 300, 100
 PLAIN = PackingConfig(num_identities=N, steps=20, alpha=0.5)

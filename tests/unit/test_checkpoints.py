@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperface.checkpoints import ROWS_EACH, Checkpoints
+from hyperface.distributed.checkpoints import ROWS_EACH, Checkpoints
 from hyperface.errors import RunError
 from hyperface.storage import LocalStore, open_store
 

@@ -15,6 +15,8 @@ from full_disk import FullDisk
 from PIL import Image
 
 from hyperface import config as configuration
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone, Group
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.generator import checkpoint, stage
 from hyperface.generator.losses import balance
@@ -24,11 +26,9 @@ from hyperface.models.toy.faces import render_faces
 from hyperface.models.toy.recognizer import load_recognizer
 from hyperface.models.vec2face import Vec2FaceGenerator
 from hyperface.models.vec2face_network import SIZES
-from hyperface.ranks import Alone, Group
 from hyperface.run import Run, open_run
 from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder
-from hyperface.training.place import Place
 from hyperface.training.sources import open_images
 from tests.unit.threaded_ranks import ranks_of
 from tests.unit.tiny_vec2face import named

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import RunError
-from hyperface.ranks import even_sizes
 from hyperface.training.images import Item
 from hyperface.training.loader import Steps, batches, order_of
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from hyperface.config import Config
+from hyperface.distributed.ranks import speaker
 from hyperface.errors import RunError
 from hyperface.logs import LOG, begin, complain, note, say
-from hyperface.ranks import speaker
 from jobs.start import start
 
 

@@ -11,11 +11,11 @@ from threaded_ranks import on_ranks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import kernel, objective, sphere
 from hyperface.packing.kernel import Block, SoftPairs
 from hyperface.packing.objective import Others, Terms
 from hyperface.packing.shard import Shard, one_process
-from hyperface.ranks import even_sizes
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
 

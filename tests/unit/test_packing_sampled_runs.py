@@ -12,11 +12,11 @@ from threaded_ranks import on_ranks
 
 from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, StorageError
 from hyperface.packing import kept_start, pack, sampling, sphere, stage
 from hyperface.packing.shard import Shard, one_process
-from hyperface.ranks import even_sizes
 from hyperface.run import Run
 from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY
 from hyperface.storage import LocalStore

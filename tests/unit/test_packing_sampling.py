@@ -14,6 +14,7 @@ from threaded_ranks import on_ranks
 from hyperface import config as configuration
 from hyperface import embeddings
 from hyperface.config import PackingConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.packing import pack, result, sampling, sphere
@@ -21,7 +22,6 @@ from hyperface.packing.__main__ import main
 from hyperface.packing.problem import pose
 from hyperface.packing.sampling import Candidates
 from hyperface.packing.shard import Shard, one_process
-from hyperface.ranks import even_sizes
 
 CPU = torch.device("cpu")
 DIM = 16

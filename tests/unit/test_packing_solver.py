@@ -11,10 +11,10 @@ from threaded_ranks import on_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hyperface.config import PackingConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.problem import pose
 from hyperface.packing.shard import one_process
-from hyperface.ranks import even_sizes
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)

@@ -16,6 +16,7 @@ from threaded_ranks import on_ranks
 
 from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
+from hyperface.distributed.ranks import even_sizes
 from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, EmbeddingError, RunError, StorageError
 from hyperface.packing import checkpoint, pack, result, sphere, stage
@@ -24,7 +25,6 @@ from hyperface.packing.result import Measures, Progress
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
 from hyperface.progress import Point
-from hyperface.ranks import even_sizes
 from hyperface.run import Run
 from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES
 from hyperface.storage import LocalStore, Store, open_store

@@ -6,7 +6,7 @@ from threaded_ranks import ranks_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hyperface.ranks import Alone, even_sizes
+from hyperface.distributed.ranks import Alone, even_sizes
 from hyperface.recognition import margins
 from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
 

@@ -18,17 +18,17 @@ from PIL import Image
 
 from hyperface import config as configuration
 from hyperface.dataset import jpeg, read_shards
+from hyperface.distributed.place import Place
+from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
 from hyperface.progress import Every, Point
-from hyperface.ranks import Alone
 from hyperface.recognition import checkpoint, stage
 from hyperface.recognition.schedule import learning_rate
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run
 from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder
-from hyperface.training.place import Place
 from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
 

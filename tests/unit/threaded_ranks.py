@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from hyperface.distributed.ranks import Group
 from hyperface.packing.shard import Shard
-from hyperface.ranks import Group
 
 Result = TypeVar("Result")
 

@@ -12,9 +12,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from hyperface.distributed.ranks import part_of
 from hyperface.errors import RunError
 from hyperface.one_line import one_line
-from hyperface.ranks import part_of
 from hyperface.run.records import get_json, to_json
 from hyperface.storage import Store
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hyperface.ranks import Group, even_sizes, part_of
+from hyperface.distributed.ranks import Group, even_sizes, part_of
 
 
 @dataclass(frozen=True)
