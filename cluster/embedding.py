@@ -9,11 +9,10 @@ import numpy as np
 
 from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
-from hyperface import gallery
 from hyperface.config import Config
-from hyperface.embeddings import to_parquet
-from hyperface.faces import source
-from hyperface.gallery import EmbeddedFace
+from hyperface.faces import gallery, source
+from hyperface.faces.embeddings import to_parquet
+from hyperface.faces.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
 from hyperface.progress import Every, Point

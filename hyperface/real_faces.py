@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings, numpy_file
+from hyperface import numpy_file
 from hyperface.config import Config
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, EmbeddingError, RunError, UserError
 from hyperface.evaluation.embedded import Network, folder
 from hyperface.evaluation.real_table import Name, RealTable, real_table
-from hyperface.faces import source
+from hyperface.faces import embeddings, source
+from hyperface.faces.embeddings import Embeddings
 from hyperface.faces.source import Chunk
 from hyperface.run import Run, existing_run
 from hyperface.run.names import GALLERY

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperface import experiment, gallery
+from hyperface import experiment
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset.plan import key
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.embeddings import to_parquet
 from hyperface.errors import RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.embedded import rows_of
@@ -22,7 +21,8 @@ from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import verify_on
 from hyperface.evaluation.toy_sets import toy_sets
 from hyperface.experiment import Arm, Piece
-from hyperface.faces import source
+from hyperface.faces import gallery, source
+from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Recognizer
 from hyperface.models.toy import faces

@@ -11,12 +11,11 @@ from finished_run import ColorJudge
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface import gallery
 from hyperface.auditing import Auditor
 from hyperface.config import Config
 from hyperface.dataset.source import open_source
-from hyperface.embeddings import to_parquet
-from hyperface.faces import source
+from hyperface.faces import gallery, source
+from hyperface.faces.embeddings import to_parquet
 from hyperface.models.protocols import Recognizer
 from hyperface.run import Run
 from hyperface.run.names import GALLERY

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import Config
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.models.protocols import Models, Recognizer
 from hyperface.run import Run, open_run
 from hyperface.run.names import DATASET, REFERENCES

@@ -8,7 +8,7 @@ import torch
 from color_world import ColorGenerator, ColorRecognizer, color_config, make_dataset, references
 from numpy.typing import NDArray
 
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.packing import stage
 from hyperface.packing.shard import one_process
 from hyperface.report import write_report

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import gallery
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.config import Config
@@ -25,7 +24,7 @@ from hyperface.dataset.plan import Plan
 from hyperface.dataset.reading import from_bytes
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import RunError
-from hyperface.faces import source
+from hyperface.faces import gallery, source
 from hyperface.run import Run
 from hyperface.storage import Store, open_store
 

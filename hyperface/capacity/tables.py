@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyperface import embeddings
 from hyperface.config import Config, StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
+from hyperface.faces import embeddings
 from hyperface.one_line import one_line
 from hyperface.packing import others
 from hyperface.storage import open_file

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface import pictures
+from hyperface.faces import pictures
 
 FORMAT = ("JPEG",)
 # Faces are shown at 96 CSS pixels: twice that for dense screens.

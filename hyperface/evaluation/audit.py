@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings
 from hyperface.config import without_knobs
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
@@ -30,6 +29,7 @@ from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.real_table import Name, RealTable
 from hyperface.evaluation.separation import Centres, Images
+from hyperface.faces import embeddings
 from hyperface.run import Run
 from hyperface.run.names import AUDIT, AUDIT_FACES, REFERENCES
 from hyperface.run.provenance import provenance

@@ -17,7 +17,7 @@ from hyperface.errors import ConfigError, RunError
 from hyperface.evaluation import restricted_pickle
 from hyperface.evaluation.pair_set import PairSet, read_picture, shown
 from hyperface.evaluation.restricted_pickle import Array, Refused
-from hyperface.pictures import SUFFIXES, is_picture
+from hyperface.faces.pictures import SUFFIXES, is_picture
 from hyperface.storage import Store, open_file
 
 LONGEST_NAME = 255

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.embeddings import check_unit
 from hyperface.evaluation import pairs
 from hyperface.evaluation.distribution import Distribution, Tally, distribution, equal_error
 from hyperface.evaluation.machine import CPU, Machine
 from hyperface.evaluation.pairs import AllPairs, Nearest
+from hyperface.faces.embeddings import check_unit
 
 BLOCK = 2048
 """Rows that are averaged at a time, and centres that are compared at a time."""

@@ -17,12 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hyperface import pictures
 from hyperface.config import Config, EmbedConfig, StorageConfig
 from hyperface.errors import ConfigError, RunError, StorageError
-from hyperface.faces import tables, tar
+from hyperface.faces import pictures, tables, tar
+from hyperface.faces.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
 from hyperface.one_line import one_line
-from hyperface.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
 from hyperface.storage import LocalStore, Store, open_store
 
 FACES_PER_CHUNK = 128

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hyperface import command_line, embeddings
+from hyperface import command_line
 from hyperface import config as configuration
 from hyperface.config import PackingConfig, StorageConfig
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, UserError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
 from hyperface.progress import Every

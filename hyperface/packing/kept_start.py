@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperface import embeddings
-from hyperface.embeddings import Embeddings
 from hyperface.errors import RunError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing.others import Rows, identity_of
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample

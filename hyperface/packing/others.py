@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface import embeddings
 from hyperface.config import PackingConfig, StorageConfig
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 
 Rows = NDArray[np.float32]
 

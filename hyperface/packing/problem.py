@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import PackingConfig
-from hyperface.embeddings import check_unit
 from hyperface.errors import ConfigError, EmbeddingError
+from hyperface.faces.embeddings import check_unit
 from hyperface.packing import restarts, sampling, sphere, starts
 from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
 from hyperface.packing.shard import Shard, one_process

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.embeddings import check_unit
 from hyperface.errors import ConfigError
+from hyperface.faces.embeddings import check_unit
 
 ROUNDING = 1e-5
 """Norms of float32 rows are closer to 1 than this."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperface import embeddings
 from hyperface.config import without_knobs
 from hyperface.distributed.ranks import speaker
-from hyperface.embeddings import Embeddings
 from hyperface.errors import RunError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import checkpoint, kept_start, others, result, solver
 from hyperface.packing.checkpoint import History
 from hyperface.packing.problem import Posed, check, pose, start_rows

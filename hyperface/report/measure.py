@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings
 from hyperface.dataset import ShardImages
 from hyperface.dataset.jpeg import thumbnail
 from hyperface.dataset.source import open_source
@@ -23,6 +22,7 @@ from hyperface.errors import RunError
 from hyperface.evaluation import separation
 from hyperface.evaluation.distribution import distribution
 from hyperface.evaluation.embedded import rows_of
+from hyperface.faces import embeddings
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
 from hyperface.report.records import FACES

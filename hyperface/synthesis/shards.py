@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import embeddings
 from hyperface.config import Config
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record
@@ -22,6 +21,7 @@ from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import ConfigError, EmbeddingError, RunError
+from hyperface.faces import embeddings
 from hyperface.models.protocols import FeatureGenerator, Models
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES

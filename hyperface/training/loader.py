@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.errors import RunError
+from hyperface.faces.pictures import decode
 from hyperface.models.iresnet import STRIDE
-from hyperface.pictures import decode
 from hyperface.seeds import seed_of
 from hyperface.training.images import Images, Item
 

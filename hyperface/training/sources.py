@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hyperface.dataset.source import open_source
 from hyperface.errors import ConfigError, RunError
-from hyperface.pictures import other_kind
+from hyperface.faces.pictures import other_kind
 from hyperface.run import Run, existing_run
 from hyperface.run.names import CONFIG
 from hyperface.storage import LocalStore, Store, open_store

@@ -18,18 +18,18 @@ import torch
 from PIL import Image
 
 from hyperface import config as configuration
-from hyperface import embeddings, gallery
 from hyperface.capacity import rates
 from hyperface.config import StorageConfig
 from hyperface.dataset import marker, quarantine, reading, recordio
 from hyperface.dataset.classes import classes
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import verify
-from hyperface.embeddings import Embeddings
 from hyperface.evaluation import ijb
 from hyperface.evaluation.attributes import read_labels
 from hyperface.evaluation.benchmarks import read_bin, read_pairs
-from hyperface.gallery import Chunk
+from hyperface.faces import embeddings, gallery
+from hyperface.faces.embeddings import Embeddings
+from hyperface.faces.gallery import Chunk
 from hyperface.models import iresnet, own_file, pretrained, trained
 from hyperface.models.arcface import ArcFaceRecognizer
 from hyperface.models.onnx_attributes import OnnxAttributes

@@ -17,7 +17,7 @@ import torch
 from cluster.session import connect, session
 from cluster.synthesis import synthesize_stage
 from hyperface import config as configuration
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.models.loading import load_generator
 from hyperface.models.protocols import Generator
 from hyperface.run import open_run

@@ -25,13 +25,12 @@ import numpy as np
 import torch
 
 from hyperface import config as configuration
-from hyperface import gallery
 from hyperface.capacity import measure
 from hyperface.capacity.estimate import Estimate, estimate
 from hyperface.capacity.rates import Rates
 from hyperface.config import Config
-from hyperface.embeddings import to_parquet
-from hyperface.faces import source
+from hyperface.faces import gallery, source
+from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_judge, load_models, load_recognizer
 from hyperface.packing.shard import one_process
 from hyperface.packing.stage import pack_rows

@@ -29,7 +29,7 @@ from hyperface.dataset import fingerprint
 from hyperface.dataset.layout import pending_file, shard_file
 from hyperface.dataset.survey import glance, planned, survey
 from hyperface.dataset.verify import shard_problems
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import Run, open_run
 from hyperface.run.names import DONE, GALLERY, INDEX, PACKING_SUMMARY
 from tests.benchmarks import record

@@ -17,10 +17,10 @@ from scraping import found_by_prometheus
 from waiting import wait_for
 
 from cluster.packing import pack_stage
-from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
-from hyperface.embeddings import Embeddings
 from hyperface.errors import StorageError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import Packing, pack, sphere
 from hyperface.run import Run
 from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES

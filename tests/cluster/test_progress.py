@@ -14,7 +14,7 @@ from small_stage import start, synthesize
 from cluster import progress
 from cluster.packing import pack_stage
 from cluster.progress import Numbers, Tally, clock, line, reported
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import open_run
 from hyperface.run.names import GALLERY
 

@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from hyperface import config as configuration
-from hyperface import gallery
 from hyperface.config import Config
-from hyperface.embeddings import to_parquet
 from hyperface.errors import ConfigError
-from hyperface.faces import source
+from hyperface.faces import gallery, source
+from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_models, load_recognizer
 from hyperface.packing import pack, stage
 from hyperface.packing.shard import one_process

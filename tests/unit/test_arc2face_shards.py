@@ -13,8 +13,8 @@ from hyperface.dataset import index, jpeg
 from hyperface.dataset.reading import read_shards
 from hyperface.dataset.survey import survey
 from hyperface.dataset.verify import verify
-from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.errors import ConfigError
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.models.alignment import LandmarkAligner, TemplateAligner
 from hyperface.models.loading import load_models
 from hyperface.models.protocols import Models

@@ -7,8 +7,8 @@ import pytest
 from color_world import DIM, color_config, references
 
 from hyperface import real_faces
-from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.errors import ConfigError
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY
 

@@ -13,10 +13,10 @@ import pytest
 from color_world import color_config, color_run
 from finished_run import finished_run
 
-from hyperface import gallery
 from hyperface.config import Config
 from hyperface.dataset import verify
 from hyperface.errors import ConfigError, RunError
+from hyperface.faces import gallery
 from hyperface.packing import stage
 from hyperface.run import Run, claims, enter, open_run, run_store
 from hyperface.run.names import CONFIG, GALLERY, PACKED, PROVENANCE

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface import config, embeddings, gallery
-from hyperface.embeddings import Embeddings
+from hyperface import config
 from hyperface.errors import EmbeddingError
-from hyperface.faces import source
+from hyperface.faces import embeddings, gallery, source
+from hyperface.faces.embeddings import Embeddings
 from hyperface.models.toy import recognizer as toy
 from hyperface.packing import sphere
 from hyperface.storage import LocalStore

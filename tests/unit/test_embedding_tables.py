@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyperface.config import StorageConfig
-from hyperface.embeddings import Embeddings, read_file
 from hyperface.errors import EmbeddingError
+from hyperface.faces.embeddings import Embeddings, read_file
 
 ROWS = np.random.default_rng(0).normal(size=(9000, 64))
 ROWS /= np.linalg.norm(ROWS, axis=1, keepdims=True)

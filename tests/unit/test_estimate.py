@@ -242,7 +242,7 @@ def test_measured_rates_in_a_run_bind_it_to_no_configuration(tmp_path: Path):
 def test_rows_of_frozen_and_protected_tables_are_counted(tmp_path: Path):
     import numpy as np
 
-    from hyperface.embeddings import Embeddings, to_parquet
+    from hyperface.faces.embeddings import Embeddings, to_parquet
 
     (tmp_path / "frozen.parquet").write_bytes(
         to_parquet("identity", Embeddings([0, 1, 2], np.eye(3, dtype=np.float32)))

@@ -9,7 +9,7 @@ import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset, references
 from numpy.typing import NDArray
 
-from hyperface.embeddings import Embeddings, to_parquet
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.models.protocols import FeatureGenerator
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES

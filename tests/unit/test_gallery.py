@@ -15,12 +15,13 @@ from damaged_tar import packed
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface import config, gallery
+from hyperface import config
 from hyperface.config import Config
 from hyperface.errors import ConfigError, RunError
+from hyperface.faces import gallery
+from hyperface.faces.gallery import EmbeddedFace
+from hyperface.faces.pictures import HIDDEN, LARGEST_FILE
 from hyperface.faces.source import BEYOND, Chunk, plan_chunks, read_chunk
-from hyperface.gallery import EmbeddedFace
-from hyperface.pictures import HIDDEN, LARGEST_FILE
 from hyperface.storage import LocalStore, open_store
 
 SIZE = 8

@@ -9,8 +9,8 @@ from color_world import ColorGenerator, color_config, color_run, make_dataset, p
 from finished_run import finished_run, write_color_report
 
 from hyperface.dataset import read_shards, verify
-from hyperface.embeddings import Embeddings, to_parquet
 from hyperface.errors import EmbeddingError
+from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.report.measure import FACES, sampled_identities
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY, INDEX, PACKING_SUMMARY, REPORT, SEPARATION

@@ -25,12 +25,12 @@ from hyperface import config, logs
 from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, recordio, webdataset
 from hyperface.dataset.classes import classes
-from hyperface.embeddings import read_file
 from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 from hyperface.evaluation.attributes import read_labels
+from hyperface.faces.embeddings import read_file
+from hyperface.faces.pictures import LARGEST_SIDE, decode
 from hyperface.faces.source import Chunk, Face, printable, read_chunk
 from hyperface.models.onnx_file import open_session
-from hyperface.pictures import LARGEST_SIDE, decode
 from hyperface.storage import LocalStore
 from hyperface.training.other_images import RecordImages
 

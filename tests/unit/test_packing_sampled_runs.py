@@ -10,11 +10,11 @@ from face_like_rows import features
 from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
-from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.distributed.ranks import even_sizes
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, StorageError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import kept_start, pack, sampling, sphere, stage
 from hyperface.packing.shard import Shard, one_process
 from hyperface.run import Run

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from threaded_ranks import on_ranks
 
 from hyperface import config as configuration
-from hyperface import embeddings
 from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, EmbeddingError, RunError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import pack, result, sampling, sphere
 from hyperface.packing.__main__ import main
 from hyperface.packing.problem import pose

@@ -14,11 +14,11 @@ from commands import ran
 from full_disk import FullDisk
 from threaded_ranks import on_ranks
 
-from hyperface import embeddings
 from hyperface.config import Config, PackingConfig, RunConfig
 from hyperface.distributed.ranks import even_sizes
-from hyperface.embeddings import Embeddings
 from hyperface.errors import ConfigError, EmbeddingError, RunError, StorageError
+from hyperface.faces import embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
 from hyperface.packing.result import Measures, Progress

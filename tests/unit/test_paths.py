@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperface import embeddings
 from hyperface.config import StorageConfig, load, local_path
 from hyperface.errors import ConfigError
+from hyperface.faces import embeddings
 from hyperface.storage import open_file, open_store
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperface.pictures import LARGEST_SIDE, decode, is_picture, other_kind
+from hyperface.faces.pictures import LARGEST_SIDE, decode, is_picture, other_kind
 from hyperface.storage.walk import hidden
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ from damaged_tar import ARCHIVES, BLOCK, Folder, flip_bits, headers, packed, pic
 
 from hyperface.errors import RunError
 from hyperface.faces import source, tar
+from hyperface.faces.pictures import HIDDEN
 from hyperface.faces.source import Chunk
-from hyperface.pictures import HIDDEN
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import torch
 from hyperface import config, numpy_file
 from hyperface.config import StorageConfig
 from hyperface.dataset import parquet
-from hyperface.embeddings import read_file
 from hyperface.errors import EmbeddingError, ModelError, RunError
 from hyperface.faces import tables
+from hyperface.faces.embeddings import read_file
 from hyperface.faces.source import Chunk, read_chunk
 from hyperface.models import pretrained, vec2face_published
 from hyperface.unpacking import ALWAYS_UNPACKED

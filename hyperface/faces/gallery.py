@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.config import Config, without_knobs
-from hyperface.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.errors import RunError
+from hyperface.faces.embeddings import UNIT_TOLERANCE, Embeddings
+from hyperface.faces.pictures import counted
 from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
 from hyperface.one_line import shown
-from hyperface.pictures import counted
 from hyperface.run import Run
 from hyperface.run.names import EMBEDDED
 
