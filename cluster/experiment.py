@@ -1,7 +1,7 @@
 """The experiment on Ray: a piece is one repeat of one way to choose identities, from gallery to verified student.
 
 A piece has a run of its own under `experiment/arms/`, whose stages go on where they were stopped, and ends with its
-`result.json`. What a piece is made of is in `hyperface/trial.py`.
+`result.json`. What a piece is made of is in `hyperface/experiment/trial.py`.
 """
 
 import time
@@ -11,16 +11,16 @@ from typing import Any
 from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
 from hyperface import config as configuration
-from hyperface import experiment
 from hyperface.config import Config
 from hyperface.errors import ConfigError, UserError
-from hyperface.experiment import Piece
+from hyperface.experiment import comparison as experiment
+from hyperface.experiment.comparison import Piece
+from hyperface.experiment.trial import make_piece, test_sets
 from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
 from hyperface.run import Run
 from hyperface.run.names import EXPERIMENT
 from hyperface.run.provenance import provenance
-from hyperface.trial import make_piece, test_sets
 
 
 def experiment_stage(run: Run) -> None:

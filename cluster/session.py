@@ -22,7 +22,7 @@ from hyperface.errors import RunError
 from hyperface.one_line import one_line
 from hyperface.run import Run, claims, enter, run_store
 from hyperface.run.lease import only_driver
-from hyperface.scratch import scratch as folder
+from hyperface.storage.scratch import scratch as folder
 
 LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""

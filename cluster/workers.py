@@ -21,7 +21,7 @@ from hyperface.logs import as_asked, note
 from hyperface.one_line import one_line
 from hyperface.progress import harmless
 from hyperface.run import Run
-from hyperface.scratch import scratch
+from hyperface.storage.scratch import scratch
 
 GATHER_TIMEOUT_SECONDS = 120
 """A worker that waits longer than this for the others fails, and the group starts again; and, above that, as long as

@@ -21,7 +21,7 @@ from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
 from hyperface.real_faces import GALLERY_TABLE, Faces
 from hyperface.run.names import AUDIT_EMBEDDINGS
-from hyperface.scratch import scratch
+from hyperface.storage.scratch import scratch
 from hyperface.traits import load_attribute_model
 
 

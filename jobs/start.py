@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from hyperface import command_line, logs
-from hyperface.config import Config, local_path
+from hyperface import logs
+from hyperface.config import Config, command_line, local_path
 from hyperface.errors import UserError
 from hyperface.run.provenance import submission_id
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hyperface.command_line import is_config, of_run
 from hyperface.config import Config, is_override, load, local_path
+from hyperface.config.command_line import is_config, of_run
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.run import refuse_another
 from hyperface.storage import open_store

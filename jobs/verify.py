@@ -5,7 +5,7 @@ usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the r
 
 import sys
 
-from hyperface.command_line import run_of
+from hyperface.config.command_line import run_of
 from hyperface.errors import RunError
 from jobs.start import exit_code
 

@@ -12,12 +12,12 @@ from color_world import BLOCK, DIM, SIZE, ColorGenerator, ColorRecognizer, color
 from finished_run import ColorJudge
 from numpy.typing import NDArray
 
-from hyperface import experiment
 from hyperface.auditing import Auditor, audit_here
 from hyperface.config import Config, without_knobs
 from hyperface.dataset.source import open_source
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import verify_on
+from hyperface.experiment import comparison as experiment
 from hyperface.models.protocols import Preprocessing
 from hyperface.packing import stage
 from hyperface.packing.shard import one_process

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hyperface import command_line
 from hyperface import config as configuration
-from hyperface.config import PackingConfig, StorageConfig
+from hyperface.config import PackingConfig, StorageConfig, command_line
 from hyperface.errors import ConfigError, UserError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings

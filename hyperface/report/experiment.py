@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperface.experiment import COLUMNS
+from hyperface.experiment.comparison import COLUMNS
 from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
 from hyperface.report.records import drawn_from

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from hyperface import experiment
+from hyperface.experiment import comparison as experiment
 from hyperface.run import names
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards

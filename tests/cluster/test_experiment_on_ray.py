@@ -6,10 +6,10 @@ import pytest
 
 from cluster.experiment import experiment_stage
 from hyperface import config as configuration
-from hyperface import experiment
 from hyperface.config import Config
 from hyperface.dataset.source import open_source
 from hyperface.errors import ConfigError
+from hyperface.experiment import comparison as experiment
 from hyperface.run import existing_run, open_run
 from hyperface.run.names import EXPERIMENT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperface import command_line, config
-from hyperface.config import is_override
+from hyperface import config
+from hyperface.config import command_line, is_override
 from hyperface.errors import ConfigError
 from hyperface.run import open_run
 

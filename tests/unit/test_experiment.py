@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from hyperface import config as configuration
-from hyperface import experiment
 from hyperface.config import Config, flat
 from hyperface.errors import ConfigError
+from hyperface.experiment import comparison as experiment
 
 
 def config(*overrides: str) -> Config:

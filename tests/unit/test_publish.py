@@ -18,7 +18,7 @@ from PIL import Image
 
 from hyperface import config
 from hyperface.auditing import audit_here
-from hyperface.command_line import to_publish
+from hyperface.config.command_line import to_publish
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
 from hyperface.errors import ConfigError, RunError

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hyperface.scratch import PREFIX, scratch, sweep
+from hyperface.storage.scratch import PREFIX, scratch, sweep
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
-from hyperface.scratch import scratch
+from hyperface.storage.scratch import scratch
 with scratch(sys.argv[1]) as made:
     print(made, flush=True)
     time.sleep(600)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
-from hyperface.command_line import READER_LEFT
+from hyperface.config.command_line import READER_LEFT
 from hyperface.errors import ConfigError, RunError, StorageError, UserError
 from jobs.start import INTERRUPTED, TERMINATED, exit_code
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from hyperface import config as configuration
-from hyperface import experiment
 from hyperface.dataset.source import open_source
-from hyperface.experiment import Piece
+from hyperface.experiment import comparison as experiment
+from hyperface.experiment.comparison import Piece
+from hyperface.experiment.trial import make_piece
 from hyperface.models.vec2face import Made, to_bytes
 from hyperface.models.vec2face_network import Vec2FaceNetwork, sized
 from hyperface.run import existing_run, open_run
-from hyperface.trial import make_piece
 
 SMALL = ("packing.num_identities=5", "synthesis.images_per_identity=2", "embed.num_faces=130", "experiment.seeds=1")
 SMALL += ("packing.start_cosine=0.8", "packing.steps=2", "train.epochs=1", "train.batch_size=4", "train.streams=2")

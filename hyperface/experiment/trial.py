@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperface import experiment
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset.plan import key
 from hyperface.distributed.place import Place
@@ -20,7 +19,8 @@ from hyperface.evaluation.embedded import rows_of
 from hyperface.evaluation.pair_set import PairSet
 from hyperface.evaluation.stage import verify_on
 from hyperface.evaluation.toy_sets import toy_sets
-from hyperface.experiment import Arm, Piece
+from hyperface.experiment import comparison as experiment
+from hyperface.experiment.comparison import Arm, Piece
 from hyperface.faces import gallery, source
 from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_models
