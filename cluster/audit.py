@@ -8,14 +8,14 @@ from typing import Any
 from cluster.actor_pool import PoolActor, fan_out
 from cluster.metrics import watching
 from cluster.one_task import in_a_task
-from hyperface.auditing import Auditor, Piece, auditor_of
+from hyperface.audit import record as audit
+from hyperface.audit.auditor import Auditor, Piece, auditor_of
+from hyperface.audit.machine import Machine
+from hyperface.audit.real_faces import Faces
+from hyperface.audit.record import Record
+from hyperface.audit.summary import lines
 from hyperface.dataset.source import Source, open_source
-from hyperface.evaluation import audit
-from hyperface.evaluation.audit import Record
-from hyperface.evaluation.machine import Machine
-from hyperface.evaluation.summary import lines
 from hyperface.progress import Every, Point
-from hyperface.real_faces import Faces
 from hyperface.run import Run
 from hyperface.run.names import AUDIT
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from cluster.one_task import in_a_task
 from hyperface.config import Config
-from hyperface.evaluation.stage import HEADER, evaluate_run, table_line
 from hyperface.models.loading import load_evaluated
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.storage import open_store
+from hyperface.verification.stage import HEADER, evaluate_run, table_line
 
 
 def evaluate_stage(run: Run) -> None:

@@ -16,7 +16,7 @@ EXPORT = "--export"
 def main(config: Config, export: str = "") -> None:
     from cluster.evaluation import evaluate_stage
     from cluster.session import driving
-    from hyperface.evaluation.stage import NothingToVerify
+    from hyperface.verification.stage import NothingToVerify
 
     with driving(config) as run:
         if export:

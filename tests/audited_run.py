@@ -11,7 +11,7 @@ from finished_run import ColorJudge
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface.auditing import Auditor
+from hyperface.audit.auditor import Auditor
 from hyperface.config import Config
 from hyperface.dataset.source import open_source
 from hyperface.faces import gallery, source

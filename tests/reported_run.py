@@ -12,17 +12,17 @@ from color_world import BLOCK, DIM, SIZE, ColorGenerator, ColorRecognizer, color
 from finished_run import ColorJudge
 from numpy.typing import NDArray
 
-from hyperface.auditing import Auditor, audit_here
+from hyperface.audit.auditor import Auditor, audit_here
 from hyperface.config import Config, without_knobs
 from hyperface.dataset.source import open_source
-from hyperface.evaluation.pair_set import PairSet
-from hyperface.evaluation.stage import verify_on
 from hyperface.experiment import comparison as experiment
 from hyperface.models.protocols import Preprocessing
 from hyperface.packing import stage
 from hyperface.packing.shard import one_process
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY, VERIFICATION
+from hyperface.verification.pair_set import PairSet
+from hyperface.verification.stage import verify_on
 
 TRAITS = [f"trait {i:02d}" for i in range(14)]
 TRAINING = {

@@ -206,8 +206,8 @@ def _stored(config: Config, scratch: Store, tail: float) -> Numbers:
 
 def reporting(config: Config, dim: int) -> Numbers:
     """What the report does with the shard in the scratch place, in the process of the driver."""
-    from hyperface.evaluation import separation
-    from hyperface.evaluation.embedded import rows_of
+    from hyperface.audit import separation
+    from hyperface.audit.image_embeddings import rows_of
     from hyperface.models.loading import load_judge, load_recognizer
     from hyperface.packing.sphere import random_points
 

@@ -9,16 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hyperface.audit import separation
+from hyperface.audit.image_embeddings import rows_of
 from hyperface.dataset import jpeg, read_shards
 from hyperface.dataset.plan import key
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import RunError
-from hyperface.evaluation import separation
-from hyperface.evaluation.embedded import rows_of
-from hyperface.evaluation.pair_set import PairSet
-from hyperface.evaluation.stage import verify_on
-from hyperface.evaluation.toy_sets import toy_sets
 from hyperface.experiment import comparison as experiment
 from hyperface.experiment.comparison import Arm, Piece
 from hyperface.faces import gallery, source
@@ -37,6 +34,9 @@ from hyperface.run.names import GALLERY
 from hyperface.run.provenance import git_sha
 from hyperface.synthesis.single import make_dataset
 from hyperface.training.folder import Folder
+from hyperface.verification.pair_set import PairSet
+from hyperface.verification.stage import verify_on
+from hyperface.verification.toy_sets import toy_sets
 
 SETS = "experiment/sets"
 FACES = "faces"

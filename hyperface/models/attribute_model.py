@@ -16,7 +16,7 @@ from hyperface.models.onnx_file import open_session, tried
 
 
 class AttributeModel:
-    """Aligned faces to numbers; fits where a recogniser embeds (`hyperface.evaluation.embedded.Network`)."""
+    """Aligned faces to numbers; fits where a recogniser embeds (`hyperface.audit.image_embeddings.Network`)."""
 
     def __init__(self, path: str, sha256: str, names: Sequence[str]) -> None:
         """Load and try the model.

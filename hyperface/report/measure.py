@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.audit import separation
+from hyperface.audit.distribution import distribution
+from hyperface.audit.image_embeddings import rows_of
 from hyperface.dataset import ShardImages
 from hyperface.dataset.jpeg import thumbnail
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import references_problems
 from hyperface.errors import RunError
-from hyperface.evaluation import separation
-from hyperface.evaluation.distribution import distribution
-from hyperface.evaluation.embedded import rows_of
 from hyperface.faces import embeddings
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of

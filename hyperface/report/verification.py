@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hyperface.evaluation.toy_sets import TOY_SETS
-from hyperface.evaluation.verification import FARS
 from hyperface.report import elements as e
 from hyperface.report.plots import Curve, rates
 from hyperface.report.records import drawn_from
+from hyperface.verification.toy_sets import TOY_SETS
+from hyperface.verification.verification import FARS
 
 BENCHMARKS = {
     "lfw": ("LFW", 6000),

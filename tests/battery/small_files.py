@@ -18,15 +18,13 @@ import torch
 from PIL import Image
 
 from hyperface import config as configuration
+from hyperface.audit.attributes import read_labels
 from hyperface.capacity import rates
 from hyperface.config import StorageConfig
 from hyperface.dataset import marker, quarantine, reading, recordio
 from hyperface.dataset.classes import classes
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import verify
-from hyperface.evaluation import ijb
-from hyperface.evaluation.attributes import read_labels
-from hyperface.evaluation.benchmarks import read_bin, read_pairs
 from hyperface.faces import embeddings, gallery
 from hyperface.faces.embeddings import Embeddings
 from hyperface.faces.gallery import Chunk
@@ -37,6 +35,8 @@ from hyperface.run import existing_run
 from hyperface.status import status
 from hyperface.storage import LocalStore, open_store
 from hyperface.training.other_images import RecordImages
+from hyperface.verification import ijb
+from hyperface.verification.benchmarks import read_bin, read_pairs
 from tests.color_world import color_run, make_dataset
 from tests.unit.test_onnx_network import QUALITY, YAW, face_nodes, saved
 from tests.unit.test_reading_json import MARKER

@@ -9,7 +9,7 @@ import torch
 from color_world import ColorRecognizer
 from finished_run import ColorJudge, finished_run, write_color_report
 
-from hyperface.auditing import Auditor, audit_here
+from hyperface.audit.auditor import Auditor, audit_here
 from hyperface.config import changed
 from hyperface.dataset import verify
 from hyperface.dataset.export import export_run

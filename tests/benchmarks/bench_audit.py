@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyperface.evaluation import pairs, separation
-from hyperface.evaluation.embedded import Stored
-from hyperface.evaluation.leakage import known, leakage
-from hyperface.evaluation.real_table import RealTable
+from hyperface.audit import pairs, separation
+from hyperface.audit.image_embeddings import Stored
+from hyperface.audit.leakage import known, leakage
+from hyperface.audit.real_table import RealTable
 from tests.benchmarks import record
 from tests.benchmarks.bench_export import resident
 

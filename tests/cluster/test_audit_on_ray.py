@@ -20,7 +20,7 @@ from finished_run import ColorJudge
 from numpy.typing import NDArray
 
 from cluster.audit import audit_stage
-from hyperface.auditing import Auditor, audit_here
+from hyperface.audit.auditor import Auditor, audit_here
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
 from hyperface.run import Run, existing_run

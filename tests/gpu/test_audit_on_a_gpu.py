@@ -9,11 +9,11 @@ import torch
 from audited_run import audited_run, auditor, put_faces
 from numpy.typing import NDArray
 
-from hyperface.auditing import audit_here
-from hyperface.evaluation import pairs
-from hyperface.evaluation.distribution import Tally
-from hyperface.evaluation.machine import CPU, Machine
-from hyperface.evaluation.separation import centres, greedy_count
+from hyperface.audit import pairs
+from hyperface.audit.auditor import audit_here
+from hyperface.audit.distribution import Tally
+from hyperface.audit.machine import CPU, Machine
+from hyperface.audit.separation import centres, greedy_count
 from hyperface.run.names import AUDIT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.evaluation.real_table import RealTable, real_table
+from hyperface.audit.real_table import RealTable, real_table
 from hyperface.models.arcface import normalised
 
 DIM, SIZE = 12, 8

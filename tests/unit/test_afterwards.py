@@ -9,11 +9,11 @@ import torch
 from color_world import ColorRecognizer
 from finished_run import finished_run
 
+from hyperface.audit import record as audit
 from hyperface.dataset import verify
 from hyperface.dataset.source import open_source
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.evaluation import audit
 from hyperface.recognition import stage
 from hyperface.run import existing_run
 from hyperface.status import FAILING, status

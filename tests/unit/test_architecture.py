@@ -11,7 +11,7 @@ import pytest
 from hyperface.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-STAGES = {"faces.gallery", "packing", "synthesis", "recognition", "generator", "evaluation"}
+STAGES = {"faces.gallery", "packing", "synthesis", "recognition", "generator", "verification", "audit"}
 HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage/s3.py"},

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from hyperface.auditing import audit_here
+from hyperface.audit import attributes
+from hyperface.audit.attributes import Attributes, Centred, Column, read_labels, spread
+from hyperface.audit.auditor import audit_here
+from hyperface.audit.summary import lines
+from hyperface.audit.traits import by_toy
 from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg
 from hyperface.dataset.classes import Classes, classes
 from hyperface.errors import ConfigError, ModelError
-from hyperface.evaluation import attributes
-from hyperface.evaluation.attributes import Attributes, Centred, Column, read_labels, spread
-from hyperface.evaluation.summary import lines
 from hyperface.models.attribute_model import AttributeModel
 from hyperface.models.toy import renderer
 from hyperface.models.toy.recognizer import load_recognizer
-from hyperface.traits import by_toy
 
 
 def six() -> Classes:

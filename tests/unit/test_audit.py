@@ -16,11 +16,11 @@ from finished_run import ColorJudge
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface.auditing import audit_here
+from hyperface.audit import separation
+from hyperface.audit.auditor import audit_here
+from hyperface.audit.machine import Machine
+from hyperface.audit.summary import lines
 from hyperface.errors import ConfigError, EmbeddingError, RunError
-from hyperface.evaluation import separation
-from hyperface.evaluation.machine import Machine
-from hyperface.evaluation.summary import lines
 from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import Run, existing_run
 from hyperface.run.names import AUDIT, AUDIT_FACES, GALLERY, INDEX

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from color_world import DIM, color_config, references
 
-from hyperface import real_faces
+from hyperface.audit import real_faces
 from hyperface.errors import ConfigError
 from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import Run, open_run

@@ -12,13 +12,13 @@ from audited_run import audited_run, auditor, put_faces
 from numpy.typing import NDArray
 from PIL import Image
 
+from hyperface.audit import leakage
+from hyperface.audit.image_embeddings import Stored
+from hyperface.audit.real_table import RealTable
+from hyperface.audit.record import Look, audit_run
+from hyperface.audit.separation import centres
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
-from hyperface.evaluation import leakage
-from hyperface.evaluation.audit import Look, audit_run
-from hyperface.evaluation.embedded import Stored
-from hyperface.evaluation.real_table import RealTable
-from hyperface.evaluation.separation import centres
 from hyperface.models.arcface import normalised
 from hyperface.report import audit as page
 

@@ -13,12 +13,12 @@ from color_world import color_config
 from numpy.typing import NDArray
 from PIL import Image
 
-from hyperface.auditing import audit_here
-from hyperface.evaluation import real_table
-from hyperface.evaluation.summary import lines
+from hyperface.audit import real_table
+from hyperface.audit.auditor import audit_here
+from hyperface.audit.real_faces import Faces, embed_chunk, rows_by
+from hyperface.audit.summary import lines
 from hyperface.faces import source
 from hyperface.faces.embeddings import Embeddings
-from hyperface.real_faces import Faces, embed_chunk, rows_by
 from hyperface.run.names import GALLERY
 from hyperface.storage import open_store
 

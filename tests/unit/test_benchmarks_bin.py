@@ -14,8 +14,8 @@ from PIL import Image
 
 from hyperface.config import StorageConfig
 from hyperface.errors import ConfigError, RunError
-from hyperface.evaluation.benchmarks import read_benchmark, read_bin
-from hyperface.evaluation.pair_set import PairSet
+from hyperface.verification.benchmarks import read_benchmark, read_bin
+from hyperface.verification.pair_set import PairSet
 
 
 def picture(seed: int, size: int = 16, form: str = "JPEG") -> bytes:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from hyperface.config import StorageConfig
 from hyperface.errors import RunError
-from hyperface.evaluation.benchmarks import read_benchmark, read_pairs
-from hyperface.evaluation.pair_set import PairSet, shown
 from hyperface.storage import LocalStore
+from hyperface.verification.benchmarks import read_benchmark, read_pairs
+from hyperface.verification.pair_set import PairSet, shown
 
 
 def put_picture(path: Path, shade: int) -> None:

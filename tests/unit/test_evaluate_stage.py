@@ -19,8 +19,6 @@ from test_arcface import SIZE, tiny_model
 from hyperface import config as configuration
 from hyperface.config import EvaluateConfig
 from hyperface.errors import ConfigError, ModelError, RunError
-from hyperface.evaluation.pair_set import PairSet
-from hyperface.evaluation.stage import evaluate_run, verify_on, wanted_sets
 from hyperface.models.loading import Evaluated, load_evaluated
 from hyperface.models.protocols import Preprocessing
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
@@ -28,6 +26,8 @@ from hyperface.run import Run, open_run
 from hyperface.run.names import VERIFICATION
 from hyperface.run.provenance import provenance
 from hyperface.storage import open_store
+from hyperface.verification.pair_set import PairSet
+from hyperface.verification.stage import evaluate_run, verify_on, wanted_sets
 
 
 @dataclass(frozen=True)

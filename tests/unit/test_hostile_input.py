@@ -22,11 +22,11 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from hyperface import config, logs
+from hyperface.audit.attributes import read_labels
 from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, recordio, webdataset
 from hyperface.dataset.classes import classes
 from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
-from hyperface.evaluation.attributes import read_labels
 from hyperface.faces.embeddings import read_file
 from hyperface.faces.pictures import LARGEST_SIDE, decode
 from hyperface.faces.source import Chunk, Face, printable, read_chunk

@@ -12,10 +12,10 @@ from PIL import Image
 
 from hyperface.config import StorageConfig
 from hyperface.errors import ConfigError, RunError
-from hyperface.evaluation import ijb
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.protocols import Preprocessing
 from hyperface.storage import open_store
+from hyperface.verification import ijb
 
 SIZE = 32
 STORAGE = StorageConfig()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hyperface.evaluation import pairs
-from hyperface.evaluation.distribution import FINE, Tally, equal_error, threshold_at
-from hyperface.evaluation.machine import Machine, line
-from hyperface.evaluation.separation import centres, closest_rows, greedy_count
+from hyperface.audit import pairs
+from hyperface.audit.distribution import FINE, Tally, equal_error, threshold_at
+from hyperface.audit.machine import Machine, line
+from hyperface.audit.separation import centres, closest_rows, greedy_count
 
 COUNT = 2 * pairs.TILE + 77
 
@@ -102,7 +102,7 @@ def test_who_listens_hears_how_many_tiles_are_done_and_how_long_the_others_take(
 
 
 def test_who_listens_hears_how_far_the_count_of_identities_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyperface.evaluation.separation.BLOCK", 300)
+    monkeypatch.setattr("hyperface.audit.separation.BLOCK", 300)
     said = list[str]()
     greedy_count(unit(900), 0.9, Machine(say=said.append, seconds=0))
     assert [text.rsplit(",", 1)[0] for text in said] == [f"rows: {done} of 6 pairs of blocks" for done in (1, 3, 6)]
@@ -192,7 +192,7 @@ def test_an_identity_counts_unless_one_that_counts_is_near(monkeypatch: pytest.M
     for row in range(len(x)):
         if not (x[kept] @ x[row] >= 0.7).any():
             kept.append(row)
-    monkeypatch.setattr("hyperface.evaluation.separation.BLOCK", 16)
+    monkeypatch.setattr("hyperface.audit.separation.BLOCK", 16)
     assert greedy_count(x, 0.7) == len(kept) > 3 * 16
 
 

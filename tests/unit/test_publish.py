@@ -17,7 +17,7 @@ from finished_run import finished_run, write_color_report
 from PIL import Image
 
 from hyperface import config
-from hyperface.auditing import audit_here
+from hyperface.audit.auditor import audit_here
 from hyperface.config.command_line import to_publish
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run

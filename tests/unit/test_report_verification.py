@@ -12,12 +12,12 @@ from reported_run import TRAINING, ColorFeatures, pair_set, put_verification
 from test_report import Tags, Untouchable, html, visible
 
 from hyperface.errors import RunError
-from hyperface.evaluation import verification as protocol
-from hyperface.evaluation.stage import embedded
 from hyperface.report import plots, write_report
 from hyperface.report.verification import PUBLISHED, Measured, benchmark_of, evaluated
 from hyperface.run import Run, open_run
 from hyperface.run.names import DATASET, REFERENCES, REPORT, VERIFICATION
+from hyperface.verification import verification as protocol
+from hyperface.verification.stage import embedded
 
 TOY = "toy world, held-out set hard, 10 folds of 40 identities x 5 views"
 QUESTION = "How well do recognisers tell people apart?"

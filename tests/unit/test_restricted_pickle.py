@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hyperface.errors import RunError
-from hyperface.evaluation.benchmarks import read_bin
-from hyperface.evaluation.restricted_pickle import Refused, load
+from hyperface.verification.benchmarks import read_bin
+from hyperface.verification.restricted_pickle import Refused, load
 
 
 def kinds_of(code: bytes) -> bytes:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hyperface.audit import pairs, separation
+from hyperface.audit.distribution import BINS, distribution
 from hyperface.errors import EmbeddingError
-from hyperface.evaluation import pairs, separation
-from hyperface.evaluation.distribution import BINS, distribution
 
 
 def unit(count: int, dim: int = 16, seed: int = 0) -> NDArray[np.float32]:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hyperface.evaluation.pair_set import PairSet
-from hyperface.evaluation.stage import verify_on
-from hyperface.evaluation.toy_sets import FOLDS, PAIRS, TOY_SETS, toy_set
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
 from hyperface.storage import open_store
+from hyperface.verification.pair_set import PairSet
+from hyperface.verification.stage import verify_on
+from hyperface.verification.toy_sets import FOLDS, PAIRS, TOY_SETS, toy_set
 
 VIEWS, PEOPLE = 5, 40
 

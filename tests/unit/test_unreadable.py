@@ -11,10 +11,10 @@ import pytest
 
 from hyperface.config import StorageConfig, load
 from hyperface.errors import ConfigError, ModelError, StorageError
-from hyperface.evaluation.benchmarks import read_benchmark
 from hyperface.faces.embeddings import read_file
 from hyperface.models.onnx_file import checked_bytes
 from hyperface.storage import LocalStore, open_file
+from hyperface.verification.benchmarks import read_benchmark
 
 NOBODY = 65534
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import KFold
 
-from hyperface.evaluation.verification import (
+from hyperface.models.arcface import normalised
+from hyperface.verification.verification import (
     FARS,
     equal_error_rate,
     flip_sum,
@@ -19,7 +20,6 @@ from hyperface.evaluation.verification import (
     ten_folds,
     thinned,
 )
-from hyperface.models.arcface import normalised
 
 
 def pairs(genuine: int, impostors: int, overlap: float = 0.3, seed: int = 0) -> tuple[NDArray[Any], NDArray[np.bool_]]:

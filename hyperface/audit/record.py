@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.audit import attributes, pairs, separation
+from hyperface.audit.attributes import Attributes, Centred
+from hyperface.audit.distribution import distribution, equal_error
+from hyperface.audit.image_embeddings import Network, Stored, pictures
+from hyperface.audit.leakage import Alike, Known, Threshold, control, known, leakage
+from hyperface.audit.machine import CPU, Machine
+from hyperface.audit.real_table import Name, RealTable
+from hyperface.audit.separation import Centres, Images
 from hyperface.config import without_knobs
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
 from hyperface.dataset.verify import references_problems
 from hyperface.errors import RunError
-from hyperface.evaluation import attributes, pairs, separation
-from hyperface.evaluation.attributes import Attributes, Centred
-from hyperface.evaluation.distribution import distribution, equal_error
-from hyperface.evaluation.embedded import Network, Stored, pictures
-from hyperface.evaluation.leakage import Alike, Known, Threshold, control, known, leakage
-from hyperface.evaluation.machine import CPU, Machine
-from hyperface.evaluation.real_table import Name, RealTable
-from hyperface.evaluation.separation import Centres, Images
 from hyperface.faces import embeddings
 from hyperface.run import Run
 from hyperface.run.names import AUDIT, AUDIT_FACES, REFERENCES

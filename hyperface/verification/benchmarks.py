@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from hyperface.config import StorageConfig
 from hyperface.errors import ConfigError, RunError
-from hyperface.evaluation import restricted_pickle
-from hyperface.evaluation.pair_set import PairSet, read_picture, shown
-from hyperface.evaluation.restricted_pickle import Array, Refused
 from hyperface.faces.pictures import SUFFIXES, is_picture
 from hyperface.storage import Store, open_file
+from hyperface.verification import restricted_pickle
+from hyperface.verification.pair_set import PairSet, read_picture, shown
+from hyperface.verification.restricted_pickle import Array, Refused
 
 LONGEST_NAME = 255
 """Bytes of a file's or folder's name, in which no disk lets a null byte stand either."""

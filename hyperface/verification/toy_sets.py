@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import numpy_file
-from hyperface.evaluation.pair_set import PairSet
 from hyperface.models.toy.renderer import (
     IMAGE_SIZE,
     NUISANCE_TRAITS,
@@ -31,6 +30,7 @@ from hyperface.models.toy.renderer import (
     sample_nuisance,
 )
 from hyperface.storage import Store
+from hyperface.verification.pair_set import PairSet
 
 TOY_SETS = ("easy", "pose", "light", "hard")
 FOLDS = 10

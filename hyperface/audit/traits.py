@@ -8,10 +8,10 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.audit.attributes import Attributes, Column, labels_file, read_labels
+from hyperface.audit.image_embeddings import Stored
 from hyperface.config import AuditConfig, StorageConfig, local_path
 from hyperface.dataset.classes import Classes
-from hyperface.evaluation.attributes import Attributes, Column, labels_file, read_labels
-from hyperface.evaluation.embedded import Stored
 from hyperface.models.attribute_model import AttributeModel
 
 

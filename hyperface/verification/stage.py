@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from hyperface.config import EvaluateConfig, StorageConfig, flat
 from hyperface.errors import ConfigError, RunError
-from hyperface.evaluation import ijb, toy_sets, verification
-from hyperface.evaluation.benchmarks import find_benchmark, read_benchmark, set_name
-from hyperface.evaluation.pair_set import PairSet
 from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
@@ -24,6 +21,9 @@ from hyperface.progress import Every
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.run.provenance import provenance
+from hyperface.verification import ijb, toy_sets, verification
+from hyperface.verification.benchmarks import find_benchmark, read_benchmark, set_name
+from hyperface.verification.pair_set import PairSet
 
 TOY = "toy"
 PROGRESS_SECONDS = 10.0

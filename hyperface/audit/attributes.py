@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.audit import pairs
+from hyperface.audit.machine import CPU, Machine
 from hyperface.config import StorageConfig
 from hyperface.dataset.classes import Classes
 from hyperface.errors import ConfigError
-from hyperface.evaluation import pairs
-from hyperface.evaluation.machine import CPU, Machine
 from hyperface.one_line import one_line
 from hyperface.storage import open_file
 

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.evaluation.distribution import FINE, Tally
-from hyperface.evaluation.machine import CPU, Machine
+from hyperface.audit.distribution import FINE, Tally
+from hyperface.audit.machine import CPU, Machine
 
 TILE = 512
 """Rows and columns of a tile on a CPU: 1 MB of cosines."""

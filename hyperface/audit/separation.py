@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperface.evaluation import pairs
-from hyperface.evaluation.distribution import Distribution, Tally, distribution, equal_error
-from hyperface.evaluation.machine import CPU, Machine
-from hyperface.evaluation.pairs import AllPairs, Nearest
+from hyperface.audit import pairs
+from hyperface.audit.distribution import Distribution, Tally, distribution, equal_error
+from hyperface.audit.machine import CPU, Machine
+from hyperface.audit.pairs import AllPairs, Nearest
 from hyperface.faces.embeddings import check_unit
 
 BLOCK = 2048

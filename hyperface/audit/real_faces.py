@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface import numpy_file
+from hyperface.audit.image_embeddings import Network, folder
+from hyperface.audit.real_table import Name, RealTable, real_table
 from hyperface.config import Config
 from hyperface.errors import ConfigError, EmbeddingError, RunError, UserError
-from hyperface.evaluation.embedded import Network, folder
-from hyperface.evaluation.real_table import Name, RealTable, real_table
 from hyperface.faces import embeddings, source
 from hyperface.faces.embeddings import Embeddings
 from hyperface.faces.source import Chunk

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hyperface import real_faces, traits
+from hyperface.audit import real_faces, traits
+from hyperface.audit import record as audit
+from hyperface.audit.attributes import Attributes
+from hyperface.audit.image_embeddings import Network, assemble, embed_shard, shards_to_embed
+from hyperface.audit.machine import CPU, Machine
+from hyperface.audit.real_faces import GALLERY_TABLE, Faces
+from hyperface.audit.real_table import RealTable
+from hyperface.audit.record import Look, Record
+from hyperface.audit.separation import Centres
+from hyperface.audit.traits import load_attribute_model
 from hyperface.config import Config
 from hyperface.dataset.source import Source
-from hyperface.evaluation import audit
-from hyperface.evaluation.attributes import Attributes
-from hyperface.evaluation.audit import Look, Record
-from hyperface.evaluation.embedded import Network, assemble, embed_shard, shards_to_embed
-from hyperface.evaluation.machine import CPU, Machine
-from hyperface.evaluation.real_table import RealTable
-from hyperface.evaluation.separation import Centres
 from hyperface.models.loading import load_judge, load_recognizer
-from hyperface.real_faces import GALLERY_TABLE, Faces
 from hyperface.run.names import AUDIT_EMBEDDINGS
 from hyperface.storage.scratch import scratch
-from hyperface.traits import load_attribute_model
 
 
 @dataclass(frozen=True)

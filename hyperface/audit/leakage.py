@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.audit import pairs
+from hyperface.audit.distribution import Tally, distribution, threshold_at
+from hyperface.audit.image_embeddings import Network, Stored
+from hyperface.audit.machine import CPU, Machine
+from hyperface.audit.pairs import AllPairs, Nearest
+from hyperface.audit.real_table import Name, RealTable
+from hyperface.audit.separation import Centres, centres
 from hyperface.dataset import jpeg
-from hyperface.evaluation import pairs
-from hyperface.evaluation.distribution import Tally, distribution, threshold_at
-from hyperface.evaluation.embedded import Network, Stored
-from hyperface.evaluation.machine import CPU, Machine
-from hyperface.evaluation.pairs import AllPairs, Nearest
-from hyperface.evaluation.real_table import Name, RealTable
-from hyperface.evaluation.separation import Centres, centres
 
 COPY_QUALITY = 75
 SHIFTS = (1, 2)

@@ -1,1 +1,0 @@
-"""Measurement of embeddings: what separates identities and what holds them together."""
