@@ -1,7 +1,7 @@
 """HyperFace on Ray: the library. Mathematics, models, formats and measurement; it never imports ray.
 
-Its public names are imported when they are first asked for: `import hyperface` costs nothing. `hyperface/README.md` has an
-example of each.
+Its public names are imported when they are first asked for: `import hyperface` costs nothing. `hyperface/README.md` has
+an example of each.
 """
 
 from importlib import import_module
