@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, one home for each heavy library, no rooms without a subject."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,9 +40,14 @@ def sources(*packages: str) -> list[Path]:
     return found
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a file's syntax, which several rules look at."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[str]:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -76,7 +82,7 @@ def test_each_heavy_library_has_one_home():
 
 def test_the_errors_that_a_user_can_mend_are_one_family_in_one_file():
     for path in sources("hyperface", "cluster", "jobs"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Tuple):
                 caught = {name.id for name in node.type.elts if isinstance(name, ast.Name)}
                 listed = caught & {kind.__name__ for kind in UserError.__subclasses__()}

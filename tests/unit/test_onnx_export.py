@@ -37,12 +37,16 @@ def faces(count: int, size: int) -> NDArray[np.uint8]:
     return np.random.default_rng(3).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 112, False), ("small", 32, True)]
-)
+@pytest.mark.parametrize(("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 48, True)])
 def test_insightface_sees_what_the_network_sees_in_a_file_that_is_named_with_its_hash(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], backbone: Backbone, size: int, se: bool
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    backbone: Backbone,
+    size: int,
+    se: bool,
 ):
+    monkeypatch.setitem(iresnet.LAYERS, "iresnet18", (1, 1, 1, 1))  # the other blocks are the same again
     run = trained(tmp_path, backbone, size, se)
     found = export_trained(run)
     assert found == sha256((tmp_path / "run" / onnx_file("student")).read_bytes()).hexdigest()

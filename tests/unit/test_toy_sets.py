@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hyperface.models.toy.recognizer import load_judge, load_recognizer
 from hyperface.storage import open_store
+from hyperface.verification import toy_sets
 from hyperface.verification.pair_set import PairSet
 from hyperface.verification.stage import verify_on
 from hyperface.verification.toy_sets import FOLDS, PAIRS, TOY_SETS, toy_set
@@ -19,6 +20,13 @@ VIEWS, PEOPLE = 5, 40
 @pytest.fixture(scope="module")
 def sets() -> dict[str, PairSet]:
     return {name: toy_set(name, folds=1) for name in TOY_SETS}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folds of few people and pairs, for what does not ask how many: every picture is drawn."""
+    monkeypatch.setattr(toy_sets, "IDENTITIES", 6)
+    monkeypatch.setattr(toy_sets, "PAIRS", 20)
 
 
 def person(position_P: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -47,17 +55,21 @@ def test_the_views_of_impostor_pairs_are_as_those_of_genuine_pairs(sets: dict[st
         assert frozenset((0, 1)) not in views[True]  # both look to one side
 
 
-def test_folds_are_of_different_people_and_the_same_however_many_are_asked_for(sets: dict[str, PairSet]) -> None:
-    one, two = sets["hard"], toy_set("hard", folds=2)
-    images = len(one.images)
-    assert images == PEOPLE * VIEWS
+@pytest.mark.usefixtures("few")
+def test_folds_are_of_different_people_and_the_same_however_many_are_asked_for() -> None:
+    one, two = (toy_set("hard", folds=folds) for folds in (1, 2))
+    images, pairs = len(one.images), len(one.first_P)
+    assert images == 6 * VIEWS
     assert np.array_equal(np.asarray(two.images)[:images], one.images)
-    assert np.array_equal(two.first_P[: 2 * PAIRS], one.first_P)
-    assert two.first_P[2 * PAIRS :].min() >= images
+    assert np.array_equal(two.first_P[:pairs], one.first_P)
+    assert two.first_P[pairs:].min() >= images
     assert not np.array_equal(np.asarray(two.images)[images:], one.images)
 
 
-def test_the_whole_set_has_three_thousand_pairs_of_each_kind_and_at_most_two_thousand_images() -> None:
+def test_the_whole_set_has_three_thousand_pairs_of_each_kind_and_at_most_two_thousand_images(
+    sets: dict[str, PairSet],
+) -> None:
+    assert {len(pairs.images) for pairs in sets.values()} == {PEOPLE * VIEWS}
     assert FOLDS * PAIRS == 3000
     assert FOLDS * PEOPLE * VIEWS == 2000
 
@@ -78,6 +90,7 @@ def test_recogniser_and_judge_solve_a_fold_of_each_set_well_but_for_the_hard_one
         assert 0.9 < accuracy["hard"] < 0.995
 
 
+@pytest.mark.usefixtures("few")
 def test_drawn_images_are_kept_and_damaged_ones_drawn_again(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     drawn = toy_set("easy", store, "kept", folds=1)
