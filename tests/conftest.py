@@ -31,8 +31,12 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def s3_endpoint() -> Iterator[str]:
     """A moto server on loopback, with test credentials in the environment."""
     from moto.server import ThreadedMotoServer
+    from werkzeug.serving import WSGIRequestHandler
 
     os.environ |= CREDENTIALS
+    # A head and a body are two writes: of a connection that is kept, the second would wait for the first one's receipt,
+    # which Linux gives after 40 ms.
+    WSGIRequestHandler.disable_nagle_algorithm = True
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
