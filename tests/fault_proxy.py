@@ -200,7 +200,9 @@ class _Exchange(BaseHTTPRequestHandler):
     """One connection of a client: each request is read whole, passed on, and answered whole."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # a head and a body are two writes: the second would wait for the first one's receipt
+    disable_nagle_algorithm = (
+        True  # a head and a body are two writes: the second would wait for the first one's receipt
+    )
     proxy: FaultProxy
 
     @classmethod

@@ -159,13 +159,13 @@ def test_an_identity_of_two_labels_is_in_no_group() -> None:
 
 
 def test_the_toy_reader_knows_the_traits_that_were_drawn() -> None:
-    traits = renderer.sample_identities(64, seed=987_654)
+    traits = renderer.sample_identities(32, seed=987_654)
     recognizer = load_recognizer()
     views = [
-        recognizer.embed(renderer.render(traits, renderer.sample_nuisance(range(v * 64, v * 64 + 64), 0.5), range(64)))
+        recognizer.embed(renderer.render(traits, renderer.sample_nuisance(range(v * 32, v * 32 + 32), 0.5), range(32)))
         for v in range(3)
     ]
-    found = by_toy(np.arange(64), unit(np.sum(views, axis=0)), None)
+    found = by_toy(np.arange(32), unit(np.sum(views, axis=0)), None)
     assert [column.name for column in found.columns] == list(renderer.IDENTITY_TRAITS)
     skin = next(column for column in found.columns if column.name == "skin_light")
     assert np.corrcoef(skin.values, traits[:, renderer.IDENTITY_TRAITS.index("skin_light")])[0, 1] > 0.9

@@ -1,6 +1,7 @@
 """Exports that read from a bucket and write to one; moto stands in for it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from hyperface.config import StorageConfig
 from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.errors import ConfigError, RunError
 from hyperface.run import Run
-from hyperface.storage import S3Store, Store, open_store
+from hyperface.storage import LocalStore, S3Store, Store, open_store
 
 FILE_BY_FILE: list[Kind] = ["imagefolder", "huggingface"]
 
@@ -23,14 +24,23 @@ def open_bucket(s3_endpoint: str, s3_bucket: str) -> Callable[[str], Store]:
     return lambda prefix: open_store(f"s3://{s3_bucket}/{prefix}", storage)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a disk with its dataset, which no test changes."""
+    folder = tmp_path_factory.mktemp("made")
+    make_dataset(color_run(folder), ColorGenerator(miss_every=3))
+    return folder
+
+
 @pytest.fixture
-def run(open_bucket: Callable[[str], Store], tmp_path: Path) -> Run:
-    run = color_run(tmp_path / "run", store=open_bucket("run"))
-    local = color_run(tmp_path / "run")
-    make_dataset(local, ColorGenerator(miss_every=3))
-    for name in local.store.list():
-        run.store.put(name, local.store.read(name))
-    return run
+def run(made: Path, open_bucket: Callable[[str], Store], tmp_path: Path) -> Run:
+    """The same in a bucket, and a copy of it on a disk to spoil."""
+    shutil.copytree(made, tmp_path / "run")
+    local = LocalStore(str(made))
+    bucket = open_bucket("run")
+    for name in local.list():
+        bucket.put(name, local.read(name))
+    return color_run(tmp_path / "run", store=bucket)
 
 
 def quiet(run: Run, kind: Kind, store: Store) -> None:

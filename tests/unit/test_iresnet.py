@@ -10,17 +10,19 @@ from hyperface.models.iresnet import Backbone
 
 @pytest.mark.parametrize(("backbone", "millions"), [("iresnet18", 24.03), ("iresnet50", 43.59), ("iresnet100", 65.15)])
 def test_the_published_networks_have_their_published_numbers_of_parameters(backbone: Backbone, millions: float):
-    network = iresnet.build(backbone, 112, 512)
+    with torch.device("meta"):  # numbers without values: tens of millions take seconds to draw
+        network = iresnet.build(backbone, 112, 512)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 def test_parameters_have_the_names_of_arcface_torch():
-    names = set(iresnet.build("iresnet50", 112, 512).state_dict())
+    with torch.device("meta"):
+        names = set(iresnet.build("iresnet50", 112, 512).state_dict())
     wanted = {"conv1.weight", "bn1.running_mean", "prelu.weight", "layer1.0.downsample.0.weight", "layer3.13.bn3.bias"}
     assert wanted | {"layer2.0.conv2.weight", "bn2.weight", "fc.weight", "features.running_var"} <= names
 
 
-@pytest.mark.parametrize(("backbone", "size"), [("small", 64), ("iresnet18", 112), ("iresnet18", 64)])
+@pytest.mark.parametrize(("backbone", "size"), [("small", 64), ("iresnet18", 48)])
 def test_a_network_gives_an_embedding_of_each_image_whatever_its_batch(backbone: Backbone, size: int):
     network = iresnet.build(backbone, size, 32).eval()
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
@@ -31,7 +33,8 @@ def test_a_network_gives_an_embedding_of_each_image_whatever_its_batch(backbone:
 
 
 def test_squeeze_and_excitation_adds_attention_to_every_block():
-    names = iresnet.build("iresnet18", 112, 32, se=True).state_dict()
+    with torch.device("meta"):
+        names = iresnet.build("iresnet18", 112, 32, se=True).state_dict()
     assert sum(name.endswith("se.fc1.weight") for name in names) == 8
 
 

@@ -26,8 +26,8 @@ def uniform(n: int, dim: int, restarts: int) -> np.ndarray:
         (9, 8, -1 / 8, 4),  # simplex
         (16, 8, 0, 4),  # cross-polytope
         (12, 3, 1 / math.sqrt(5), 4),  # icosahedron
-        (120, 4, (1 + math.sqrt(5)) / 4, 8),  # 600-cell
-        (240, 8, 1 / 2, 10),  # roots of E8
+        (120, 4, (1 + math.sqrt(5)) / 4, 4),  # 600-cell
+        (240, 8, 1 / 2, 4),  # roots of E8
         (24, 4, 1 / 2, 16),  # 24-cell
         (16, 5, 1 / 5, 4),
         (27, 6, 1 / 4, 4),

@@ -40,7 +40,7 @@ def test_more_alpha_brings_references_nearer_to_the_gallery(separation):
     gallery_GD = clustered(120, 32)
     reached = [
         pack(gallery_GD, PackingConfig(60, separation, alpha, steps=150), seed=0, gallery_GD=gallery_GD)
-        for alpha in (0.0, 0.1, 0.5, 1.0, 3.0)
+        for alpha in (0.0, 0.5, 3.0)
     ]
     closeness = [packing.mean_gallery_cosine for packing in reached]
     assert closeness == sorted(closeness)
@@ -67,8 +67,7 @@ def test_the_simplex_is_found_from_random_points(dim):
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
 @pytest.mark.parametrize(("batch_identities", "batch_against"), [(0, "all"), (17, "all"), (17, "batch")])
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch_against, world_size):
+def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch_against):
     gallery_GD = clustered(100, 16)
     batch = {"batch_identities": batch_identities, "batch_against": batch_against}
     config = PackingConfig(50, separation, steps=20, **batch)
@@ -82,7 +81,7 @@ def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch
         assert len(list(solver.iterate(state, posed.problem, shard))) == 20
         return result.finished(state, posed, shard, before)
 
-    for rank in on_ranks(even_sizes(50, world_size), work):
+    for rank in on_ranks(even_sizes(50, 3), work):
         np.testing.assert_allclose(rank.references_ND, packing.references_ND, atol=1e-4)
         assert rank.max_cosine == pytest.approx(packing.max_cosine, abs=1e-5)
         assert rank.max_cosine_before == pytest.approx(packing.max_cosine_before, abs=1e-6)
@@ -232,13 +231,13 @@ def test_a_small_code_is_found_to_the_last_digit_of_float32_by_restarts_and_poli
 
 @pytest.mark.parametrize("batch_against", ["all", "batch"])
 def test_a_random_choice_stays_finite_when_cold_and_ends_no_worse_than_the_start(batch_against):
-    start_ND = clustered(300, 128)
+    start_ND = clustered(120, 64)
     start_ND[1] = start_ND[0]
     batch = {"batch_identities": 15, "batch_against": batch_against}
-    packing = pack(start_ND, free(300, steps=300, **batch), seed=0)
+    packing = pack(start_ND, free(120, steps=300, **batch), seed=0)
     assert packing.max_cosine < packing.max_cosine_before
-    tight = pack(start_ND, free(300, steps=200), seed=0)
-    again = pack(tight.references_ND, free(300, steps=20, **batch), seed=0)
+    tight = pack(start_ND, free(120, steps=200), seed=0)
+    again = pack(tight.references_ND, free(120, steps=20, **batch), seed=0)
     assert again.max_cosine <= tight.max_cosine + 1e-6
 
 
