@@ -14,7 +14,7 @@ from fault_proxy import FaultProxy, Request, fault_proxy, gets, puts
 from hyperface.config import StorageConfig, load
 from hyperface.errors import ConfigError, StorageError
 from hyperface.run import existing_run, open_run
-from hyperface.storage import S3Store, bounded, open_store, refusals
+from hyperface.storage import S3Store, bounded, open_store, refusals, s3
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def test_a_server_that_stops_reading_an_upload_is_noticed(s3_bucket: str, monkey
         endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         store = S3Store(f"s3://{s3_bucket}/run", endpoint, addressing_style="path", patience_s=0, answer_s=1.0)
         with pytest.raises(StorageError, match=r"run/x: the object store cannot be reached"):
-            store.put("x", bytes(50_000_000))
+            store.put("x", bytes(20_000_000))
 
 
 def test_an_outage_within_the_patience_is_waited_for(proxy: FaultProxy, store: S3Store):
     store.put("x", b"1")
     proxy.refuse()
-    threading.Timer(2, proxy.listen).start()
+    threading.Timer(0.5, proxy.listen).start()
     assert store.read("x") == b"1"
 
 
@@ -147,7 +147,8 @@ def test_a_file_that_is_read_in_pieces_is_as_patient(proxy: FaultProxy, store: S
         assert len(proxy.journal) == before + 1
 
 
-def test_a_job_that_meets_no_server_says_so_within_seconds():
+def test_a_job_that_meets_no_server_says_so_within_seconds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(s3, "FIRST_CONTACT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as free:
         dead = f"http://127.0.0.1:{free.getsockname()[1]}"
     storage = [f"storage.endpoint_url={dead}", "storage.patience_s=600"]
