@@ -27,7 +27,7 @@ pytestmark = [
 def disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
-    mount(place)
+    mount(place, "1g")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 
@@ -42,9 +42,9 @@ def job(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
     return done
 
 
-def mount(place: Path) -> None:
-    """A disk of 64 MiB, in memory."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], check=False).returncode:
+def mount(place: Path, size: str = "64m") -> None:
+    """A disk in memory."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=False).returncode:
         pytest.skip("no disk may be mounted here")
 
 
