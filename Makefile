@@ -18,7 +18,7 @@ check: install ## the first answer, in seconds: lint, types, the architecture an
 	python -m tests.changed
 
 test: install browser object-store ## the whole suite, fast tests first
-	pytest -n logical --maxprocesses 4 --dist loadfile tests/unit
+	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit # or files of one long test come last
 	pytest -n 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests/cluster # each process has a Ray for most of its tests
 
 mutants: install ## twenty-three deliberate breaks in copies of the tree, each of which must fail the suite

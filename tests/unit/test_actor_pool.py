@@ -5,12 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, WorkerCrashedError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.actor_pool import _heard, room, stop
 from cluster.turn import Stopped
-from cluster.workers import _last_words
 from hyperface.errors import RunError, UserError
 
 
@@ -36,14 +33,16 @@ def test_actors_that_die_too_often_end_the_job_with_one_line_that_names_the_stag
         next(results)
 
 
-@pytest.mark.parametrize(
-    "death",
-    [
-        WorkerGroupError("two\nlines", {1: WorkerHealthCheckFailedError("A worker\nfailed", ActorDiedError())}),
-        ControllerError(ActorDiedError()),
-    ],
-)
-def test_workers_that_die_too_often_end_the_job_with_one_line_that_names_the_stage_and_memory(death: Exception):
+@pytest.mark.parametrize("of", ["group", "controller"])
+def test_workers_that_die_too_often_end_the_job_with_one_line_that_names_the_stage_and_memory(of: str):
+    # Ray Train takes seconds to import, which every process would spend that collects the tests.
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+    from cluster.workers import _last_words
+
+    failed = WorkerHealthCheckFailedError("A worker\nfailed", ActorDiedError())
+    death = WorkerGroupError("two\nlines", {1: failed}) if of == "group" else ControllerError(ActorDiedError())
     error = _last_words("packing", death, 2)
     assert isinstance(error, RunError)
     (line,) = str(error).splitlines()
