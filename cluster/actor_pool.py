@@ -15,7 +15,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from cluster.session import connect
 from hyperface.config import ClusterConfig
-from hyperface.errors import RunError, UserError
+from hyperface.errors import RunError, UserError, out_of_memory
 from hyperface.one_line import one_line
 
 DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
@@ -49,12 +49,6 @@ class PoolActor(ABC):
             if not out_of_memory(error):
                 raise
             return {"starved": [one_line(error)]}
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused to a process, by the system or by PyTorch, on a CPU or a GPU."""
-    by_torch = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
-    return isinstance(error, MemoryError) or by_torch
 
 
 @contextlib.contextmanager

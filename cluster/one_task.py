@@ -6,10 +6,10 @@ from typing import TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.actor_pool import KILLED, LESS, out_of_memory
+from cluster.actor_pool import KILLED, LESS
 from cluster.session import connect
 from hyperface.config import ClusterConfig
-from hyperface.errors import RunError, UserError
+from hyperface.errors import RunError, UserError, out_of_memory
 from hyperface.one_line import one_line
 
 T = TypeVar("T")

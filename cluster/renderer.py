@@ -40,11 +40,11 @@ class Renderer(PoolActor):
     """Its work is called by two threads."""
 
     def __init__(self, run: Run, make_models: MakeModels, ledger: Any) -> None:
-        super().__init__()
         as_asked(run.config.cluster.log_format)
         self.run, self.make_models, self.ledger = run, make_models, ledger
         self.name = str(ray.get_runtime_context().get_actor_id())
         self.stop = self._tell("started")  # before anything that may end the process: its deaths are counted
+        super().__init__()
         self.lane, self.loading = Lane(self._tell), threading.Lock()
         self.maker: ShardMaker | None = None
 

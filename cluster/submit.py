@@ -114,7 +114,7 @@ class _Adapter(HTTPAdapter):
         finally:
             ended.set()
         if (took := time.monotonic() - began) > at_most:  # though http.client may take a cut for the headers' end
-            raise TimeoutError(f"the headers of an answer had no end in {took:.0f} s") from failed
+            raise TimeoutError(f"no whole head of an answer came in {took:.0f} s") from failed
         if failed:
             raise failed
         return answer

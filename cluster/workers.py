@@ -12,11 +12,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from torch import Tensor, cat, device, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.actor_pool import DEATHS, KILLED, LESS, out_of_memory, room
+from cluster.actor_pool import DEATHS, KILLED, LESS, room
 from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
-from hyperface.errors import RunError, UserError
+from hyperface.errors import RunError, UserError, out_of_memory
 from hyperface.logs import as_asked, note
 from hyperface.one_line import one_line
 from hyperface.progress import harmless

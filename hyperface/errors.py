@@ -38,3 +38,10 @@ class RenderError(UserError, RuntimeError):
 
 class ShardError(UserError, RuntimeError):
     """A shard whose name is taken by other bytes. The message names the file and the way out."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused to a process, by the system or by PyTorch, on a CPU or a GPU."""
+    by_torch = type(error).__name__ == "OutOfMemoryError"
+    said = any(text in str(error) for text in ("out of memory", "allocate memory"))  # of the CPU, in a RuntimeError
+    return isinstance(error, MemoryError) or by_torch or (said and isinstance(error, RuntimeError))

@@ -42,6 +42,8 @@ def local_path(path: str) -> str:
 def plain_path(path: str) -> str:
     """A path without `~`, also of a file:// URL; an address such as s3:// stays. Raises ConfigError as `local_path`."""
     refuse_unwritable(path, "a path")
+    if re.search(r"[\x01-\x1f\x7f]", path):  # messages are one line
+        raise ConfigError(f"a path: must have no control characters; it is {path!a}")
     if _FILE_URL.match(path):
         return _of_url(path)
     expanded = os.path.expanduser(path)

@@ -10,7 +10,7 @@ from hyperface.errors import RunError
 from hyperface.one_line import one_line
 from hyperface.reading_json import from_json
 from hyperface.run import records
-from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION
+from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION, SEPARATION
 from hyperface.storage import Store
 from hyperface.training.images import digest
 
@@ -45,8 +45,13 @@ def problems(store: Store, config: Config, fingerprint: str, dataset: str | None
         same = dataset is None or found["asked"]["dataset"] == dataset
         return "" if same else "is of another dataset; run jobs.audit again"
 
+    def separation(found: Mapping[str, Any]) -> str:
+        same = dataset is None or found["asked"]["dataset"] == dataset
+        return "" if same else "is of another dataset; run jobs.report again"
+
     yield from known(PROVENANCE, provenance)
     yield from known(AUDIT, audit)
+    yield from known(SEPARATION, separation)
     yield from known(AUDIT_FACES, lambda found: "")
     for section, root in (("train", RECOGNITION), ("train_generator", GENERATOR)):
         for name in sorted(name for name in there if name.startswith(f"{root}/") and name.count("/") == 2):

@@ -97,8 +97,8 @@ def recorded(store: Store) -> dict[str, Any] | None:
         return None
     try:
         found = from_json(store.read(FINGERPRINT))
-        if not isinstance(found, dict):
-            raise ValueError("must be an object")
+        if not isinstance(found, dict) or REFERENCES not in found:
+            raise ValueError(f"must be an object with {REFERENCES}")
     except ValueError as error:
         advice = "put it back, or choose another run.dir"
         raise RunError(f"{store.uri(FINGERPRINT)}: cannot be read ({error}); {advice}") from error

@@ -14,8 +14,8 @@ from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.reading_json import from_json
-from hyperface.run import Run
-from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, REFERENCES
+from hyperface.run import Run, records
+from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
 from hyperface.run.opening import made_by_another
 from hyperface.storage import Store
 
@@ -50,6 +50,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         problems += _index_problems(run.store, found, files)
         whole = hashlib.sha256(files[INDEX]).hexdigest()
     problems += references_problems(run.store, parts)
+    problems += _packing_problems(run.store)
     problems += _gallery_problems(run.store)
     problems += afterwards.problems(run.store, run.config, expected, whole, deep=deep)
     return problems + others
@@ -77,8 +78,27 @@ def references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]
     """Whether the references are those that the images were drawn from; `parts` are the fingerprint's."""
     if not store.exists(REFERENCES):
         yield f"{store.uri(REFERENCES)}: is missing; the images cannot be compared with what they were drawn from"
-    elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts[REFERENCES]:
+    elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts.get(REFERENCES):
         yield f"{store.uri(REFERENCES)}: is not the file that the images were drawn from; restore it"
+
+
+def _packing_problems(store: Store) -> Iterator[str]:
+    """Whether the summary of the packing, its certificate, is of the references; an older one does not say."""
+    uri, fix = store.uri(PACKING_SUMMARY), "restore it"
+    if not store.exists(PACKING_SUMMARY):
+        if store.exists(PACKED):  # else somebody put the references there
+            yield f"{uri}: is missing: nothing says how tight the references are; {fix}"
+    elif store.exists(REFERENCES):
+        try:
+            found = records.get_json(store, PACKING_SUMMARY)
+        except RunError as error:
+            yield str(error)
+            return
+        own = hashlib.sha256(store.read(REFERENCES)).hexdigest()
+        if "max_cosine" not in found:
+            yield f"{uri}: has no max_cosine, it is damaged; {fix}"
+        elif found.get("references_sha256", own) != own:
+            yield f"{uri}: is of other references than {REFERENCES}; {fix}"
 
 
 def _gallery_problems(store: Store) -> Iterator[str]:

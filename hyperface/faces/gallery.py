@@ -87,15 +87,15 @@ def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
     keys: set[str] = set()
     sound, problems = [], []
     for face in ordered:
-        original = first_with.setdefault(face.digest, face.key) if not face.problem else face.key
         if face.key in keys:
             problems.append((face.key, "another face has this key"))
         elif face.problem:
             problems.append((face.key, face.problem))
-        elif original != face.key:
-            problems.append((face.key, f"duplicate of {original}"))
+        elif face.digest in first_with:
+            problems.append((face.key, f"duplicate of {first_with[face.digest]}"))
         else:
             sound.append(face)
+            first_with[face.digest] = face.key
         keys.add(face.key)
     beyond = len(sound[num_faces or len(sound) :])
     sound = sound[: num_faces or None]

@@ -23,6 +23,7 @@ from hyperface.faces import pictures, tables, tar
 from hyperface.faces.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
 from hyperface.one_line import one_line
 from hyperface.storage import LocalStore, Store, open_store
+from hyperface.unpacking import UnpacksToMore
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
@@ -196,6 +197,8 @@ def _of_archive(faces: _Encoded, store: Store, name: str, passed_over: Counter[s
     except (tarfile.ReadError, pa.ArrowException, OSError, ValueError) as error:
         whole = f"is not a complete {'Parquet file' if name.lower().endswith('.parquet') else 'tar archive'}"
         what = "cannot be read" if isinstance(error, OSError) and error.errno else whole
+        if isinstance(error, UnpacksToMore):
+            what = "is refused"
         why = f"{one_line(error)}; {seen} faces came before"
         raise RunError(f"{store.uri(name)}: {what} ({why}); {_REPLACE}") from error
 

@@ -37,7 +37,7 @@ def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
     size, table = size_of(file), pq.ParquetFile(file)
     picture, keyed = _pictures(table.schema_arrow), table.schema_arrow.names.count("key") == 1
     number, columns = 0, [picture, *(["key"] if keyed else [])]
-    check_parquet(table, size, columns)
+    check_parquet(table, size)
     for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
         pictures = batch.column(picture.removesuffix(".bytes")).to_pylist()
         keys = _texts(batch.column("key")) if keyed else [None] * len(batch)
@@ -59,7 +59,7 @@ def _pictures(schema: pa.Schema) -> str:
 def _bytes(field: pa.Field) -> str:
     """The path of the bytes in a column; empty where it has none."""
     kind, path = field.type, field.name
-    if pa.types.is_struct(kind) and kind.get_all_field_indices("bytes"):
+    if pa.types.is_struct(kind) and len(kind.get_all_field_indices("bytes")) == 1:
         kind, path = kind.field("bytes").type, f"{path}.bytes"
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

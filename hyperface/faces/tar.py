@@ -6,6 +6,7 @@ two blocks of zeros, filled up to a record. What follows them, another archive a
 that zeros were written over, and is refused.
 """
 
+import contextlib
 import gzip
 import tarfile
 import zlib
@@ -22,6 +23,9 @@ LONGEST_NAME = 4096
 """Letters of a name, as file systems have it."""
 LONGEST_END = 2 * BLOCKSIZE + RECORDSIZE
 _PIECE = 2**20
+_MAGIC, _MAGIC_AT = b"ustar", 257
+_OF_GNU = (b"D", b"V")
+"""Types of a list of a folder's names, and of the archive's own name. Any other type is a file, as POSIX has it."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,36 @@ def _member(
         return Member(name, "sparse", None)
     if info.type in tarfile.SUPPORTED_TYPES and info.type not in tarfile.REGULAR_TYPES:
         return Member(name, "other", None)  # whatever size it claims
+    if info.type in _OF_GNU:
+        stream.skip(size)
+        return Member(name, "other", None)
     if info.type == b"M":
         raise ReadError(f"byte {stream.at - BLOCKSIZE} goes on with a file of another volume")
     if any(key.startswith("GNU.sparse.") for key in told):
         stream.skip(size)
         return Member(told.get("GNU.sparse.name", name), "sparse", None)
-    if info.type not in tarfile.REGULAR_TYPES or size > largest or not wanted(name):
+    if size > largest or not wanted(name):
         stream.skip(size)
-        return Member(name, "file" if info.type in tarfile.REGULAR_TYPES else "other", None)
+        return Member(name, "file", None)
+    start = stream.at
     content = stream.take(size)
     stream.skip(0)
+    if (within := _header_within(content)) is not None:
+        raise ReadError(f"the member at byte {start} holds a header at byte {start + within}: its size is wrong")
     return Member(name, "file", content)
+
+
+def _header_within(content: bytes) -> int | None:
+    """Where a picture holds a sound header of a member, which no picture does; None: nowhere."""
+    at = content.find(_MAGIC)
+    while at >= 0:
+        begin = at - _MAGIC_AT
+        if begin >= 0 and begin % BLOCKSIZE == 0:
+            with contextlib.suppress(tarfile.HeaderError):
+                TarInfo.frombuf(content[begin : begin + BLOCKSIZE], "utf-8", "surrogateescape")
+                return begin
+        at = content.find(_MAGIC, at + 1)
+    return None
 
 
 def _text(data: bytes) -> str:

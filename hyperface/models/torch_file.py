@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import torch
 
-from hyperface.errors import ModelError
+from hyperface.errors import ModelError, out_of_memory
 from hyperface.one_line import one_line
 from hyperface.unpacking import PackedZip, check_zip
 
@@ -35,6 +35,8 @@ def read(file: Path | IO[bytes], path: str, harmless: Sequence[Any] = ()) -> Any
     except PackedZip as error:
         raise ModelError(f"{path}: cannot be read as weights: {error}; write it again with torch.save") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+        if out_of_memory(error):  # the file may be sound
+            raise
         other = _OTHER.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if other:
             rule = f"it holds other objects than tensors ({one_line(other[1])}), which are never run"

@@ -188,7 +188,7 @@ def write_results(run: Run, packing: Packing, history: History, problem: Problem
         run.record("packing", [asdict(progress) for progress in history.progress])
     n, dim = packing.references_ND.shape
     config = run.config.packing
-    described = {"num_identities": n, "dim": dim}
+    described = {"num_identities": n, "dim": dim, "references_sha256": hashlib.sha256(contents).hexdigest()}
     described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
     described |= {
         "frozen": others.identity_of(problem.frozen_FD),

@@ -11,6 +11,7 @@ object.
 import contextlib
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from hyperface.storage import Store
 RELEASE_S = 5.0
 """Seconds for which a driver that is done tries to withdraw its claims."""
 CLAIM = "_claim-"
-"""The names of these objects begin with it."""
+"""The names of these objects begin with it; the rest is the driver's id, and `.json`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def bind(
     name: str,
     data: bytes,
     changed: Callable[[bytes], Sequence[str]],
-    begun: Callable[[], bool],
+    begun: Callable[[Sequence[str]], bool],
     what: str,
 ) -> bool:
     """Write a record under its name, unless there is one that says the same; whether this wrote it.
@@ -68,32 +69,39 @@ def bind(
 
     Raises:
         ConfigError: as `refuse`.
+        StorageError: the name is a link to what is not there.
     """
     if driver:
         _claim(store, driver, name)
     if store.put_new(name, data):
         return True
-    before = store.read(name)
+    try:
+        before = store.read(name)
+    except FileNotFoundError as error:
+        rule = "has a name that is taken, and nothing in it: a link to what is not there"
+        raise StorageError(f"{store.uri(name)}: {rule}; take it away, or mount what it leads to") from error
     if not (lines := changed(before)):
         return False
     refuse(store, driver, name, lines, begun, what)
     store.put(name, data)
     try:
-        refuse(store, driver, name, lines, lambda: False, what)
+        refuse(store, driver, name, lines, lambda lines: False, what)
     except ConfigError:  # somebody came between, who saw what was there before
         store.put(name, before)
         raise
     return True
 
 
-def refuse(store: Store, driver: str, name: str, lines: Sequence[str], begun: Callable[[], bool], what: str) -> None:
+def refuse(
+    store: Store, driver: str, name: str, lines: Sequence[str], begun: Callable[[Sequence[str]], bool], what: str
+) -> None:
     """Raise ConfigError with the lines where a record may not be replaced.
 
     Args:
-        begun: whether something was made of it.
+        begun: whether something was made of it that one of these lines would change.
         what: it is of, and how to begin another one, for the message.
     """
-    if begun():
+    if begun(lines):
         raise ConfigError(f"{store.uri(name)}: is of another {what}:\n  " + "\n  ".join(lines))
     if who := _other(store, driver, name):
         raise ConfigError(f"{store.uri(name)}: {who}, is about to make another {what}:\n  " + "\n  ".join(lines))
@@ -116,15 +124,19 @@ def _other(store: Store, driver: str, what: str) -> str:
     Objects of drivers that have ended are removed.
     """
     for name in store.names():
-        if not name.startswith(CLAIM) or name == _name(driver):
+        if not is_claim(name) or name == _name(driver) or (found := _read(store, name)) is None:
             continue
-        found = _read(store, name)
         if _has_ended(found):
             store.delete(name)
-        elif found and what in found.claims:
+        elif what in found.claims:
             who = f"process {found.pid} of {found.host}, at work since {found.since}"
             return f"{who} (if it is dead, delete {store.uri(name)})"
     return ""
+
+
+def is_claim(name: str) -> bool:
+    """Whether an object of a store is a driver's."""
+    return re.fullmatch(rf"{CLAIM}[0-9a-f]{{32}}\.json", name) is not None
 
 
 def _name(driver: str) -> str:
@@ -139,9 +151,9 @@ def _read(store: Store, name: str) -> _Claim | None:
         return None
 
 
-def _has_ended(found: _Claim | None) -> bool:
-    """Whether a driver is known to be gone: its object says nothing, or its process here is gone, or is another one."""
-    return found is None or (bool(_machine()) and found.machine == _machine() and found.born != _born(found.pid))
+def _has_ended(found: _Claim) -> bool:
+    """Whether a driver is known to be gone: its process here is gone, or is another one."""
+    return bool(_machine()) and found.machine == _machine() and found.born != _born(found.pid)
 
 
 def _machine() -> str:

@@ -38,6 +38,12 @@ FOLDERS = {
     *("gallery", "packing", "synthesis", DATASET, "evaluation", RECOGNITION, GENERATOR, "experiment", "report"),
     *("records", "plan", "tensorboard"),
 }
+DECIDED_BY: dict[str, set[str]] = {
+    "gallery": {"run", "recognizer", "embed"},
+    "packing": {"run", "recognizer", "embed", "packing"},
+    **{folder: set() for folder in ("records", "plan", "tensorboard")},
+}
+"""{folder: sections of the configuration that decided what is in it}. Every section decided what the others hold."""
 BEFORE = {"plan/": {"rates.json", "scratch/"}, "gallery/": {"embeddings.parquet"}}
 """{folder: names in it} of what may be there before a run begins. Its other folders may be there when they are empty: a
 link to another disk."""

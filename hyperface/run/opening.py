@@ -3,7 +3,7 @@
 import json
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hyperface import config as configuration
 from hyperface.config import Config
@@ -14,6 +14,7 @@ from hyperface.run.names import (
     ANOTHER,
     BEFORE,
     CONFIG,
+    DECIDED_BY,
     DECLARED,
     FILES,
     FINGERPRINT,
@@ -51,6 +52,9 @@ def run_store(config: Config) -> Store:
     store.reach()
     if not store.exists(CONFIG):
         _refuse_foreign(store, config.storage)
+    if odd := [name for name in store.names() if name in FOLDERS]:
+        rule = "must be a folder, or a link to one that is there; mount what it leads to, or take it away"
+        raise ConfigError(f"run.dir: {store.uri(odd[0])} {rule}")
     return store.prepared()
 
 
@@ -80,7 +84,8 @@ def _refuse_foreign(store: Store, storage: configuration.StorageConfig) -> None:
 
 def is_of_a_run(name: str) -> bool:
     """Whether something directly in a run may have this name; those of folders end with a slash."""
-    return name in FILES or name.removesuffix("/") in FOLDERS or name.startswith((PROBE, claims.CLAIM))
+    is_folder = name.endswith("/") and name[:-1] in FOLDERS
+    return is_folder or name in FILES or name.startswith(PROBE) or claims.is_claim(name)
 
 
 def enter(store: Store, config: Config, driver: str = "") -> Run:
@@ -101,7 +106,7 @@ def enter(store: Store, config: Config, driver: str = "") -> Run:
     def changed(before: bytes) -> list[str]:
         return changed_keys(store, config)
 
-    if claims.bind(store, driver, CONFIG, data, changed, lambda: _is_begun(store), ANOTHER) and is_there:
+    if claims.bind(store, driver, CONFIG, data, changed, lambda lines: _is_begun(store, lines), ANOTHER) and is_there:
         store.put(PROVENANCE, to_json(provenance(config)))
     elif not store.exists(PROVENANCE):
         store.put_new(PROVENANCE, to_json(provenance(config)))
@@ -114,7 +119,7 @@ def enter(store: Store, config: Config, driver: str = "") -> Run:
 def refuse_another(store: Store, config: Config) -> None:
     """Look whether `enter` would refuse a configuration, and raise its ConfigError; nothing is written."""
     if store.exists(CONFIG) and (lines := changed_keys(store, config)):
-        claims.refuse(store, "", CONFIG, lines, lambda: _is_begun(store), ANOTHER)
+        claims.refuse(store, "", CONFIG, lines, lambda lines: _is_begun(store, lines), ANOTHER)
     _refuse_made(store, config)
 
 
@@ -142,11 +147,16 @@ def made_by_another(store: Store, config: Config) -> Iterator[str]:
             yield f"{store.uri(name)}: made by another configuration: {'; '.join(lines)}"
 
 
-def _is_begun(store: Store) -> bool:
-    """Whether anything is there that a configuration decided: a first attempt that failed binds nobody to its typos."""
-    decided_by_none = ("records/", "plan/", "tensorboard/", PROBE, claims.CLAIM)
-    made = (name for name in store.list() if not name.startswith(decided_by_none))
-    return any(name.rpartition("/")[2] not in DECLARED for name in made)
+def _is_begun(store: Store, lines: Sequence[str]) -> bool:
+    """Whether anything is there that a changed key decided: nobody is bound to the typos of an attempt that failed.
+
+    Args:
+        lines: `section.key: ...` of each changed key.
+    """
+    sections = {line.partition(".")[0] for line in lines}
+    made = (name for name in store.list() if name.rpartition("/")[2] not in DECLARED)
+    folders = {name.partition("/")[0] for name in made if "/" in name}
+    return any(sections & DECIDED_BY.get(folder, sections) for folder in folders)
 
 
 def existing_run(directory: str, storage: configuration.StorageConfig | None = None) -> Run:

@@ -82,7 +82,7 @@ class Run:
                 ) from error
             return configuration.differences(recorded, flat(json.loads(data)))
 
-        claims.bind(self.store, self.driver, name, data, changed, lambda: begun, what)
+        claims.bind(self.store, self.driver, name, data, changed, lambda lines: begun, what)
 
     def refuse_replaced(self) -> None:
         """Raise ConfigError where the recorded configuration is another one by now; names each key.

@@ -43,22 +43,16 @@ def sweep(place: str) -> None:
         for entry in os.scandir(place):
             if entry.name.startswith(PREFIX) and _is_left(entry):
                 shutil.rmtree(entry.path, ignore_errors=True)
-            elif entry.name.startswith(PREFIX) and time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S:
-                _remove_empty(entry.path)
-
-
-def _remove_empty(path: str) -> None:
-    for folder, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
 
 
 def _is_left(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory's owner has ended; False where that cannot be known."""
+    """Whether a directory's owner has ended, or it was made again after that; False where that cannot be known."""
     try:
         found = entry.stat(follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             return False
+        if not any(files for _, _, files in os.walk(entry.path)):
+            return time.time() - found.st_mtime > OLD_S
         with open(f"{entry.path}/{OWNER}", "r+") as owner:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return owner.read() == socket.gethostname()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -17,10 +18,17 @@ SYSTEM_NAMES = {
     "@recycle",
     "$recycle.bin",
     "recycler",
+    "recycled",
+    "network trash folder",  # of AFP
+    "temporary items",
+    "@recently-snapshot",  # of a QNAP station
+    "~snapshot",
     "system volume information",
     "lost+found",
 }
 """Folders that systems make beside the files of people, in lower case."""
+_FOUND = re.compile(r"found\.\d{3}", re.IGNORECASE)
+"""Folders of what Windows found when it repaired a disk."""
 MOST_WAYS = 100
 """By which links may lead to one folder: links to links to links would be followed for ever."""
 
@@ -35,7 +43,7 @@ def hidden(name: str) -> bool:
         name: within a source, as a path on a disk, a key on S3 or a member of an archive.
     """
     parts = (part for part in name.split("/") if part not in ("", ".", ".."))
-    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in parts)
+    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES or _FOUND.fullmatch(part) for part in parts)
 
 
 def walk(top: str) -> Iterator[tuple[str, int | None]]:

@@ -3,16 +3,10 @@
 import time
 from collections.abc import Callable
 
+from hyperface.errors import out_of_memory
+
 GAIN = 1.05
 """A batch of twice the size must be so much faster per image to be worth its memory."""
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether memory is full: PyTorch's allocator for the CPU says so in a plain RuntimeError."""
-    import torch
-
-    told = ("out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in told)
 
 
 def best_batch_size(draw: Callable[[int], None], largest: int, clock: Callable[[], float] = time.perf_counter) -> int:
@@ -35,7 +29,7 @@ def best_batch_size(draw: Callable[[int], None], largest: int, clock: Callable[[
             began = clock()
             draw(size)
         except (MemoryError, RuntimeError) as error:
-            if size == 1 or not _is_full(error):
+            if size == 1 or not out_of_memory(error):
                 raise
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -177,9 +177,9 @@ def test_patience_ends_and_a_refusal_is_not_asked_again():
         (b"HTTP/1.1 200 OK\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
         (b"HTTP/1.1 400 Bad Request\r\n" + ENDLESS, DRIP, "only [0-9]+ bytes of the answer came in"),
         (b"HTTP/1.1 200 OK\r\n" + ENDLESS, FLOOD, "an answer of over 1000000 bytes"),
-        (b"HTT", b"P", "the headers of an answer had no end in 0 s"),
-        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "the headers of an answer had no end in 0 s"),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "the headers of an answer had no end in 0 s"),
+        (b"HTT", b"P", "no whole head of an answer came in 0 s"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "no whole head of an answer came in 0 s"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no whole head of an answer came in 0 s"),
         (b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 99 + b"\r\n", "nothing has answered for 0 s"),
     ],
 )

@@ -84,6 +84,19 @@ def test_every_kind_of_bad_face_is_named_and_the_rest_goes_on(folder: Path):
     assert reasons["h.png"] == "duplicate of a.png"
 
 
+def test_a_face_that_is_left_out_for_its_key_takes_nobody_with_it():
+    """As after `tar -r` of a mended photograph, and a copy of it under another name."""
+    e = np.eye(2, dtype=np.float32)
+    faces = [
+        EmbeddedFace("x.jpg", e[0], "old", ""),
+        EmbeddedFace("x.jpg", e[1], "new", ""),
+        EmbeddedFace("y.jpg", e[1], "new", ""),
+    ]
+    made = gallery.assemble(faces, 0)
+    assert made.embeddings.names == ["x.jpg", "y.jpg"]
+    assert made.problems == [("x.jpg", "another face has this key")]
+
+
 def test_too_many_bad_faces_stop_the_job_with_the_list(folder: Path):
     (folder / "d.png").write_bytes(b"no image")
     made = gallery.assemble(faces_of(folder)[1], 0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hyperface import config
-from hyperface.errors import ConfigError, RunError
+from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.run import existing_run, open_run
-from hyperface.run.names import CONFIG, GALLERY, PROVENANCE
+from hyperface.run.names import CONFIG, GALLERY, PROVENANCE, REFERENCES
 from hyperface.storage import open_store
 
 
@@ -31,13 +31,30 @@ def test_the_same_configuration_opens_it_again_whatever_its_knobs(tmp_path: Path
 
 
 def test_a_configuration_that_writes_other_bytes_is_refused_by_key(tmp_path: Path):
-    open_run(loaded(tmp_path)).store.put(GALLERY, b"")
+    open_run(loaded(tmp_path)).store.put("dataset/x", b"")
     before = (tmp_path / "run" / CONFIG).read_bytes()
     with pytest.raises(ConfigError) as error:
         open_run(loaded(tmp_path, "packing.alpha=0.7", "dataset.format=parquet"))
     assert "dataset.format: 'webdataset' -> 'parquet'" in str(error.value)
     assert "packing.alpha: 0.5 -> 0.7" in str(error.value)
     assert (tmp_path / "run" / CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("made", "free", "bound"),
+    [
+        (GALLERY, ["packing.alpha=0.7", "synthesis.max_attempts=3"], "embed.num_faces=7"),
+        (REFERENCES, ["synthesis.images_per_identity=3", "dataset.format=parquet"], "packing.num_identities=7"),
+    ],
+)
+def test_keys_of_stages_that_made_nothing_may_change(tmp_path: Path, made: str, free: list[str], bound: str):
+    """As after an embedding of hours whose faces turn out to be too few for the packing."""
+    open_run(loaded(tmp_path)).store.put(made, b"")
+    open_run(loaded(tmp_path, *free))
+    with pytest.raises(ConfigError, match=bound.partition("=")[0]):
+        open_run(loaded(tmp_path, *free, bound))
+    with pytest.raises(ConfigError, match=r"run\.seed"):
+        open_run(loaded(tmp_path, *free, "run.seed=9"))
 
 
 def test_a_first_attempt_that_made_nothing_binds_nobody_to_its_typos(tmp_path: Path):
@@ -102,6 +119,7 @@ def test_old_temporaries_of_killed_writers_are_removed_and_nothing_else(tmp_path
     "name",
     [
         *("photo.jpg", "models/weights.bin", "run1/config.yaml", "dataset/images/1.jpg", "report/index.html"),
+        *("_claim-insurance.pdf", "_claim-letters.json", "dataset", "report"),
         *("plan/garden.pdf", "gallery/index.html", "records/1982/lp.flac", "train.py/x", "evaluation/audit.json"),
     ],
 )
@@ -134,6 +152,36 @@ def test_what_a_run_holds_before_it_begins_and_what_systems_leave_is_in_nobodys_
     Path(tmp_path, "other disk").mkdir()
     Path(tmp_path, "run", "dataset").symlink_to(tmp_path / "other disk")
     open_run(loaded(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["dataset", "records"])
+def test_a_folder_of_a_run_that_is_a_file_or_leads_nowhere_is_said_before_the_first_stage(tmp_path: Path, name: str):
+    run = open_run(loaded(tmp_path))
+    Path(tmp_path, "run", name).symlink_to("/mnt/unmounted")
+    with pytest.raises(ConfigError, match=rf"run/{name} must be a folder, or a link to one that is there; mount"):
+        open_run(run.config)
+
+
+def test_a_configuration_that_is_a_link_to_nothing_is_one_line(tmp_path: Path):
+    Path(tmp_path, "run").mkdir()
+    Path(tmp_path, "run", CONFIG).symlink_to("/mnt/unmounted/config.yaml")
+    with pytest.raises(StorageError, match=r"config.yaml: has a name that is taken, and nothing in it: a link"):
+        open_run(loaded(tmp_path))
+
+
+def test_a_gallery_that_was_put_there_binds_nobody_to_the_typos_of_a_first_attempt(tmp_path: Path):
+    Path(tmp_path, "run/gallery").mkdir(parents=True)
+    Path(tmp_path, "run", GALLERY).write_bytes(b"x")
+    open_run(loaded(tmp_path, "packing.alpha=5"))
+    assert open_run(loaded(tmp_path)).config.packing.alpha == 0.5
+
+
+@pytest.mark.parametrize("name", ["_claim-letters.json", f"_claim-{'a' * 32}.json"])
+def test_an_object_that_no_driver_wrote_is_kept_whatever_its_name(tmp_path: Path, name: str):
+    open_run(loaded(tmp_path, "packing.alpha=5"))
+    Path(tmp_path, "run", name).write_bytes(b"of somebody")
+    open_run(loaded(tmp_path))
+    assert Path(tmp_path, "run", name).read_bytes() == b"of somebody"
 
 
 def test_a_run_whose_configuration_was_deleted_is_known_by_its_provenance(tmp_path: Path):

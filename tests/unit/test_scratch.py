@@ -41,16 +41,20 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path):
 
 
 def test_what_was_made_again_after_its_owner_and_holds_nothing_is_swept_when_it_is_old(tmp_path: Path):
-    again, young, held = (tmp_path / f"{PREFIX}{name}" for name in ("again", "young", "held"))
-    for folder in (again, young, held):
+    again, young, held, elsewhere = (tmp_path / f"{PREFIX}{name}" for name in ("again", "young", "held", "linked"))
+    elsewhere.symlink_to(tmp_path / "of-somebody")
+    for folder in (again, young, held, tmp_path / "of-somebody"):
         (folder / "ray" / "session").mkdir(parents=True)
     (held / "ray" / "log").touch()
-    for folder in (again, held):
-        os.utime(folder, (0, 0))
-    sweep(str(tmp_path))
+    with scratch(str(tmp_path)) as living:
+        Path(living, "ray", "empty").mkdir(parents=True)
+        for folder in (again, held, tmp_path / "of-somebody", Path(living)):
+            os.utime(folder, (0, 0))
+        sweep(str(tmp_path))
+        assert Path(living, "ray", "empty").is_dir()
     assert not again.exists()
-    assert young.exists()
-    assert (held / "ray" / "log").exists()
+    for folder in (young, held, tmp_path / "of-somebody"):
+        assert (folder / "ray" / "session").is_dir()
 
 
 def test_a_directory_of_another_machine_in_a_shared_place_is_left_alone(tmp_path: Path):

@@ -171,6 +171,26 @@ def test_what_systems_leave_links_and_other_files_are_passed_over_by_name(folder
     assert passed_over == {HIDDEN: 3, source.LINKS: 2, ".json": 1, "no suffix": 1}
 
 
+def renamed(data: bytes, place: int, change: dict[str, bytes | int]) -> bytes:
+    """The archive with fields of a header changed, and its checksum too."""
+    info = tarfile.TarInfo.frombuf(data[place : place + BLOCK], "utf-8", "strict")
+    for key, value in change.items():
+        setattr(info, key, value)
+    return data[:place] + info.tobuf(tarfile.USTAR_FORMAT) + data[place + BLOCK :]
+
+
+@pytest.mark.parametrize("size", [600, 1536, 2000])
+def test_a_size_that_covers_the_next_member_is_a_refusal_though_its_header_is_sound(folder: Folder, size: int):
+    data = packed(5, tarfile.USTAR_FORMAT, text=False)
+    assert folder.outcome(renamed(data, headers(data)[1], {"size": size})) is None
+
+
+@pytest.mark.parametrize("kind", [b"8", b"Z"])
+def test_a_member_of_an_unknown_type_is_a_file_as_posix_has_it(folder: Folder, kind: bytes):
+    data = packed(3, tarfile.USTAR_FORMAT, text=False)
+    assert folder.outcome(renamed(data, headers(data)[1], {"type": kind})) == folder.outcome(data)
+
+
 def test_an_archive_without_a_face_is_counted(folder: Folder):
     assert folder.read(bytes(10240)) == ([], [], {".tar without a face": 1})
 

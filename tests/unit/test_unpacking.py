@@ -1,6 +1,8 @@
 """Files that unpack to far more than they hold are refused in one line, before memory goes."""
 
 import io
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -21,6 +23,7 @@ from hyperface.faces.source import Chunk, read_chunk
 from hyperface.models import pretrained, vec2face_published
 from hyperface.unpacking import ALWAYS_UNPACKED
 
+ROOT = Path(__file__).parents[2]
 MORE = ALWAYS_UNPACKED + 2**22
 UNIT = pa.list_(pa.float32(), 2)
 
@@ -116,6 +119,49 @@ def test_a_table_that_was_compressed_to_nothing_is_refused_before_it_is_read(tmp
     with pytest.raises(ValueError, match=r"^t\.parquet: it unpacks to \d+ bytes"):
         parquet.from_bytes((tmp_path / "t.parquet").read_bytes(), "t.parquet")
     assert pa.default_memory_pool().max_memory() == before
+
+
+FLIP_ALL = """
+import io, sys
+from pathlib import Path
+from hyperface.faces import tables
+from hyperface.unpacking import read_parquet
+
+whole, read = Path(sys.argv[1]).read_bytes(), {
+    "pictures": lambda file: list(tables.rows(file)),
+    "embeddings": lambda file: read_parquet(file, ["key", "embedding"], 4096, once="key"),
+}[sys.argv[2]]
+footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+for bit in range(8 * footer, 8 * len(whole), 3):
+    data = bytearray(whole)
+    data[bit // 8] ^= 1 << bit % 8
+    try:
+        read(io.BytesIO(data))
+    except (ValueError, OSError, KeyError):
+        pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["pictures", "embeddings"])
+def test_no_bit_of_a_footer_ends_the_process(tmp_path: Path, kind: str):
+    """Arrow does so where what it says of a column is damaged, and is asked for it: no `except` helps."""
+    columns = {"key": ["a", "b"]}
+    columns |= {"image": [b"1", b"2"]} if kind == "pictures" else {"embedding": pa.array([[1.0, 0.0]] * 2, UNIT)}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet", store_schema=False)
+    code = [sys.executable, "-c", FLIP_ALL, tmp_path / "t.parquet", kind]
+    assert subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=False).returncode == 0
+
+
+def test_columns_whose_names_begin_alike_are_not_taken_for_one_another(tmp_path: Path):
+    table = pa.table({"image": [b"1"] * 9, "image_mask": [bytes(2**20)] * 9, "keypoints": [[0.0] * 10**5] * 9})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
+    with (tmp_path / "t.parquet").open("rb") as file:
+        assert len(list(tables.rows(file))) == 9
+    twice = pa.schema([pa.field("bytes", pa.binary())] * 2)
+    pictures = pa.StructArray.from_arrays([pa.array([b"1"])] * 2, fields=list(twice))
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "t.parquet")
+    with (tmp_path / "t.parquet").open("rb") as file, pytest.raises(tables.NoPictures):
+        list(tables.rows(file))
 
 
 def once(value: object, count: int) -> pa.Array:

@@ -64,6 +64,8 @@ def _measured(source: Source) -> str:
     name, job = (AUDIT, "jobs.audit") if audit else (SEPARATION, "jobs.report")
     try:
         reported = source.run.get_json(SEPARATION) if not audit and store.exists(SEPARATION) else None
+        if reported is not None and reported["asked"]["dataset"] != source.index_sha256:
+            reported = None  # of another dataset
         return measured.sections(audit, reported)
     except (ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{store.uri(name)}: is of another version ({error}); delete it, and run {job} again") from error
