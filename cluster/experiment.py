@@ -14,7 +14,7 @@ from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import comparison as experiment
-from hyperface.experiment.comparison import Piece
+from hyperface.experiment.comparison import Piece, Result
 from hyperface.experiment.trial import make_piece, test_sets
 from hyperface.progress import Point
 from hyperface.report.experiment import write_experiment
@@ -48,7 +48,7 @@ def experiment_stage(run: Run) -> None:
     if todo:
         print(f"experiment: {len(every)} pieces, {len(every) - len(todo)} of them done", flush=True)
         _work_on(run, every, todo)
-    rows = experiment.table(experiment.arms(config), [run.get_json(piece.result) for piece in every])
+    rows = experiment.table(experiment.arms(config), [run.shaped(piece.result, Result) for piece in every])
     decided = {"config": configuration.identity(config), "provenance": provenance(config)}
     summary = {"arms": rows, **sections, **decided, **_sizes(config)}
     run.put_json(EXPERIMENT, summary)

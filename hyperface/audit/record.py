@@ -31,6 +31,7 @@ from hyperface.dataset.verify import references_problems
 from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.run import Run
+from hyperface.run.audit_shapes import Audit, AuditFaces
 from hyperface.run.names import AUDIT, AUDIT_FACES, REFERENCES
 from hyperface.run.provenance import provenance
 
@@ -77,10 +78,11 @@ def recorded(run: Run, wanted: Record) -> Record | None:
     if not (run.store.exists(AUDIT) and run.store.exists(AUDIT_FACES)):
         return None
     try:
-        found = run.get_json(AUDIT)
-    except RunError:  # cut or no JSON: the embeddings are there, and it is measured again
+        found = run.shaped(AUDIT, Audit)
+        run.shaped(AUDIT_FACES, AuditFaces)
+    except RunError:  # cut or damaged: the embeddings are there, and it is measured again
         return None
-    return found if found.get("asked") == wanted else None
+    return dict(found) if found["asked"] == wanted else None
 
 
 def audit_run(

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from hyperface.config import Config, StorageConfig, flat
 from hyperface.errors import ConfigError
 from hyperface.one_line import one_line
-from hyperface.reading_json import from_json
+from hyperface.reading_json import built, from_json
 from hyperface.run.records import to_json
 from hyperface.storage import open_file
 
@@ -96,6 +96,12 @@ class Rates:
             )
 
 
+class _Table(TypedDict):
+    rates: dict[str, float]
+    settings: NotRequired[dict[str, Any]]
+    measured_on: NotRequired[dict[str, Any]]
+
+
 def settings_of(config: Config) -> dict[str, Any]:
     values = flat(config)
     return {key: values[key] for key in SETTINGS}
@@ -127,16 +133,14 @@ def read_file(path: str, storage: StorageConfig) -> Rates:
             "--calibrate at the end of this command, or name a table with plan.rates=FILE"
         )
     try:
-        given = from_json(store.read(name))
-        numbers = {str(key): float(value) for key, value in given["rates"].items()}
-        settings, device = dict(given.get("settings", {})), str(given.get("measured_on", {}).get("device", ""))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        given: _Table = built(_Table, from_json(store.read(name)))
+    except ValueError as error:
         raise ConfigError(
-            f"plan.rates: {uri} must be JSON with the numbers under `rates` ({type(error).__name__}: {error}); "
+            f"plan.rates: {uri} must be JSON with the numbers under `rates` ({one_line(error)}); "
             "measure them again with --calibrate"
         ) from error
-    _check(numbers, uri)
-    return Rates(uri, numbers, settings, device)
+    _check(given["rates"], uri)
+    return Rates(uri, given["rates"], given.get("settings", {}), str(given.get("measured_on", {}).get("device", "")))
 
 
 def _check(numbers: Mapping[str, float], uri: str) -> None:

@@ -2,15 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TypedDict
 
 from hyperface import numpy_file
 from hyperface.config import Config
 from hyperface.errors import RunError
 from hyperface.one_line import one_line
-from hyperface.reading_json import from_json
+from hyperface.reading_json import built, from_json
 from hyperface.run import records
+from hyperface.run.audit_shapes import Audited
 from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION, SEPARATION
+from hyperface.run.records import Shape
+from hyperface.run.shapes import Count, Number, Provenance, TrainingSummary
 from hyperface.storage import Store
 from hyperface.training.images import digest
 
@@ -28,40 +31,43 @@ def problems(store: Store, config: Config, fingerprint: str, dataset: str | None
     there = store.list()
     trained_on = digest([f"{fingerprint} {dataset}"]) if dataset else None
 
-    def known(name: str, wrong: Callable[[Mapping[str, Any]], str]) -> Iterator[str]:
+    def known(name: str, shape: type[Shape], wrong: Callable[[Shape], str]) -> Iterator[str]:
         try:
-            if name in there and (said := wrong(records.get_json(store, name))):
+            if name in there and (said := wrong(records.shaped(store, name, shape))):
                 yield f"{store.uri(name)}: {said}"
         except RunError as error:
             yield str(error)
-        except (AttributeError, KeyError, TypeError) as error:
-            yield f"{store.uri(name)}: is damaged or of another version ({one_line(repr(error))}); restore it"
 
-    def provenance(found: Mapping[str, Any]) -> str:
+    def provenance(found: Provenance) -> str:
         seed = config.run.seed
         return "" if found["seed"] == seed else f"tells of run.seed={found['seed']}, and it is {seed}; restore it"
 
-    def audit(found: Mapping[str, Any]) -> str:
+    def audit(found: Audited) -> str:
         same = dataset is None or found["asked"]["dataset"] == dataset
         return "" if same else "is of another dataset; run jobs.audit again"
 
-    def separation(found: Mapping[str, Any]) -> str:
+    def separation(found: Audited) -> str:
         same = dataset is None or found["asked"]["dataset"] == dataset
         return "" if same else "is of another dataset; run jobs.report again"
 
-    yield from known(PROVENANCE, provenance)
-    yield from known(AUDIT, audit)
-    yield from known(SEPARATION, separation)
-    yield from known(AUDIT_FACES, lambda found: "")
+    yield from known(PROVENANCE, Provenance, provenance)
+    yield from known(AUDIT, Audited, audit)
+    yield from known(SEPARATION, Audited, separation)
+    yield from known(AUDIT_FACES, dict, lambda found: "")
     for section, root in (("train", RECOGNITION), ("train_generator", GENERATOR)):
         for name in sorted(name for name in there if name.startswith(f"{root}/") and name.count("/") == 2):
             if name.endswith("/summary.json"):
                 folder = name.removesuffix("/summary.json")
                 training = _Training(store, there, folder, section, trained_on, deep)
                 yield from training.lost()
-                yield from known(name, training.wrong)
+                yield from known(name, TrainingSummary, training.wrong)
     for name in sorted(name for name in there if deep and name.startswith(ANCHORS)):
         yield from _anchor_problems(store, name)
+
+
+class _Step(TypedDict):
+    step: Count
+    loss: Number
 
 
 class _Training:
@@ -80,7 +86,7 @@ class _Training:
                 fix = f"restore it, or train under another {self.section}.name"
                 yield f"{self.store.uri(name)}: is missing although its summary is there; {fix}"
 
-    def wrong(self, summary: Mapping[str, Any]) -> str:
+    def wrong(self, summary: TrainingSummary) -> str:
         """What is wrong with its summary, or what that shows to be wrong with the files beside it."""
         here = summary["trained_on"] == str(self.store)
         if here and self.trained_on not in (None, summary["data"]["fingerprint"]):
@@ -99,10 +105,10 @@ class _Training:
 
     def _last(self, steps: str) -> tuple[int, float] | None:
         try:
-            last = [from_json(line) for line in self.store.read(steps).splitlines()][-1]
-            return last["step"], last["loss"]
-        except (IndexError, KeyError, TypeError, ValueError):
+            rows = [built(_Step, from_json(line)) for line in self.store.read(steps).splitlines()]
+        except ValueError:
             return None
+        return (rows[-1]["step"], rows[-1]["loss"]) if rows else None
 
 
 def _anchor_problems(store: Store, name: str) -> Iterator[str]:

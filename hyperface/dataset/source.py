@@ -14,6 +14,7 @@ from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.run import Run
 from hyperface.run.names import CONFIG, FINGERPRINT, INDEX
+from hyperface.run.shapes import Listing
 
 NAMED = 10
 """Damaged shards that one message names."""
@@ -106,28 +107,27 @@ def open_source(run: Run) -> Source:
         raise RunError(f"{store.uri(INDEX)}: does not say what the markers say; {_finish(run)}")
     rejects = [reject for marker in markers for reject in marker.rejects]
     rejected = {reject.key: (reject.identity, reject.image_index) for reject in rejects}
-    duplicates = _duplicates(run, index.get("duplicates") or (), plan, rejected)
+    duplicates = _duplicates(run, index.get("duplicates", []), plan, rejected)
     files = tuple(marker.files[0] for marker in markers)
     rows = tuple(marker.rows for marker in markers)
     return Source(run, plan, digest, files, rows, rejected, parts, hashlib.sha256(data).hexdigest(), duplicates)
 
 
-def _index(run: Run) -> dict[str, object]:
+def _index(run: Run) -> Listing:
     try:
-        return run.get_json(INDEX)
+        return run.shaped(INDEX, Listing)
     except RunError as error:
         raise RunError(f"{run.store.uri(INDEX)}: cannot be read ({error.__cause__}); {_finish(run)}") from error
 
 
-def _describes(index: dict[str, object], markers: Iterable[Marker]) -> bool:
-    shards = index.get("shards")
-    given = [[(f.get("name"), f.get("sha256")) for f in s["files"]] for s in shards] if isinstance(shards, list) else []
+def _describes(index: Listing, markers: Iterable[Marker]) -> bool:
+    given = [[(f.get("name"), f.get("sha256")) for f in shard["files"]] for shard in index["shards"]]
     return given == [[(file.name, file.sha256) for file in marker.files] for marker in markers]
 
 
-def _duplicates(run: Run, keys: object, plan: Plan, rejected: Container[str]) -> frozenset[str]:
+def _duplicates(run: Run, keys: Iterable[str], plan: Plan, rejected: Container[str]) -> frozenset[str]:
     """The index's duplicates, each of which must be an image that is there."""
-    given = frozenset(keys) if isinstance(keys, list | tuple) else frozenset({str(keys)})
+    given = frozenset(keys)
     for key in sorted(given):
         identity, _, image = key.partition("-")
         row = int(identity) - plan.first_identity if identity.isdecimal() and len(identity) == 7 else -1

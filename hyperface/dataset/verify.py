@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from hyperface.config import Config
 from hyperface.dataset import afterwards, fingerprint, index, jpeg, reading
@@ -13,10 +13,10 @@ from hyperface.dataset.quarantine import RETRY
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError
-from hyperface.reading_json import from_json
 from hyperface.run import Run, records
 from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
 from hyperface.run.opening import made_by_another
+from hyperface.run.records import shaped
 from hyperface.storage import Store
 
 
@@ -101,6 +101,14 @@ def _packing_problems(store: Store) -> Iterator[str]:
             yield f"{uri}: is of other references than {REFERENCES}; {fix}"
 
 
+class _Gallery(TypedDict):
+    sha256: str
+
+
+class _Packed(TypedDict):
+    gallery: _Gallery
+
+
 def _gallery_problems(store: Store) -> Iterator[str]:
     """Whether the references were packed from the gallery that is there; an older run has no record of it."""
     if store.exists(PACKED):
@@ -109,8 +117,8 @@ def _gallery_problems(store: Store) -> Iterator[str]:
             yield f"{store.uri(GALLERY)}: is missing; the references were packed from it ({purpose})"
             return
         try:
-            packed_from = from_json(store.read(PACKED))["gallery"]["sha256"]
-        except (ValueError, KeyError, TypeError):
+            packed_from = shaped(store, PACKED, _Packed)["gallery"]["sha256"]
+        except RunError:
             return
         if hashlib.sha256(store.read(GALLERY)).hexdigest() != packed_from:
             yield f"{store.uri(GALLERY)}: is not the gallery that the references were packed from; restore it"

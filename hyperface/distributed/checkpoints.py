@@ -6,7 +6,7 @@ ROOT/step-000012000/marker.json                               last; names the ob
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -15,13 +15,17 @@ from torch import Tensor
 from hyperface.distributed.ranks import part_of
 from hyperface.errors import RunError
 from hyperface.one_line import one_line
-from hyperface.run.records import get_json, to_json
+from hyperface.run.records import Shape, shaped, to_json
 from hyperface.storage import Store
 
 KEEP = 2
 """Newest checkpoints that stay."""
 ROWS_EACH = 2**18
 """Rows of an object: S3 takes 5 GiB in one piece, and a rank reads no more than it owns, or little more."""
+
+
+class _Objects(TypedDict):
+    objects: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class Checkpoints:
         """The step of the newest checkpoint with a marker; -1 when there is none."""
         return max(self._marked(), default=-1)
 
-    def marker(self, step: int) -> dict[str, Any]:
-        """Raises RunError: it is damaged; names it."""
-        return get_json(self.store, f"{self.folder(step)}/marker.json")
+    def marker(self, step: int, shape: type[Shape]) -> Shape:
+        """Raises RunError: it is damaged; names it, and the place in it."""
+        return shaped(self.store, f"{self.folder(step)}/marker.json", shape)
 
     def read(self, step: int, name: str) -> dict[str, Tensor]:
         """Raises RunError: it is missing or damaged; names it."""
@@ -82,7 +86,7 @@ class Checkpoints:
 
     def parts(self, step: int, rows: slice) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """(which of its rows are wanted, its tensors) of every object that holds some of `rows`, in their order."""
-        for name in self.marker(step)["objects"]:
+        for name in self.marker(step, _Objects)["objects"]:
             start, stop = (int(number) for number in name.removesuffix(".safetensors").split("-")[-2:])
             own = slice(max(start, rows.start) - start, min(stop, rows.stop) - start)
             if own.start < own.stop:

@@ -7,23 +7,79 @@ images as the others, the same student from scratch and the same test sets; a re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from hyperface import config as configuration
 from hyperface.config import Config, ExperimentConfig, GeneratorKind, PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
+from hyperface.reading_json import Rule
+from hyperface.run.shapes import SOME, Count, Number, Share, has
 from hyperface.seeds import seed_of
 
 ARMS = "experiment/arms"
 COLUMNS = ("easy", "pose", "light", "hard", "mean")
 """Of the table: the toy world's test sets, and the mean over them."""
+IDENTITY = ("intra_cosine", "inter_cosine", "nearest_other_cosine", "equal_error_rate")
+"""Numbers of the datasets, as the judge sees them."""
 
 
 Gallery = Literal["", "diverse", "biased"]
 """What identities come from; empty: from no gallery."""
 Kind = Literal["bound", "baseline", "hyperface", "vec2face", "mixture"]
 """How identities are chosen: the renderer's own, not optimised, packed, sampled, or half packed and half sampled."""
+
+
+class Result(TypedDict):
+    """result.json of a piece"""
+
+    arm: str
+    repeat: Count
+    accuracy: Annotated[dict[str, Share], has(*COLUMNS)]
+    identity: Annotated[dict[str, Number | None], has(*IDENTITY)]
+
+
+class Repeats(TypedDict):
+    """A number over the repeats of an arm; without a mean where one of them has none."""
+
+    mean: Number | None
+    deviation: Number | None
+    values: list[Number | None]
+
+
+class Accuracy(TypedDict):
+    mean: Number
+    deviation: Number | None
+    values: Annotated[list[Number], SOME]
+
+
+class Line(TypedDict):
+    """A row of the table: an arm, and what came out of it."""
+
+    arm: str
+    gallery: Gallery
+    kind: Kind
+    label: str
+    generator: str
+    accuracy: dict[str, Accuracy]
+    identity: Annotated[dict[str, Repeats], has(*IDENTITY)]
+
+
+def _are_parallel(arms: Any) -> bool:
+    return bool(arms) and all(arm["accuracy"].keys() == arms[0]["accuracy"].keys() for arm in arms)
+
+
+class Summary(TypedDict):
+    """experiment/summary.json"""
+
+    arms: Annotated[list[Line], Rule("be arms that were verified on the same sets", _are_parallel)]
+    identities: Count
+    images: Count
+    repeats: Count
+    folds: Count
+    experiment: dict[str, Any]
+    train: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -190,7 +246,7 @@ def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list
     """A row per arm: mean and standard deviation over the repeats of every number that the results hold.
 
     Args:
-        results: {"arm": name, "repeat": number, "accuracy": {set: share, "mean": share}, "identity": {name: number}}.
+        results: of the pieces that are done.
     """
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:

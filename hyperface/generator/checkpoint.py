@@ -1,10 +1,19 @@
 """Checkpoints of a generator's training: rank 0's networks and moments, and its progress."""
 
+from typing import TypedDict
+
 from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.generator.trainer import Training, moments, put_moments
 from hyperface.run import Run
 from hyperface.training.folder import Folder
-from hyperface.training.progress import Progress
+from hyperface.training.progress import Progress, Told
+
+
+class Marker(TypedDict):
+    step: int
+    seconds: float
+    norm: float
+    progress: Told
 
 
 def of(run: Run) -> Checkpoints:
@@ -47,7 +56,7 @@ def load(run: Run, training: Training, progress: Progress) -> None:
     step = training.place.agreed(found.newest())
     if step < 0:
         return
-    marker = found.marker(step)
+    marker = found.marker(step, Marker)
     training.network.load_state_dict(found.read(step, "network"))
     put_moments(training.network, training.optimizer, found.read(step, "moments"))
     if training.opponent is not None:

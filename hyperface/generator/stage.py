@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import speaker
@@ -96,9 +96,18 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
         progress.say(f"{SECTION}: loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}")
 
 
+class _Size(TypedDict):
+    size: str
+
+
+class _Summary(TypedDict):
+    train_generator: _Size
+    sha256: str
+
+
 def how_to_use(run: Run) -> str:
     """The keys by which another run draws with what was trained."""
     folder = Folder(run, SECTION)
-    summary, uri = run.get_json(folder.summary), run.store.uri(folder.network)
-    keys = f"vec2face.size={summary[SECTION]['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"
+    summary, uri = run.shaped(folder.summary, _Summary), run.store.uri(folder.network)
+    keys = f"vec2face.size={summary['train_generator']['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"
     return f"{SECTION}: use it with synthesis.generator=vec2face {keys}"

@@ -19,7 +19,8 @@ from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import Preprocessing
 from hyperface.one_line import one_line
 from hyperface.run.names import NETWORKS, RECOGNITION
-from hyperface.run.records import get_json
+from hyperface.run.records import shaped
+from hyperface.run.shapes import TrainingSummary
 from hyperface.storage import Store
 
 ARCHITECTURE = "hyperface.backbone"
@@ -106,7 +107,7 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
     if not store.exists(summary_file(name)):
         unfinished = "the training is not finished; run jobs.train first, or correct train.name"
         raise RunError(f"{store.uri(summary_file(name))}: is missing: {unfinished}")
-    described, uri = get_json(store, summary_file(name)), store.uri(weights_file(name))
+    described, uri = shaped(store, summary_file(name), TrainingSummary), store.uri(weights_file(name))
     if not store.exists(weights_file(name)):
         raise RunError(
             f"{uri}: is missing although its summary is there; restore it, or train under another train.name"
@@ -115,7 +116,7 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         rule = f"must have the SHA-256 of its summary, {described['sha256']}"
         raise ModelError(f"{uri}: {rule}; restore it, or train again under another train.name")
-    return TrainedRecognizer(data, uri, described, device)
+    return TrainedRecognizer(data, uri, {**described}, device)
 
 
 def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Checkpoints of a packing: the state of every row, and what rank 0 knows of the steps so far."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -23,6 +23,14 @@ class History:
     before: Measures | None
     """Of the start; None where the result is the start, and is measured itself."""
     progress: list[Progress] = field(default_factory=list)
+
+
+class Marker(TypedDict):
+    step: int
+    seconds: float
+    looked_step: int
+    before: Measures | None
+    progress: list[Progress]
 
 
 def of(store: Store) -> Checkpoints:
@@ -54,7 +62,7 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
     step = int(shard.each(torch.tensor(found.newest(), device=device))[0])
     if step < 0:
         return None
-    marker, parts = found.marker(step), []
+    marker, parts = found.marker(step, Marker), []
     for own, rows in found.parts(step, shard.own):
         parts.append({column: rows[column][own] for column in ROWS})
         seen = rows["seen"]
@@ -63,18 +71,14 @@ def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, Histo
     )
     best, max_cosine, looked_best = seen.to(x_LD.dtype).to(device).unbind()
     state = State(x_LD, mean_LD, square_LD, count_L, near_L, wall_L, best_LD, best, max_cosine)
-    state.step, state.seconds, state.looked_step = (marker[name] for name in ("step", "seconds", "looked_step"))
+    state.step, state.seconds, state.looked_step = marker["step"], marker["seconds"], marker["looked_step"]
     state.looked_best = float(looked_best)
-    return state, _history(marker)
+    return state, History(marker["before"], marker["progress"])
 
 
 def clear(store: Store) -> None:
     """Delete every checkpoint."""
     of(store).clear()
-
-
-def _history(marker: dict[str, Any]) -> History:
-    return History(Measures(**marker["before"]), [Progress(**row) for row in marker["progress"]])
 
 
 def _wait_for_all(state: State, shard: Shard) -> None:

@@ -5,7 +5,7 @@ frozen or protected rows, they are drawn again.
 """
 
 import hashlib
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -20,6 +20,11 @@ from hyperface.packing.shard import Shard
 from hyperface.run import Run
 from hyperface.run.names import START, START_SUMMARY
 from hyperface.run.records import to_json
+from hyperface.run.shapes import Count
+
+
+class _Summary(TypedDict):
+    candidates: Count
 
 
 def keep(run: Run, posed: Posed) -> None:
@@ -67,8 +72,8 @@ def _vouched(run: Run, beside: dict[str, Any]) -> int | None:
     if not (run.store.exists(START_SUMMARY) and run.store.exists(START)):
         return None
     try:
-        told = run.get_json(START_SUMMARY)
-        wanted = {**beside, "sha256": hashlib.sha256(run.store.read(START)).hexdigest()}
-        return int(told["candidates"]) if {key: told[key] for key in wanted} == wanted else None
-    except (RunError, ValueError, TypeError, KeyError):
+        told = run.shaped(START_SUMMARY, _Summary)
+    except RunError:
         return None
+    wanted = {**beside, "sha256": hashlib.sha256(run.store.read(START)).hexdigest()}
+    return told["candidates"] if {key: told.get(key) for key in wanted} == wanted else None

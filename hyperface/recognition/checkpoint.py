@@ -1,12 +1,24 @@
 """Checkpoints of a training: each rank's centres, and rank 0's network, momentum and progress."""
 
+from typing import Annotated, Any, TypedDict
+
 import torch
 
 from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.recognition.trainer import Training
 from hyperface.run import Run
+from hyperface.run.shapes import TWO
 from hyperface.training.folder import Folder
-from hyperface.training.progress import Progress
+from hyperface.training.progress import Progress, Told
+
+
+class Marker(TypedDict):
+    step: int
+    seconds: float
+    norms: Annotated[list[float], TWO]
+    """Their mean and deviation."""
+    scale: dict[str, Any]
+    progress: Told
 
 
 def of(run: Run) -> Checkpoints:
@@ -49,7 +61,7 @@ def load(run: Run, training: Training, progress: Progress) -> None:
     step = place.agreed(found.newest())
     if step < 0:
         return
-    marker, centres = found.marker(step), training.centres
+    marker, centres = found.marker(step, Marker), training.centres
     training.network.load_state_dict(found.read(step, "network"))
     training.put_momentum(found.read(step, "momentum"))
     read = found.parts(step, training.ranks.own_classes)

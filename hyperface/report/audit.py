@@ -7,7 +7,8 @@ from hyperface.dataset.export.measured import NETWORKS, by_network
 from hyperface.report import attributes
 from hyperface.report import elements as e
 from hyperface.report.plots import Histogram, Rule, histograms, occupied_range
-from hyperface.report.records import Records, drawn_from
+from hyperface.report.records import Records
+from hyperface.run.audit_shapes import Audit, AuditFaces
 from hyperface.run.names import AUDIT, AUDIT_FACES
 
 PAIRS_SHOWN = 8
@@ -17,24 +18,22 @@ Record = Mapping[str, Any]
 
 
 def sections(r: Records) -> str:
-    """The sections; empty without an audit. Raises RunError for records that cannot be drawn; names them."""
-    if r.audit is None:
+    """The sections; empty without an audit."""
+    found, faces = r.audit, r.audit_faces
+    if found is None or faces is None:
         return ""
-    with drawn_from(r.directory, AUDIT_FACES):
-        alike, copies = _alike_identities(r.audit_faces), _alike_faces(r.audit_faces)
-    with drawn_from(r.directory, AUDIT):
-        parts = [_identities(r, alike)]
-        parts += [_leakage(r.audit["leakage"], copies)] if r.audit["leakage"] else []
-        parts += [attributes.section(r.audit["attributes"], NETWORKS)] if r.audit["attributes"] else []
+    parts = [_identities(found, _alike_identities(faces), is_audited=r.is_audited)]
+    parts += [_leakage(found["leakage"], _alike_faces(faces))] if found["leakage"] else []
+    parts += [attributes.section(found["attributes"], NETWORKS)] if found["attributes"] else []
     return "\n".join(parts)
 
 
-def _identities(r: Records, alike: str) -> str:
-    networks = r.audit["networks"]
+def _identities(found: Audit, alike: str, *, is_audited: bool) -> str:
+    networks = found["networks"]
     (first, best), *_ = by_network(networks)
     prove = "The recogniser guided the generator, so its cosines prove little"
     whose = f"{prove}; the {NETWORKS[first]}’s come first." if first == "judge" else f"{prove}, and nobody else looked."
-    now = "" if r.is_audited else " <b>The dataset has changed since: run jobs.audit again.</b>"
+    now = "" if is_audited else " <b>The dataset has changed since: run jobs.audit again.</b>"
     counts = [d["histogram"] for n in networks.values() for k in ("intra", "inter") if (d := n[k])]
     centres = [d["histogram"] for n in networks.values() if (d := n["nearest_centre"])]
     plots = [
@@ -45,8 +44,8 @@ def _identities(r: Records, alike: str) -> str:
 <h2>Audit: how many identities are there?</h2>
 <p>{e.count(best["images"])} images were embedded and compared, each with every other one. {whose}
 Record: {e.record(AUDIT)}.{now}</p>
-{_list("Not measured", r.audit["not_measured"])}
-{_list("To be read with the numbers", r.audit["notes"])}
+{_list("Not measured", found["not_measured"])}
+{_list("To be read with the numbers", found["notes"])}
 {_identities_table(networks)}
 <div class="plots">
 {"".join(plots)}
@@ -168,12 +167,12 @@ _MOST_ALIKE = f"""<p>Left the synthetic image, right the real face nearest to it
 first. Whether they show one person is for you to see: a cosine is no proof. Record: {e.record(AUDIT_FACES)}.</p>"""
 
 
-def _alike_identities(faces: Record) -> str:
+def _alike_identities(faces: AuditFaces) -> str:
     found = by_network(faces["nearest_identities"])
     return _unfolding([(name, [_two_identities(pair) for pair in pairs]) for name, pairs in found])
 
 
-def _alike_faces(faces: Record) -> str:
+def _alike_faces(faces: AuditFaces) -> str:
     parts: list[str] = []
     for table, networks in faces["leakage"].items():
         pairs = [(name, [_image_and_face(pair) for pair in of]) for name, of in by_network(networks) if of]

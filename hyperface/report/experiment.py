@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperface.experiment.comparison import COLUMNS
+from hyperface.experiment.comparison import COLUMNS, Summary
 from hyperface.report import elements as e
 from hyperface.report.plots import Group, Row, dots
-from hyperface.report.records import drawn_from
 from hyperface.report.shell import document
 from hyperface.run import Run
 from hyperface.run.names import EXPERIMENT, REPORT
@@ -31,22 +30,20 @@ Arms = Sequence[Mapping[str, Any]]
 
 
 def write_experiment(run: Run) -> None:
-    """Write report/index.html of an experiment that has its summary. Raises RunError for a damaged one; names it."""
-    summary = run.get_json(EXPERIMENT)
-    with drawn_from(str(run), EXPERIMENT):
-        page = render(str(run), summary)
+    """Write report/index.html of an experiment that has its summary. Raises RunError as `Run.shaped`."""
+    page = render(str(run), run.shaped(EXPERIMENT, Summary))
     run.store.put(REPORT, page.encode())
     print(f"report: {run.store.uri(REPORT)}", flush=True)
 
 
-def render(directory: str, summary: Mapping[str, Any]) -> str:
+def render(directory: str, summary: Summary) -> str:
     """The whole page, from `experiment/summary.json`."""
     name = directory.rstrip("/").rsplit("/", 1)[-1]
     body = "\n".join((_accuracy(summary), _identities(summary), _provenance(summary)))
     return document(f"{name}: HyperFace experiment", _header(name, directory, summary), body)
 
 
-def _header(name: str, directory: str, summary: Mapping[str, Any]) -> str:
+def _header(name: str, directory: str, summary: Summary) -> str:
     s = summary
     return f"""<p class="eyebrow">HyperFace experiment</p>
 <h1>{e.text(name)}</h1>
@@ -56,7 +53,7 @@ and {e.count(s["images"])} images; every student begins from scratch; nobody in 
 <p class="path">{e.text(directory)}</p>"""
 
 
-def _accuracy(summary: Mapping[str, Any]) -> str:
+def _accuracy(summary: Summary) -> str:
     arms: Arms = summary["arms"]
     sets = [name for name in COLUMNS if name in arms[0]["accuracy"]]
     rows = [[*_who(arm), *(_percent(arm["accuracy"][name]) for name in sets)] for arm in arms]
@@ -117,14 +114,15 @@ def _legend(arms: Arms) -> str:
     return " ".join(said for kind, (_, said) in TONES.items() if said and kind in there)
 
 
-def _identities(summary: Mapping[str, Any]) -> str:
+def _identities(summary: Summary) -> str:
     names = {
         "intra_cosine": "Same identity",
         "inter_cosine": "Different identities",
         "nearest_other_cosine": "Nearest other identity",
         "equal_error_rate": "Equal error rate",
     }
-    rows = [[*_who(arm), *(e.cosine(arm["identity"][n]["mean"]) for n in names)] for arm in summary["arms"]]
+    arms: Arms = summary["arms"]
+    rows = [[*_who(arm), *(e.cosine(arm["identity"][n]["mean"]) for n in names)] for arm in arms]
     note = f"Mean over the repeats of mean cosines; equal error rate as a share. Record: {e.record(EXPERIMENT)}"
     return f"""<section>
 <h2>What the datasets look like to the judge</h2>
@@ -134,7 +132,7 @@ student.</p>
 </section>"""
 
 
-def _provenance(summary: Mapping[str, Any]) -> str:
+def _provenance(summary: Summary) -> str:
     parts = {"experiment": summary["experiment"], "train": summary["train"], **summary["provenance"]}
     rows = [(f"<code>{e.text(name)}</code>", f"<code>{e.text(value)}</code>") for name, value in e.flat(parts)]
     return f"""<section>

@@ -1,14 +1,16 @@
 """The figures of the page: which record each one draws, and what its caption may claim."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperface.report import elements as e
 from hyperface.report.plots import Curve, Histogram, Rule, bands, curves, histograms, occupied_range
 from hyperface.report.records import Records
 from hyperface.run.names import SEPARATION, record_name
+from hyperface.run.shapes import Distribution
 
 
-def intra_inter(by: str, found: dict[str, Any], shared: tuple[float, float]) -> str:
+def intra_inter(by: str, found: Mapping[str, Any], shared: tuple[float, float]) -> str:
     """Same against different identity, as one network sees them; nothing when there are no pairs."""
     kinds = (("intra", "same identity", "tone-a"), ("inter", "different identities", "tone-b"))
     series = [Histogram(label, tone, found[k]["histogram"], found[k]["mean"]) for k, label, tone in kinds if found[k]]
@@ -46,7 +48,7 @@ def to_reference(r: Records) -> str:
     return e.figure("To the reference", svg, caption)
 
 
-def nearest_other(judges: list[tuple[str, dict[str, Any]]]) -> str:
+def nearest_other(judges: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Images to the nearest image of another identity, by each network; nothing for a single identity."""
     tones = {"recogniser": "tone-muted", "independent judge": "tone-b"}
     series = [
@@ -67,7 +69,7 @@ def nearest_other(judges: list[tuple[str, dict[str, Any]]]) -> str:
 
 def convergence(r: Records) -> str:
     """The recorded steps of the packing."""
-    rows = r.packing_steps
+    rows: Sequence[Mapping[str, Any]] = r.packing_steps
     lines = []
     for key, label, tone in (
         ("max_cosine", "closest pair", "tone-b"),
@@ -90,7 +92,7 @@ def convergence(r: Records) -> str:
     return e.figure("Convergence", svg, caption)
 
 
-def to_gallery(found: dict[str, Any]) -> str:
+def to_gallery(found: Distribution) -> str:
     """How far packing has taken the references from real-looking faces."""
     series = [Histogram("after", "tone-c", found["histogram"], found["mean"])]
     title = f"Cosine of each reference to the nearest gallery face after packing, mean {found['mean']:.3f}"
@@ -101,7 +103,7 @@ def to_gallery(found: dict[str, Any]) -> str:
     return e.figure("References: to the nearest gallery face", histograms(title, series, "references"), caption)
 
 
-def before_and_after(references: dict[str, Any], kind: str) -> str:
+def before_and_after(references: Mapping[str, Any], kind: str) -> str:
     """References before and after packing: `nearest` or all `pairs`."""
     of = "references" if kind == "nearest" else "pairs"
     title, caption = {

@@ -56,7 +56,7 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
     asked = _asked(run, recognizer, judge)
     if run.store.exists(SEPARATION) and run.store.exists(FACES):
         recorded = run.get_json(SEPARATION)
-        if isinstance(recorded, dict) and recorded.get("asked") == asked:
+        if recorded.get("asked") == asked:
             return recorded
     began, source = time.monotonic(), open_source(run)
     for problem in references_problems(run.store, source.parts):

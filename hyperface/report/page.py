@@ -1,28 +1,31 @@
 """Records to one self-contained HTML page: no script, no request; equal records give equal bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperface.report import audit, figures, verification
 from hyperface.report import elements as e
 from hyperface.report.plots import occupied_range
-from hyperface.report.records import FACES, STAGES, Records, drawn_from
+from hyperface.report.records import FACES, STAGES, Records
 from hyperface.report.shell import document, provenance
 from hyperface.run.names import INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
+from hyperface.run.shapes import Distribution, FacePair, FaceRow, Images, PackingSummary
+
+Measures = list[tuple[str, str, Distribution]]
+"""Of a table: (cosine of what, by whom, its distribution)."""
 
 
 def render(r: Records) -> str:
-    """The whole page. Raises RunError for records that cannot be drawn; names them."""
+    """The whole page."""
     name = r.directory.rstrip("/").rsplit("/", 1)[-1]
-    later = [part for part in (verification.section(r.directory, r.verification), audit.sections(r)) if part]
-    with drawn_from(r.directory, INDEX, PACKING_SUMMARY, SEPARATION, FACES):
-        steered = [_control(r)] if "control" in r.index else []
-        body = "\n".join((_faces(r), *steered, _images(r), *later, _packing(r), _counts(r), _provenance(r)))
-        return document(f"{name}: HyperFace run report", _header(r, name), body)
+    later = [part for part in (verification.section(r.verification), audit.sections(r)) if part]
+    steered = [_control(r)] if "control" in r.index else []
+    body = "\n".join((_faces(r), *steered, _images(r), *later, _packing(r), _counts(r), _provenance(r)))
+    return document(f"{name}: HyperFace run report", _header(r, name), body)
 
 
 def _header(r: Records, name: str) -> str:
-    rejects, steps = len(r.index["rejects"]), int(r.packing_summary["steps"])
+    rejects, steps = len(r.index["rejects"]), r.packing_summary["steps"]
     left_out = f"{e.count(rejects)} more did not pass the quality gate." if rejects else "None was rejected."
     where = (
         f"were spread over the recogniser’s hypersphere by {e.count(steps)} packing steps"
@@ -41,9 +44,8 @@ def _header(r: Records, name: str) -> str:
 
 def _pictured(r: Records) -> int:
     """Identities with at least one image."""
-    without: int = sum(rejects == r.index["images_per_identity"] for rejects in r.index["shortfall"].values())
-    identities: int = r.index["identities"]
-    return identities - without
+    without = sum(rejects == r.index["images_per_identity"] for rejects in r.index["shortfall"].values())
+    return r.index["identities"] - without
 
 
 def _tiles(r: Records) -> Iterator[str]:
@@ -60,7 +62,7 @@ def _tiles(r: Records) -> Iterator[str]:
     yield e.tile("Closest pair of references, cosine", change, f"before and after packing · {e.record(SEPARATION)}")
     guide = f"mean, by the recogniser that guided the generator · {e.record(INDEX)}"
     yield e.tile("Image to its reference, cosine", e.cosine(index["mean_cosine"], 2), guide)
-    intra, inter = (None if judged[kind] is None else judged[kind]["mean"] for kind in ("intra", "inter"))
+    intra, inter = (found and found["mean"] for found in (judged["intra"], judged["inter"]))
     apart = f"{e.cosine(intra, 2)} <small>and</small> {e.cosine(inter, 2)}"
     source = f"mean, by {by}, {e.count(images['count'])} images · {e.record(SEPARATION)}"
     yield e.tile("Same and different identity, cosine", apart, source)
@@ -71,7 +73,7 @@ def _tiles(r: Records) -> Iterator[str]:
     yield e.tile("Time", e.duration(sum(spent) if spent else None), 'sum of the stages · <a href="#time">table</a>')
 
 
-def _best_judge(r: Records) -> tuple[str, dict[str, Any]]:
+def _best_judge(r: Records) -> tuple[str, Images]:
     """(who measured, what it found): the independent judge where there is one."""
     images = r.separation["images"]
     if images["by_judge"]:
@@ -104,20 +106,20 @@ highest cosine by {by}; no identity is shown twice. If these look like one perso
 </section>"""
 
 
-def _identity(row: dict[str, Any], wanted: int) -> str:
-    by_number = {int(str(image["key"]).split("-")[1]): image for image in row["images"]}
+def _identity(row: FaceRow, wanted: int) -> str:
+    by_number = {int(image["key"].split("-")[1]): image for image in row["images"]}
     cells = [
         e.face(by_number[i]) if i in by_number else '<div class="face missing">rejected</div>' for i in range(wanted)
     ]
     return (
-        f'<figure class="identity"><figcaption><b>Identity {int(row["identity"])}</b> '
+        f'<figure class="identity"><figcaption><b>Identity {row["identity"]}</b> '
         f"to reference {e.cosine(row['mean_cosine'], 2)},<br> between images {e.cosine(row['same_identity'], 2)}"
         f'</figcaption><div class="faces">{"".join(cells)}</div></figure>'
     )
 
 
-def _alike(pair: dict[str, Any]) -> str:
-    first, second = (int(str(image["key"]).split("-")[0]) for image in pair["images"])
+def _alike(pair: FacePair) -> str:
+    first, second = (int(image["key"].split("-")[0]) for image in pair["images"])
     faces = "".join(e.face(image) for image in pair["images"])
     return (
         f'<figure><div class="faces">{faces}</div>'
@@ -129,10 +131,10 @@ def _alike(pair: dict[str, Any]) -> str:
 def _control(r: Records) -> str:
     """What came of steering the images to attributes."""
     control, rows = r.config.control, []
-    for name, found in r.index["control"].items():
+    for name, found in r.index.get("control", {}).items():
         wanted = found["met"] + found["not_met"]
         shares = control.shares.get(name, [])
-        targets = ", ".join(f"{value:g}" for value in control.targets[name])
+        targets = ", ".join(f"{value:g}" for value in control.targets.get(name, ()))
         dealt = ", ".join(f"{100 * share:g} %" for share in shares) or "equal"
         counts = [e.count(wanted), e.count(found["met"]), e.percent(found["met"] / wanted if wanted else None, 1)]
         rows.append([e.text(name), e.text(targets), e.text(dealt), *counts])
@@ -148,8 +150,9 @@ overrates what it guided. Steps and the reading of each image are in its row of 
 
 def _images(r: Records) -> str:
     images = r.separation["images"]
-    judges = [(by, images[key]) for by, key in _judges() if images[key]]
-    counts = [found[kind]["histogram"] for _, found in judges for kind in ("intra", "inter") if found[kind]]
+    judges = [("recogniser", images["by_recognizer"])]
+    judges += [("independent judge", images["by_judge"])] if images["by_judge"] else []
+    counts = [found["histogram"] for _, of in judges for found in (of["intra"], of["inter"]) if found]
     shared = occupied_range(counts) if counts else (-1.0, 1.0)
     plots = [figures.intra_inter(by, found, shared) for by, found in reversed(judges)]
     plots += [figures.to_reference(r), figures.nearest_other(judges)]
@@ -170,23 +173,19 @@ back and embedded again. A cosine measured by the recogniser that guided the gen
 </section>"""
 
 
-def _judges() -> tuple[tuple[str, str], ...]:
-    return (("recogniser", "by_recognizer"), ("independent judge", "by_judge"))
-
-
-def _separation_table(r: Records, judges: list[tuple[str, dict[str, Any]]]) -> str:
+def _separation_table(r: Records, judges: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     kinds = (
         ("intra", "Two images of one identity"),
         ("inter", "Two images of different identities"),
         ("nearest_other", "Image to the nearest image of another identity"),
         ("to_centre", "Image to the mean of its identity’s other images"),
     )
-    measures = [("Image to its reference", "recogniser", r.separation["images"]["to_reference"])]
+    measures: Measures = [("Image to its reference", "recogniser", r.separation["images"]["to_reference"])]
     measures += [(label, by, found[key]) for key, label in kinds for by, found in judges if found[key]]
     return _distribution_table("Cosines of stored images", measures)
 
 
-def _distribution_table(caption: str, measures: list[tuple[str, str, dict[str, Any]]]) -> str:
+def _distribution_table(caption: str, measures: Measures) -> str:
     rows = [
         [e.text(label), e.text(by), e.count(d["count"]), *(e.cosine(value) for value in _summary(d))]
         for label, by, d in measures
@@ -195,7 +194,7 @@ def _distribution_table(caption: str, measures: list[tuple[str, str, dict[str, A
     return e.table(caption, f"Quantiles to 0.0001. Record: {e.record(SEPARATION)}", head, rows, range(2, 9))
 
 
-def _summary(d: dict[str, Any]) -> list[float]:
+def _summary(d: Distribution) -> list[float]:
     q = d["quantiles"]
     return [d["least"], q["0.01"], d["mean"], q["0.5"], q["0.99"], d["most"]]
 
@@ -205,10 +204,14 @@ def _packing(r: Records) -> str:
     plots = [figures.convergence(r)] if r.packing_steps else []
     plots += [figures.before_and_after(references, kind) for kind in ("nearest", "pairs")]
     plots.append(figures.to_gallery(references["to_gallery"]))
+    before, after = references["before"], references["after"]
     measures = [
-        (label, f"embeddings, {when} packing", references[when][kind])
-        for kind, label in (("pairs", "Two references"), ("nearest", "Reference to its nearest other"))
-        for when in ("before", "after")
+        (label, f"embeddings, {when} packing", found)
+        for label, both in (
+            ("Two references", (before["pairs"], after["pairs"])),
+            ("Reference to its nearest other", (before["nearest"], after["nearest"])),
+        )
+        for when, found in zip(("before", "after"), both, strict=True)
     ]
     measures.append(("Reference to the nearest gallery face", "embeddings, after packing", references["to_gallery"]))
     return f"""<section>
@@ -233,7 +236,7 @@ _START = {
 }
 
 
-def _certificate(summary: dict[str, Any]) -> str:
+def _certificate(summary: PackingSummary) -> str:
     """How good the packing is, exactly, and how much better it could be."""
     said = [
         f"The closest pair has cosine {e.cosine(summary['max_cosine'])}, exact over all pairs; no arrangement of so "
@@ -272,7 +275,11 @@ def _counts(r: Records) -> str:
         ("Images rejected", e.count(len(index["rejects"]))),
         ("Draws of the generator", e.count(index["draws"])),
         *((f"Draws refused: {reason}", e.count(count)) for reason, count in sorted(index["refused"].items())),
-        *([("Near-duplicates", e.count(len(index["duplicates"])))] if r.config.synthesis.min_hash_distance else []),
+        *(
+            [("Near-duplicates", e.count(len(index.get("duplicates", ()))))]
+            if r.config.synthesis.min_hash_distance
+            else []
+        ),
         ("Shards", e.count(len(index["shards"]))),
         ("Files", f"{e.count(files)} ({e.text(', '.join(index['formats']))})"),
         ("Size", e.size(index["bytes"])),
@@ -288,7 +295,7 @@ def _counts(r: Records) -> str:
 
 
 def _timings(r: Records) -> str:
-    steps = int(r.packing_summary["steps"])
+    steps = r.packing_summary["steps"]
     amounts = {
         "embed": (sum(row.get("faces", 0) for row in r.finished["embed"]), "faces"),
         "packing": (steps, "steps"),

@@ -14,9 +14,9 @@ def is_without_dataset(run: Run) -> bool:
 
 
 def render(run: Run) -> str:
-    """The whole page. Raises RunError for records that cannot be read or drawn; names them."""
+    """The whole page. Raises RunError for records that cannot be read; names them."""
     name = str(run).rstrip("/").rsplit("/", 1)[-1]
-    found = verification.section(str(run), verifications(run)) or "<section><p>No set was verified yet.</p></section>"
+    found = verification.section(verifications(run)) or "<section><p>No set was verified yet.</p></section>"
     made = provenance(run.get_json(PROVENANCE), [], f"Record: {e.record(PROVENANCE)}", recorded_text(run))
     header = f"""<p class="eyebrow">HyperFace run report</p>
 <h1>{e.text(name)}</h1>

@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from hyperface.report import elements as e
 from hyperface.report.plots import Curve, rates
-from hyperface.report.records import drawn_from
+from hyperface.run.shapes import Trained, Verification, VerifiedSet
 from hyperface.verification.toy_sets import TOY_SETS
 from hyperface.verification.verification import FARS
 
@@ -81,16 +80,13 @@ class Verified:
     """By the key of the benchmark, or the name of any other set."""
 
 
-def section(directory: str, records: Mapping[str, Any]) -> str:
-    """The section; empty when nothing was evaluated. Raises RunError for a record that cannot be drawn; names it.
+def section(records: Mapping[str, Verification]) -> str:
+    """The section; empty when nothing was evaluated.
 
     Args:
         records: of `evaluation/verification/`, by their names.
     """
-    models = []
-    for name, record in records.items():
-        with drawn_from(directory, name):
-            models.append(evaluated(name, record))
+    models = [evaluated(name, record) for name, record in records.items()]
     models = sorted((model for model in models if model.sets), key=lambda model: (model.order, model.label))
     if not models:
         return ""
@@ -117,7 +113,7 @@ to compare it with.</p>
 </section>"""
 
 
-def evaluated(name: str, record: Mapping[str, Any]) -> Verified:
+def evaluated(name: str, record: Verification) -> Verified:
     """A record of `evaluation/verification/`."""
     model, sets = record["model"], record["sets"]
     label = PurePosixPath(name).stem
@@ -134,46 +130,41 @@ def evaluated(name: str, record: Mapping[str, Any]) -> Verified:
         case "judge":
             return Verified(name, "judge", "independent network, only measures", 2, measured)
         case "onnx":
-            return Verified(name, label, f"ONNX file, SHA-256 {str(model['fingerprint'])[:12]}…", 3, measured)
-    raise ValueError(f"model.kind is {model['kind']}")
+            return Verified(name, label, f"ONNX file, SHA-256 {model['fingerprint'][:12]}…", 3, measured)
 
 
-def _student(training: Mapping[str, Any]) -> str:
+def _student(training: Trained) -> str:
     train, data = training["train"], training["data"]
-    backbone = str(train["backbone"]).replace("iresnet", "IResNet-").replace("small", "small network")
+    backbone = train["backbone"].replace("iresnet", "IResNet-").replace("small", "small network")
     attention = " with squeeze-excitation" if train["squeeze_excitation"] else ""
-    head = {"arcface": "ArcFace", "cosface": "CosFace", "adaface": "AdaFace"}.get(train["head"], str(train["head"]))
+    head = {"arcface": "ArcFace", "cosface": "CosFace", "adaface": "AdaFace"}.get(train["head"], train["head"])
     on = f"{e.count(data['images'])} images of {e.count(data['classes'])} identities"
     return f"trained here: {backbone}{attention}, {head}, {train['epochs']} epochs on {on}; recipe {train['recipe']}"
 
 
-def _measured(found: Mapping[str, Any]) -> Measured:
-    curve = found["roc"] or {"far": [], "tar": []}
-    impostors, points = int(found["impostors"]), [*zip(curve["far"], curve["tar"], strict=True)]
+def _measured(found: VerifiedSet) -> Measured:
+    roc, impostors = found["roc"], found["impostors"]
+    points = [*zip(roc["far"], roc["tar"], strict=True)] if roc else []
     least = 1 / max(1, impostors)
     # A rate that was reached at a lower false accept rate is reached at the lowest measurable one, too.
-    start = max((float(tar) for far, tar in points if far <= least * (1 + 1e-9)), default=None)
-    later = [(float(far), float(tar)) for far, tar in points if far > least * (1 + 1e-9)]
+    start = max((tar for far, tar in points if far <= least * (1 + 1e-9)), default=None)
+    later = [(far, tar) for far, tar in points if far > least * (1 + 1e-9)]
     drawn = [(least, start), *later] if start is not None else later
     return Measured(
-        source=str(found["source"]),
-        pairs=int(found["pairs"]),
+        source=found["source"],
+        pairs=found["pairs"],
         impostors=impostors,
-        accuracy=_number(found["accuracy"]),
-        deviation=_number(found["accuracy_std"]),
-        equal_error=_number(found["eer"]),
-        tar={far: _number(found["tar_at_far"][far]["tar"]) for far in FARS},
+        accuracy=found["accuracy"],
+        deviation=found["accuracy_std"],
+        equal_error=found["eer"],
+        tar={far: found["tar_at_far"][far]["tar"] for far in FARS},
         reasons={
-            **{str(number): str(reason) for number, reason in found["reasons"].items()},
-            **{far: str(at["reason"]) for far, at in found["tar_at_far"].items() if at["tar"] is None},
+            **found["reasons"],
+            **{far: at["reason"] for far, at in found["tar_at_far"].items() if at["tar"] is None},
         },
         far_T=[far for far, _ in drawn],
         tar_T=[tar for _, tar in drawn],
     )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def benchmark_of(name: str, measured: Measured) -> str:

@@ -1,24 +1,15 @@
 """Records of a run: JSON objects, and rows of them that are appended."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from hyperface.errors import RunError
-from hyperface.reading_json import from_json
+from hyperface.one_line import one_line
+from hyperface.reading_json import built, from_json
 from hyperface.storage import Store
 
-
-class Record(dict[str, Any]):
-    """An object in a record that was read. A key that it lacks is said with the record's name."""
-
-    def __init__(self, given: Mapping[str, Any], uri: str) -> None:
-        super().__init__(given)
-        self.uri = uri
-
-    def __missing__(self, key: str) -> Any:
-        what = f"has no {key!a}, it is damaged or of another version"
-        raise RunError(f"{self.uri}: {what}; delete it, and run its job again")
+Shape = TypeVar("Shape")
+FIX = "restore it, or move it away and run its job again"
 
 
 def to_json(value: Any) -> bytes:
@@ -30,11 +21,20 @@ def get_json(store: Store, name: str) -> dict[str, Any]:
     """As `Run.get_json`."""
     uri = store.uri(name)
     try:
-        return object_of(store.read(name), lambda given: Record(given, uri))
+        return object_of(store.read(name))
     except FileNotFoundError as error:
         raise RunError(f"{uri}: is missing; run the job that writes it again") from error
     except ValueError as error:
-        raise RunError(f"{uri}: is no JSON object ({error}); delete it, and run its job again") from error
+        raise RunError(f"{uri}: is no JSON object ({error}); {FIX}") from error
+
+
+def shaped(store: Store, name: str, shape: type[Shape]) -> Shape:
+    """As `Run.shaped`."""
+    found = get_json(store, name)
+    try:
+        return cast(Shape, built(shape, found, ""))
+    except ValueError as error:
+        raise RunError(f"{store.uri(name)}: {one_line(error)}; {FIX}") from error
 
 
 def whole_lines(record: bytes) -> bytes:
@@ -47,8 +47,8 @@ def whole_lines(record: bytes) -> bytes:
     return record + b"\n"
 
 
-def object_of(text: bytes, made_of: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
-    found = from_json(text, made_of)
+def object_of(text: bytes) -> dict[str, Any]:
+    found = from_json(text)
     if not isinstance(found, dict):
         raise ValueError(f"it is of type {type(found).__name__}")
     return found

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.errors import ConfigError, RunError
-from hyperface.reading_json import from_json
+from hyperface.one_line import one_line
+from hyperface.reading_json import built, from_json
 from hyperface.run import claims
 from hyperface.run.names import ANOTHER, CONFIG, record_name
-from hyperface.run.records import flat, get_json, object_of, to_json, whole_lines
+from hyperface.run.records import Shape, flat, get_json, object_of, shaped, to_json, whole_lines
+from hyperface.run.shapes import Row
 from hyperface.storage import Store
 
 
@@ -34,11 +36,11 @@ class Run:
         before = self.store.read(name) if self.store.exists(name) else b""
         self.store.put(name, whole_lines(before) + lines.encode())
 
-    def records(self, stage: str) -> list[dict[str, Any]]:
+    def records(self, stage: str) -> list[Row]:
         """All whole rows of the stage's record, oldest first; none when there is no record.
 
         Raises:
-            RunError: a line is no JSON object; names it.
+            RunError: a line is no such row; names it.
         """
         name = record_name(stage)
         if not self.store.exists(name):
@@ -46,10 +48,10 @@ class Run:
         lines, rows = whole_lines(self.store.read(name)).splitlines(), []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(object_of(line))
+                rows.append(cast(Row, built(Row, object_of(line), "")))
             except ValueError as error:
                 where = f"{self.store.uri(name)}, line {number}"
-                raise RunError(f"{where}: is no JSON object ({error}); delete that line") from error
+                raise RunError(f"{where}: is no row of a stage ({one_line(error)}); delete that line") from error
         return rows
 
     def bind(self, name: str, wanted: Mapping[str, Mapping[str, Any]], what: str, *, begun: bool) -> None:
@@ -105,6 +107,10 @@ class Run:
     def get_json(self, name: str) -> dict[str, Any]:
         """A record that `put_json` wrote. Raises RunError: it is missing, cut or something else; names it."""
         return get_json(self.store, name)
+
+    def shaped(self, name: str, shape: type[Shape]) -> Shape:
+        """A record of this shape. Raises RunError as `get_json`; where it has another, it names the place in it."""
+        return shaped(self.store, name, shape)
 
 
 def recorded_config(store: Store) -> Config:

@@ -68,8 +68,8 @@ def status(run: Run, reached: StorageConfig | None = None) -> Status:
         failing=(*failing(seen, shards, rows), *dict.fromkeys(seen.troubles)),
         rejects=rejects(seen, shards, rows),
         pending=shards.pending,
-        driver=seen.json(names.LEASE),
-        last={stage: rows[-1] for stage in seen.recorded() if (rows := seen.rows(stage))},
+        driver=seen.json(names.LEASE, dict[str, Any]) or {},
+        last={stage: {**rows[-1]} for stage in seen.recorded() if (rows := seen.rows(stage))},
         next=next_command(seen, stages, shards, reached or StorageConfig()),
     )
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from hyperface.config import RECIPES, StorageConfig, TrainConfig, flat
 from hyperface.dataset import quarantine
-from hyperface.run import names
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
-from hyperface.status.stages import Stage, verifications
+from hyperface.status.stages import Stage, begun_with, verifications
 
 
 def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: StorageConfig) -> str:
@@ -45,11 +44,11 @@ def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: S
 
 def _as_begun(seen: Seen, section: str, name: str) -> list[str]:
     """The keys by which a training goes on as what it was begun as, where the run's configuration says other ones."""
-    root = names.RECOGNITION if section == "train" else names.GENERATOR
-    begun, usual = seen.json(f"{root}/{name}/training.json")[section], asdict(getattr(seen.config, section))
+    found, usual = begun_with(seen, section, name), asdict(getattr(seen.config, section))
+    begun: dict[str, Any] = {**found[0]} if found else {}
     recipe = begun.get("recipe")
     if recipe != usual.get("recipe"):  # given as a key, it puts its own defaults in place of what the run recorded
-        usual = {**asdict(TrainConfig()), **RECIPES.get(recipe, {}), "recipe": None}
+        usual = {**asdict(TrainConfig()), **RECIPES.get(str(recipe), {}), "recipe": None}
     changed = [f"{section}.{key}={_word(value)}" for key, value in begun.items() if usual.get(key) != value]
     return [f"{section}.name={name}", *sorted(changed)]
 

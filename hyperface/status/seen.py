@@ -1,15 +1,14 @@
 """A run and its listing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from hyperface.config import Config
 from hyperface.errors import RunError
 from hyperface.run import Run
+from hyperface.run.records import Shape
+from hyperface.run.shapes import Row
 from hyperface.storage import Store
-
-Made = TypeVar("Made")
 
 
 @dataclass
@@ -19,7 +18,7 @@ class Seen:
     run: Run
     listing: Mapping[str, int]
     troubles: list[str] = field(default_factory=list)
-    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kept: dict[str, list[Row]] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -29,31 +28,18 @@ class Seen:
     def config(self) -> Config:
         return self.run.config
 
-    def json(self, name: str) -> dict[str, Any]:
-        """A small record; empty where there is none."""
+    def json(self, name: str, shape: type[Shape]) -> Shape | None:
+        """A small record; None where there is none, or one that cannot be read, which is a trouble."""
         if name not in self.listing:
-            return {}
+            return None
         try:
-            return self.run.get_json(name)
+            return self.run.shaped(name, shape)
         except RunError as error:
             if not isinstance(error.__cause__, FileNotFoundError):  # removed since the listing
                 self.troubles.append(str(error))
-            return {}
-
-    def made_of(self, name: str, make: Callable[[], Made]) -> Made | None:
-        """What is made of a record; None where that cannot be done, which is a trouble."""
-        try:
-            return make()
-        except RunError as error:
-            self.troubles.append(str(error))
-            return None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            advice = "delete it, and run its job again"
-            self.troubles.append(f"{self.store.uri(name)}: is damaged or of another version ({what}); {advice}")
             return None
 
-    def rows(self, stage: str) -> list[dict[str, Any]]:
+    def rows(self, stage: str) -> list[Row]:
         """The record of a stage, oldest row first."""
         if stage not in self.kept:
             self.kept[stage] = []
@@ -67,10 +53,10 @@ class Seen:
         """Names of the folders directly under one."""
         return sorted({name.split("/")[1] for name in self.listing if name.startswith(f"{root}/") and "/" in name[:-1]})
 
-    def newest(self, root: str) -> dict[str, Any]:
-        """The marker of the newest checkpoint; empty where there is none."""
+    def newest(self, root: str, shape: type[Shape]) -> Shape | None:
+        """The marker of the newest checkpoint; None as of `json`."""
         whole = [name for name in self.listing if name.startswith(f"{root}/step-") and name.endswith("/marker.json")]
-        return self.json(max(whole)) if whole else {}
+        return self.json(max(whole), shape) if whole else None
 
     def has(self, root: str) -> bool:
         return any(name.startswith(f"{root}/") for name in self.listing)

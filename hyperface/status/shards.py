@@ -1,12 +1,12 @@
 """The shards of a run, by the names of their files, and what went wrong with them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hyperface.dataset.layout import marker_file, pending_file
 from hyperface.dataset.survey import glance, planned, planned_formats
 from hyperface.run import names
+from hyperface.run.shapes import Row
 from hyperface.status.seen import Seen
 
 
@@ -30,10 +30,10 @@ def shards_of(seen: Seen) -> Shards:
     return Shards(plan.num_shards, len(found.done), found.damaged, found.quarantined, left, pending)
 
 
-def failing(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def failing(seen: Seen, shards: Shards, rows: Sequence[Row]) -> Iterator[str]:
     """Damage that names tell; shards that the last job could not make; a gallery with too many bad faces."""
     yield from (shards.damaged[shard] for shard in sorted(shards.damaged))
-    failed = {row["shard"]: row["failed"] for row in rows if {"shard", "failed"} <= row.keys()}
+    failed = {row["shard"]: row["failed"] for row in rows if "shard" in row and "failed" in row}
     yield from (f"shard {shard}: {failed[shard]}" for shard in sorted(failed.keys() & shards.left))
     problems = [row for row in seen.rows("embed") if row.get("event") == "problem"]
     if problems and names.GALLERY not in seen.listing:
@@ -42,9 +42,9 @@ def failing(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> It
         yield f"{len(problems)} faces could not be used, e.g. {first}; all are in {record}"
 
 
-def rejects(seen: Seen, shards: Shards, rows: Sequence[Mapping[str, Any]]) -> int:
+def rejects(seen: Seen, shards: Shards, rows: Sequence[Row]) -> int:
     finished = [row for row in rows if row.get("event") == "finished" and "rejects" in row]
     if finished and not shards.left and not shards.quarantined:
-        return int(finished[-1]["rejects"])
-    made = {row["shard"]: row["rejects"] for row in rows if {"shard", "rejects"} <= row.keys()}
+        return finished[-1]["rejects"]
+    made = {row["shard"]: row["rejects"] for row in rows if "shard" in row and "rejects" in row}
     return sum(rejects for shard, rejects in made.items() if marker_file(shard) in seen.listing)

@@ -1,12 +1,22 @@
 """How far each stage of a run is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from hyperface.experiment import comparison as experiment
-from hyperface.run import names
+from hyperface.run import names, shapes
+from hyperface.run.shapes import (
+    BatchRecipe,
+    GeneratorTraining,
+    Index,
+    PackingMarker,
+    PackingSummary,
+    Training,
+    TrainingMarker,
+    TrainingSummary,
+    VerificationAsked,
+)
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
 
@@ -47,24 +57,22 @@ def _embed(seen: Seen) -> Stage:
 def _pack(seen: Seen) -> Stage:
     steps = seen.config.packing.steps
     if {names.REFERENCES, names.PACKING_SUMMARY} <= seen.listing.keys():
-        found = seen.json(names.PACKING_SUMMARY)
-        return Stage("pack", "done", f"{found.get('num_identities')} identities{_number(found, 'max_cosine')}")
+        found = seen.json(names.PACKING_SUMMARY, PackingSummary)
+        told = f"{found['num_identities']} identities{_number(found, 'max_cosine')}" if found else ""
+        return Stage("pack", "done", told)
     if names.REFERENCES in seen.listing and names.GALLERY not in seen.listing:
         return Stage("pack", "done", "references from elsewhere")
-    marker = seen.newest(names.CHECKPOINTS)
-
-    def partly() -> Stage:
-        history = marker.get("progress") or [{}]
-        told = f"step {marker['step']} of {steps}{_number(history[-1], 'max_cosine')}"
-        return Stage("pack", "partly", told, marker["step"], steps)
-
-    return (seen.made_of(names.CHECKPOINTS, partly) if marker else None) or Stage("pack", "not begun")
+    marker = seen.newest(names.CHECKPOINTS, PackingMarker)
+    if marker is None:
+        return Stage("pack", "not begun")
+    told = f"step {marker['step']} of {steps}{_last(marker['progress'], 'max_cosine')}"
+    return Stage("pack", "partly", told, marker["step"], steps)
 
 
 def _synthesize(seen: Seen, shards: Shards) -> Stage:
     if names.INDEX in seen.listing and shards.done == shards.total:
-        index = seen.json(names.INDEX)
-        told = f"{index.get('images')} images in {shards.total} shards"
+        index = seen.json(names.INDEX, Index)
+        told = f"{index['images']} images in {shards.total} shards" if index else f"{shards.total} shards"
         return Stage("synthesize", "done", told, shards.done, shards.total)
     told = f"{shards.done} of {shards.total} shards"
     told += f", {len(shards.quarantined)} quarantined" if shards.quarantined else ""
@@ -80,32 +88,37 @@ def _report(seen: Seen) -> Stage:
 def _trainings(seen: Seen, section: Literal["train", "train_generator"]) -> Iterator[Stage]:
     root = names.RECOGNITION if section == "train" else names.GENERATOR
     for name in seen.folders(root):
-        folder, begun = f"{root}/{name}", seen.json(f"{root}/{name}/training.json")
-        summary = seen.json(f"{folder}/summary.json")
-        if summary:
+        folder = f"{root}/{name}"
+        if f"{folder}/summary.json" in seen.listing:
+            summary = seen.json(f"{folder}/summary.json", TrainingSummary)
             if (network := f"{folder}/{names.NETWORKS[section]}") not in seen.listing:
                 fix = f"restore it, or train under another {section}.name"
                 seen.troubles.append(f"{seen.store.uri(network)}: is missing although its summary is there; {fix}")
-            yield Stage(f"{section} {name}", "done", f"{summary.get('steps')} steps{_number(summary, 'loss')}")
+            told = f"{summary['steps']} steps{_number(summary, 'loss')}" if summary else ""
+            yield Stage(f"{section} {name}", "done", told)
             continue
-        total = seen.made_of(f"{folder}/training.json", partial(_steps, begun, section)) if begun else None
-        if total is None:
+        begun = begun_with(seen, section, name)
+        if begun is None:
             continue
-        marker, at = seen.newest(f"{folder}/checkpoints"), f"{folder}/checkpoints"
-        step, told = (seen.made_of(at, partial(_reached, marker)) if marker else None) or (0, "")
+        recipe, images = begun
+        total = images // recipe["batch_size"] * recipe["epochs"]
+        marker = seen.newest(f"{folder}/checkpoints", TrainingMarker)
+        step, told = (marker["step"], _last(marker["progress"]["history"], "loss")) if marker else (0, "")
         yield Stage(f"{section} {name}", "partly", f"step {step} of {total}{told}", step, total)
 
 
-def _steps(begun: Mapping[str, Any], section: str) -> int:
-    """Of the whole training, from what it was begun with."""
-    recipe, data = begun[section], begun["data"]
-    return int(data["images"]) // int(recipe["batch_size"]) * int(recipe["epochs"])
+def begun_with(seen: Seen, section: str, name: str) -> tuple[BatchRecipe, int] | None:
+    """(recipe, number of images) of a training; None where its record cannot be read."""
+    if section == "train":
+        found = seen.json(f"{names.RECOGNITION}/{name}/training.json", Training)
+        return found and (found["train"], found["data"]["images"])
+    of_generator = seen.json(f"{names.GENERATOR}/{name}/training.json", GeneratorTraining)
+    return of_generator and (of_generator["train_generator"], of_generator["data"]["images"])
 
 
-def _reached(marker: Mapping[str, Any]) -> tuple[int, str]:
-    """(step, loss in words) of a checkpoint."""
-    history = marker["progress"]["history"] or [{}]
-    return int(marker["step"]), _number(history[-1], "loss")
+def _last(history: Sequence[Mapping[str, Any]], key: str) -> str:
+    """A number of the last recorded step, in words."""
+    return _number(history[-1], key) if history else ""
 
 
 def _evaluations(seen: Seen) -> Iterator[Stage]:
@@ -134,15 +147,10 @@ class Verification:
 def verifications(seen: Seen) -> Iterator[Verification]:
     """Those that were begun, by their labels."""
     for name in sorted(name for name in seen.listing if name.startswith(f"{names.VERIFICATION}/")):
-        record = seen.json(name)
-        if record and (found := seen.made_of(name, partial(_verification, name, record))):
-            yield found
-
-
-def _verification(name: str, record: Mapping[str, Any]) -> Verification:
-    asked, there = dict(record.get("asked", {"sets": [], "keys": {}})), set(record["sets"])
-    label = name.removeprefix(f"{names.VERIFICATION}/").removesuffix(".json")
-    return Verification(label, list(asked["sets"]), len(there.intersection(asked["sets"])), dict(asked["keys"]))
+        if record := seen.json(name, shapes.Verification):
+            asked = record.get("asked") or VerificationAsked(sets=[], keys={})
+            label = name.removeprefix(f"{names.VERIFICATION}/").removesuffix(".json")
+            yield Verification(label, asked["sets"], len(record["sets"].keys() & set(asked["sets"])), asked["keys"])
 
 
 def _audits(seen: Seen) -> Iterator[Stage]:

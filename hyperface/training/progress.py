@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from hyperface.distributed.place import Stepped
 from hyperface.errors import RunError
 from hyperface.progress import Every, Point, Watch, unwatched
+from hyperface.run.shapes import TWO
 from hyperface.training.underway import Underway
 
 SAID_SECONDS = 5.0
@@ -19,6 +20,13 @@ RECORDED = 200
 """About so many steps of a training are recorded, each with the mean loss since the one before."""
 LOOKED_AT = 20
 """Steps between looks at the loss, for each of which the device is waited for."""
+
+
+class Told(TypedDict):
+    """What `state` gives."""
+
+    history: list[dict[str, float]]
+    window: Annotated[list[Any], TWO]
 
 
 class Progress:
@@ -89,7 +97,7 @@ class Progress:
     def state(self) -> dict[str, Any]:
         return {"history": self.history, "window": [self._sums, self._count]}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Told) -> None:
         """Go on from what `state` gave, once the training is where it was."""
         self.history = state["history"]
         self._sums, self._count = state["window"]

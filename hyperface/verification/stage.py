@@ -21,6 +21,7 @@ from hyperface.progress import Every
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.run.provenance import provenance
+from hyperface.run.shapes import Verification
 from hyperface.verification import ijb, toy_sets, verification
 from hyperface.verification.benchmarks import find_benchmark, read_benchmark, set_name
 from hyperface.verification.pair_set import PairSet
@@ -175,13 +176,9 @@ def _measured(
 
 
 def _kept(run: Run, name: str, evaluated: Evaluated) -> dict[str, Any]:
-    """The sets of an earlier record of the same model."""
+    """The sets of an earlier record of the same model. Raises RunError where that is damaged."""
     if not run.store.exists(name):
         return {}
-    try:
-        before = run.get_json(name)
-        same = all(before["model"][key] == evaluated.described[key] for key in ("fingerprint", "preprocessing"))
-        return dict(before["sets"]) if same else {}
-    except (ValueError, TypeError) as error:  # of another shape
-        fix = "delete it, and evaluate again"
-        raise RunError(f"{run.store.uri(name)}: is not the record of a verification ({error}); {fix}") from error
+    before = run.shaped(name, Verification)
+    same = all(before["model"].get(key) == evaluated.described[key] for key in ("fingerprint", "preprocessing"))
+    return dict(before["sets"]) if same else {}

@@ -53,7 +53,7 @@ def test_a_damaged_object_is_named_with_what_to_do(tmp_path: Path, change: Calla
     found = Checkpoints(open_store(str(tmp_path)), "kept")
     found.put_rows(3, slice(0, 4), {"x": torch.ones(4, 2)})
     found.finish(3, [4], {"step": 3})
-    (name,) = found.marker(3)["objects"]
+    (name,) = found.marker(3, dict)["objects"]
     if change:
         found.store.put(name, change(found.store.read(name)))
     else:
@@ -66,7 +66,7 @@ def test_a_damaged_object_is_named_with_what_to_do(tmp_path: Path, change: Calla
     assert "\n" not in str(told.value)
     found.store.put("kept/step-000000003/marker.json", b"[" * 100_000)
     with pytest.raises(RunError, match=r"marker\.json: is no JSON object \(nested too deeply\)"):
-        found.marker(3)
+        found.marker(3, dict)
 
 
 def test_a_checkpoint_loses_its_marker_before_anything_else(tmp_path: Path):

@@ -150,7 +150,7 @@ def test_before_an_audit_the_card_quotes_the_report(tmp_path: Path):
     assert "Not measured: whether faces copy real ones" in text
     run.put_json(SEPARATION, {"images": {}})
     with pytest.raises(
-        RunError, match=r"separation\.json: has no .*of another version; delete it, and run its job again"
+        RunError, match=r"separation\.json: has no .*; restore it, or move it away and run its job again"
     ):
         publish(run, tmp_path / "out")
 
@@ -182,7 +182,7 @@ def test_an_audit_of_another_dataset_is_not_this_ones(run: Run, tmp_path: Path):
         publish(run, tmp_path / "out")
         assert "Neither was measured" in (tmp_path / "out/README.md").read_text()
         run.put_json(AUDIT, {**audit, "networks": {"judge": {}}})
-        with pytest.raises(RunError, match=r"audit\.json: has no .*of another version"):
+        with pytest.raises(RunError, match=r"audit\.json: networks\.judge has no .*; restore it, or move"):
             publish(run, tmp_path / "out")
         run.store.put(AUDIT, b"{")
         with pytest.raises(RunError, match=r"audit\.json: is no JSON object"):

@@ -1,9 +1,10 @@
 """JSON of a run that was cut, damaged or made to harm is one error that names the file."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -12,7 +13,7 @@ from hyperface.dataset import marker, quarantine
 from hyperface.dataset.marker import FileRecord, Marker, Reject, Statistics
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.errors import RunError
-from hyperface.reading_json import built, from_json
+from hyperface.reading_json import Rule, built, from_json
 from hyperface.run import Run
 from hyperface.run.names import record_name
 from hyperface.storage import LocalStore
@@ -65,7 +66,7 @@ def test_a_value_becomes_its_type():
         ({"places": [2**63]}, "must be of type int; it is 9223372036854775808"),
         ({"places": [10**3000]}, "must be of type int; it is 1000"),
         ({"places": 3}, "it.places must be of type tuple; it is 3"),
-        ({"weight": "x"}, "it.weight must be of type float"),
+        ({"weight": "x"}, "it.weight must be of type number; it is 'x'"),
         ({"books": []}, "it.books must be of type dict"),
         ({"books": {"b": 1.5}}, "it.books.b must be of type int"),
         ({"more": 1}, "it must have the fields label, places, weight, books"),
@@ -108,19 +109,62 @@ def test_deep_json_in_a_marker_and_in_a_note_is_refused_by_name():
 @pytest.mark.parametrize("text", [b"", DEEP, b"[]", b"null", b'{"a": ' + LONG + b"}"])
 def test_a_record_that_is_no_object_is_named_with_the_fix(run: Run, text: bytes):
     run.store.put("a.json", text)
-    with pytest.raises(RunError, match=r"/a\.json: is no JSON object .*; delete it, and run its job again") as told:
+    with pytest.raises(RunError, match=r"/a\.json: is no JSON object .*; restore it, or move it away") as told:
         run.get_json("a.json")
     assert "\n" not in str(told.value)
 
 
-def test_what_a_record_lacks_is_named_however_deep_it_lies(run: Run):
-    run.put_json("a.json", {"networks": {"judge": {"mean": 0.5}}})
-    found = run.get_json("a.json")
-    assert found == {"networks": {"judge": {"mean": 0.5}}}
-    with pytest.raises(RunError, match=r"/a\.json: has no 'most', it is damaged or of another version; delete it"):
-        _ = found["networks"]["judge"]["most"]
+class Seen(TypedDict):
+    mean: Annotated[float, Rule("be finite", math.isfinite)]
+    by: NotRequired[Literal["judge", "recognizer"]]
+
+
+class Look(TypedDict):
+    networks: dict[str, Seen | None]
+    sizes: NotRequired[Annotated[list[int], Rule("be two", lambda value: len(value) == 2)] | None]
+
+
+def test_a_record_that_has_its_shape_is_given_with_the_keys_of_later_versions(run: Run):
+    later = {"networks": {"judge": {"mean": 1, "by": "judge", "more": [{}]}, "recognizer": None}, "version": 9}
+    run.put_json("a.json", later)
+    found = run.shaped("a.json", Look)
+    assert found == later
+    judge = found["networks"]["judge"]
+    assert judge
+    assert type(judge["mean"]) is float
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({}, "has no 'networks'"),
+        ({"networks": []}, "networks must be of type dict; it is []"),
+        ({"networks": {"judge": {}}}, "networks.judge has no 'mean'"),
+        ({"networks": {"judge": 3}}, "networks.judge must be of type object; it is 3"),
+        ({"networks": {"judge": {"mean": "x"}}}, "networks.judge.mean must be of type number; it is 'x'"),
+        ({"networks": {"judge": {"mean": None}}}, "networks.judge.mean must be of type number; it is None"),
+        ({"networks": {"judge": {"mean": math.nan}}}, "networks.judge.mean must be finite; it is nan"),
+        (
+            {"networks": {"judge": {"mean": 0, "by": "me"}}},
+            "networks.judge.by must be one of 'judge', 'recognizer'; it is 'me'",
+        ),
+        ({"networks": {}, "sizes": [1]}, "sizes must be two; it is [1]"),
+        ({"networks": {}, "sizes": [1, "x"]}, "sizes[1] must be of type int; it is 'x'"),
+        ({"networks": {"two\nlines": 1}}, "networks.two"),
+    ],
+)
+def test_a_record_of_another_shape_is_named_with_the_place_in_it_and_the_fix(run: Run, content: Any, why: str):
+    run.put_json("a.json", content)
+    with pytest.raises(RunError) as told:
+        run.shaped("a.json", Look)
+    assert str(told.value).startswith(f"{run.store.uri('a.json')}: {why}")
+    assert str(told.value).endswith("; restore it, or move it away and run its job again")
+    assert "\n" not in str(told.value)
+
+
+def test_a_record_that_is_not_there_is_named(run: Run):
     with pytest.raises(RunError, match=r"/none\.json: is missing; run the job that writes it again"):
-        run.get_json("none.json")
+        run.shaped("none.json", Look)
 
 
 @pytest.mark.parametrize("cut", [b'{"step": 3, "lo', b"{", b'{"step": "\xc3'])
@@ -140,8 +184,8 @@ def test_a_last_line_that_lacks_only_its_end_is_a_row(run: Run):
     assert run.records("packing") == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
-@pytest.mark.parametrize("line", [b"x", b"[]", b"", DEEP])
+@pytest.mark.parametrize("line", [b"x", b"[]", b"", DEEP, b'{"seconds": "x"}'])
 def test_a_line_in_the_middle_that_is_no_row_is_named(run: Run, line: bytes):
     run.store.put(record_name("packing"), b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
-    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 2: is no JSON object .*; delete that line"):
+    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 2: is no row of a stage .*; delete that line"):
         run.records("packing")

@@ -298,7 +298,7 @@ def test_an_audit_of_a_dataset_that_has_changed_since_says_so(run: Run) -> None:
     [
         (AUDIT, b"{", "is no JSON"),
         (AUDIT_FACES, b"\xff", "is no JSON"),
-        (AUDIT, b'{"networks": {}}', "damaged or of another version"),
+        (AUDIT, b'{"networks": {}}', "has no 'asked'; restore it, or move it away"),
         (AUDIT_FACES, b"{}", "has no 'nearest_identities'"),
         (SEPARATION, b"[", "is no JSON"),
     ],
@@ -331,7 +331,7 @@ def test_an_audit_without_a_judge_says_that_nobody_else_looked(run: Run) -> None
 
 def test_a_broken_line_of_a_stage_is_named(run: Run) -> None:
     run.store.put("records/packing.jsonl", b'{"step": 1\n{}\n')
-    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 1: is no JSON object"):
+    with pytest.raises(RunError, match=r"records/packing\.jsonl, line 1: is no row of a stage"):
         report(run)
 
 

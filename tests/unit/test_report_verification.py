@@ -184,7 +184,10 @@ def test_between_measured_rates_a_curve_claims_nothing() -> None:
     [
         (b'{"model": {"kind": "trained"', "is no JSON"),
         (b'{"model": {"kind": "judge"}}', "has no 'sets'"),
-        (b'{"model": {"kind": "human"}, "sets": {}}', "model.kind is human"),
+        (
+            b'{"model": {"kind": "human"}, "sets": {}}',
+            "model.kind must be one of 'trained', 'recognizer', 'judge', 'onnx'; it is 'human'",
+        ),
         (b"[]", "is no JSON object"),
     ],
 )
@@ -203,7 +206,9 @@ def test_a_record_of_an_older_shape_is_named(tmp_path: Path) -> None:
     record = put_verification(run, "student", [pair_set("lfw")])
     del record["sets"]["lfw"]["tar_at_far"]["1e-5"]
     run.put_json(f"{VERIFICATION}/student.json", record)
-    with pytest.raises(RunError, match=r"student\.json: has no '1e-5', it is damaged or of another version; delete it"):
+    with pytest.raises(
+        RunError, match=r"student\.json: sets\.lfw\.tar_at_far must have 1e-6, 1e-5, .*; restore it, or move"
+    ):
         write_color_report(run)
 
 

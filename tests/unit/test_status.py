@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from color_world import ColorGenerator, color_config, color_run, make_dataset
 from finished_run import finished_run
@@ -26,10 +27,13 @@ from hyperface.run.records import to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
 from hyperface.storage import LocalStore, open_store
 from hyperface.training.run_images import RunImages
+from hyperface.verification.verification import measured
 from jobs import status as job
 from jobs.start import exit_code
 
 RECIPE = color_config("unused").train.recipe
+SUMMARY = {"trained_on": "here", "data": {"fingerprint": "ff"}, "steps": 2, "loss": 1.25, "sha256": "aa"}
+VERIFIED_SET = measured(np.linspace(0, 2, 20), np.arange(20) % 2 == 0) | {"source": "toy"}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +201,7 @@ def test_a_training_goes_on_with_the_keys_that_it_was_begun_with(run: Run):
     begun_with = {"train.name": "second", "train.batch_size": "6", "train.epochs": "3", "train.milestones": "[1,2]"}
     assert keys(found) == begun_with
     run.store.put(f"{folder}/backbone.safetensors", b"network")
-    run.put_json(f"{folder}/summary.json", {"steps": 15, "loss": 1.25})
+    run.put_json(f"{folder}/summary.json", {**SUMMARY, "steps": 15, "loss": 1.25})
     found = status(run)
     assert told(found, "train second") == "15 steps, loss 1.250"
     assert found.exit_code == COMPLETE
@@ -218,7 +222,7 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
     assert states(found) == {"train_generator vec2face": "partly"}
     assert found.next.startswith(f"python -m jobs.train_generator {run} train_generator.name=vec2face")
     run.store.put(f"{folder}/generator.safetensors", b"network")
-    run.put_json(f"{folder}/summary.json", {"steps": 15, "loss": 1.25})
+    run.put_json(f"{folder}/summary.json", {**SUMMARY, "steps": 15, "loss": 1.25})
     found = status(run)
     assert (found.next, found.exit_code) == ("", COMPLETE)
     assert list(lines(found))[-1].endswith("nothing is left to do")
@@ -234,12 +238,18 @@ def test_a_directory_of_trainings_alone_is_asked_for_no_dataset(tmp_path: Path):
 )
 def test_a_verification_that_was_stopped_goes_on_with_what_was_asked_for(run: Run, keys: dict[str, Any], words: str):
     run.store.put(REPORT, b"<html>")
-    record = {"sets": {"easy": {}}, "asked": {"sets": ["easy", "pose"], "keys": keys}}
+    record = {
+        "model": {"kind": "judge"},
+        "sets": {"easy": VERIFIED_SET},
+        "asked": {"sets": ["easy", "pose"], "keys": keys},
+    }
     run.put_json("evaluation/verification/some.json", record)
     found = status(run)
     assert told(found, "evaluate") == "some, 1 of 2 sets"
     assert found.next == f"python -m jobs.evaluate {run} {words}"
-    run.put_json("evaluation/verification/some.json", {**record, "sets": {"easy": {}, "pose": {}, "old": {}}})
+    run.put_json(
+        "evaluation/verification/some.json", {**record, "sets": dict.fromkeys(("easy", "pose", "old"), VERIFIED_SET)}
+    )
     assert (states(status(run))["evaluate"], status(run).exit_code) == ("done", COMPLETE)
 
 
@@ -301,8 +311,8 @@ def test_a_run_in_a_bucket_is_told_like_one_on_a_disk(run: Run, s3_endpoint: str
 
 def test_names_of_stages_stand_apart_from_what_is_told_of_them(tmp_path: Path):
     run = open_run(color_config(tmp_path / "run"))
-    run.put_json("generator/vec2face/summary.json", {"steps": 2})
-    assert "train_generator vec2face  done, 2 steps" in list(lines(status(run)))
+    run.put_json("generator/vec2face/summary.json", {**SUMMARY, "steps": 2})
+    assert "train_generator vec2face  done, 2 steps, loss 1.250" in list(lines(status(run)))
 
 
 def test_no_run_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -322,8 +332,8 @@ BEGUN = {"train": {"batch_size": 4, "epochs": 2}, "data": {"images": 8}}
     ("name", "content"),
     [
         (VERIFIED, {"model": {}}),
-        (VERIFIED, {"asked": None, "sets": {}}),
-        (VERIFIED, {"asked": {"sets": ["easy"], "keys": {}}, "sets": None}),
+        (VERIFIED, {"model": {"kind": "judge"}, "asked": None, "sets": {}}),
+        (VERIFIED, {"model": {"kind": "judge"}, "asked": {"sets": ["easy"], "keys": {}}, "sets": None}),
         (VERIFIED, []),
         (TRAINED, {**BEGUN, "data": {}}),
         (TRAINED, {"data": {"images": 8}}),
@@ -351,7 +361,7 @@ def test_a_record_of_another_shape_is_told_and_ends_nothing(run: Run, name: str,
 
 def test_a_verification_that_has_not_measured_its_first_set_goes_on(run: Run):
     asked = {"sets": ["easy", "hard"], "keys": {"evaluate.benchmarks": ["toy"]}}
-    run.store.put(VERIFIED, to_json({"model": {}, "asked": asked, "sets": {}}))
+    run.store.put(VERIFIED, to_json({"model": {"kind": "judge"}, "asked": asked, "sets": {}}))
     run.store.put(REPORT, b"<html>")
     found = status(run)
     assert told(found, "evaluate") == "student, 0 of 2 sets"

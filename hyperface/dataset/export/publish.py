@@ -11,9 +11,10 @@ from typing import Any
 from hyperface.dataset import card, licences
 from hyperface.dataset.export import croissant, measured
 from hyperface.dataset.source import Source
-from hyperface.errors import RunError
+from hyperface.run.audit_shapes import Audit
 from hyperface.run.names import AUDIT, PROVENANCE, SEPARATION
 from hyperface.run.records import to_json
+from hyperface.run.shapes import Provenance, Separation
 
 CARD, CROISSANT, SUMS = "README.md", "croissant.json", "SHA256SUMS"
 NAMES = (CARD, CROISSANT, SUMS)
@@ -50,31 +51,27 @@ def notes(source: Source) -> Iterator[str]:
         yield "note: the card has no audit of this dataset; run jobs.audit, then this export again"
 
 
-def _audit(source: Source) -> Any:
+def _audit(source: Source) -> Audit | None:
     """The audit of the dataset as it is; None where there is none."""
     store = source.run.store
     if not store.exists(AUDIT):
         return None
-    found = source.run.get_json(AUDIT)
+    found = source.run.shaped(AUDIT, Audit)
     return found if found["asked"]["dataset"] == source.index_sha256 else None
 
 
 def _measured(source: Source) -> str:
-    audit, store = _audit(source), source.run.store
-    name, job = (AUDIT, "jobs.audit") if audit else (SEPARATION, "jobs.report")
-    try:
-        reported = source.run.get_json(SEPARATION) if not audit and store.exists(SEPARATION) else None
-        if reported is not None and reported["asked"]["dataset"] != source.index_sha256:
-            reported = None  # of another dataset
-        return measured.sections(audit, reported)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{store.uri(name)}: is of another version ({error}); delete it, and run {job} again") from error
+    audit, run = _audit(source), source.run
+    if audit is not None or not run.store.exists(SEPARATION):
+        return measured.sections(audit, None)
+    reported = run.shaped(SEPARATION, Separation)
+    return measured.sections(None, reported if reported["asked"]["dataset"] == source.index_sha256 else None)
 
 
 def _made_by(source: Source) -> dict[str, Any]:
     """What decided the bytes, and the code that did it."""
     run = source.run
-    commit = run.get_json(PROVENANCE)["git_sha"] if run.store.exists(PROVENANCE) else ""
+    commit = run.shaped(PROVENANCE, Provenance)["git_sha"] if run.store.exists(PROVENANCE) else ""
     return {**source.parts, "code, commit": commit or "not recorded", "fingerprint of the dataset": source.fingerprint}
 
 
