@@ -65,7 +65,7 @@ def read_parquet(file: BinaryIO, columns: Sequence[str], rows: int, once: str | 
     size, schema = size_of(file), pq.read_schema(file)
     for name in columns:
         if (count := schema.names.count(name)) != 1:
-            raise ValueError(f"it has {count} columns {name[:60]!a}")
+            raise pa.ArrowInvalid(f"it has {count} columns {name[:60]!a}")
     texts = once is not None and any(test(schema.field(once).type) for test in _TEXTS)
     stored = pq.ParquetFile(file, read_dictionary=[once] if texts else None)
     check_parquet(stored, size)

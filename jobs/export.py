@@ -2,7 +2,7 @@
 
 usage: python -m jobs.export RUN FORMAT DESTINATION [storage.key=value ...] [publish.key=value ...]
 
-RUN          the run.dir, or the CONFIG.yaml it came from; local or s3://
+RUN          the run.dir, or a CONFIG.yaml that names it; local or s3://
 FORMAT       imagefolder   0000012/0000012-0003.jpg, a folder per identity
              recordio      train.rec, train.idx and property, as InsightFace and CVLface read them (local disk only)
              lmdb          data.mdb: key -> JPEG, with labels.csv (local disk only)

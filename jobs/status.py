@@ -1,6 +1,6 @@
 """Say what of a run is done, failing or quarantined, and which command goes on. Reads names and small files only.
 
-usage: python -m jobs.status RUN [--json] [storage.key=value ...]     RUN: the run.dir, or the CONFIG.yaml it came from
+usage: python -m jobs.status RUN [--json] [storage.key=value ...]     RUN: the run.dir, or a CONFIG.yaml that names it
 
 exit code: 0 complete, 3 unfinished and nothing wrong, 1 something fails or is quarantined, 2 bad input
 """

@@ -1,6 +1,6 @@
 """Verify a run: every marker, size, row count, key and the index; with --deep every hash, label and image as well.
 
-usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the run.dir, or the CONFIG.yaml it came from
+usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the run.dir, or a CONFIG.yaml that names it
 """
 
 import sys
@@ -20,7 +20,7 @@ def main() -> None:
     run, deep = run_of(arguments[0], arguments[1:]), "--deep" in sys.argv
     problems = verify(run, deep=deep)
     if problems:
-        raise RunError(f"{run}: {len(problems)} problems\n  " + "\n  ".join(problems))
+        raise RunError(f"{run}: {len(problems)} problem{'s' * (len(problems) > 1)}\n  " + "\n  ".join(problems))
     print(f"{run}: every shard is complete and {'every byte is' if deep else 'sizes and counts are'} as recorded")
 
 

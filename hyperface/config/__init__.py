@@ -91,7 +91,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     """Defaults, then the recipe's, then the text's values, then the overrides."""
     for override in overrides:
         if not is_override(override):
-            raise ConfigError(f"{override}: an override is written key=value, e.g. run.dir=runs/demo")
+            raise ConfigError(f"{override}: an override is written key=value without spaces, e.g. run.dir=runs/demo")
         refuse_unwritable(override, override.partition("=")[0])
     try:
         given = _read(text, source)

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Literal, NoReturn, TextIO, get_args, get_origin
 
 from hyperface.config import Config, StorageConfig, changed, is_override, load
@@ -126,7 +127,10 @@ def storage_of(source: str, overrides: Sequence[str]) -> StorageConfig:
     if is_config(source):
         return load(source, overrides).storage
     if any(not override.startswith("storage.") for override in overrides):
-        raise ConfigError(f"{' '.join(overrides)}: only storage.* keys apply to a run that exists")
+        odd = next(word for word in overrides if not word.startswith("storage."))
+        if odd.startswith("-"):
+            raise ConfigError(f"{odd}: is no option of this job; --help lists those that it has")
+        raise ConfigError(f"{odd}: only storage.* keys apply to a run that exists")
     return load(None, ["run.dir=.", *overrides]).storage
 
 
@@ -153,6 +157,11 @@ def is_config(source: str) -> bool:
 def _print_help(purpose: str, usage: str, arguments: Sequence[str]) -> NoReturn:
     """The usage and, where they are asked for, the keys: there are hundreds of them."""
     sections = [section.name for section in fields(Config)]
+    for word in arguments:
+        if word.isidentifier() and word not in sections:
+            near = get_close_matches(word, sections, 1)
+            told = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{word}: is no section; there are {', '.join(sections)}.{told}")
     print(f"{purpose}\n\nusage: {usage}\n\nRUN: a run.dir, whose recorded configuration is taken.")
     if arguments:
         print(describe([word for word in arguments if word in sections]))

@@ -20,8 +20,28 @@ SIZES = (
 )
 """As the hub writes them; a plan has fewer images than the last."""
 
-LIMITS = """No image is of a real person by construction; nothing here proves that none resembles one. Fairness across
+_MEASURED = """Fairness across
 groups was not measured. Labels are right by construction only as far as the cosines say."""
+
+
+def purpose(config: Config) -> str:
+    """The first sentence of a card. It promises nothing of faces that somebody supplied."""
+    if config.embed.source == "toy":
+        return "Faces of people who do not exist, for training face recognition."
+    return (
+        "Synthetic faces, for training face recognition. Identities were kept near a gallery of faces that the maker\n"
+        "supplied: where those are of real people, images may resemble them; see the leakage audit, if there is one."
+    )
+
+
+def limits(config: Config) -> str:
+    """The limits that every dataset has, in a paragraph."""
+    whose = (
+        "No image is of a real person by construction; nothing here proves that none resembles one."
+        if config.embed.source == "toy"
+        else "Nothing here proves that no image resembles a real person, of the gallery or not."
+    )
+    return f"{whose} {_MEASURED}"
 
 
 def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
@@ -31,7 +51,7 @@ def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any
     return f"""{head}
 # Synthetic faces: {index["identities"]} identities, {index["images"]} images
 
-Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
+{purpose(config)} References were packed on the hypersphere of a face
 recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and each was drawn up to
 {index["images_per_identity"]} times by a generator conditioned on it, {_varied(config)}.
 
@@ -69,7 +89,7 @@ SHA-256.
 
 {own.models}
 
-{LIMITS}
+{limits(config)}
 
 `python -m jobs.export RUN huggingface FOLDER` makes the folder to publish: its card has what was measured.
 """

@@ -47,12 +47,11 @@ def from_bytes(data: bytes, name: str) -> ShardImages:
     """
     try:
         names = pq.read_schema(io.BytesIO(data)).names
-        table = read_parquet(io.BytesIO(data), names, rows=64)
+        return _images(read_parquet(io.BytesIO(data), names, rows=64), name)
     except UnpacksToMore as error:
         raise ValueError(f"{name}: {error}") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: is not a whole Parquet file ({one_line(error)})") from error
-    return _images(table, name)
 
 
 def _images(table: pa.Table, name: str) -> ShardImages:

@@ -34,7 +34,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
         return [str(error)]
     others = [f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config)]
     if parts is None:
-        return [f"{run.store.uri(FINGERPRINT)}: is missing: no shard has been begun, or it was lost", *others]
+        return [f"{run.store.uri(FINGERPRINT)}: is missing: this run has no dataset yet, or it was lost", *others]
     expected = fingerprint.digest(parts)
     found = survey(run.store, plan, kinds, expected)
     problems = list(_missing_problems(run.store, found))

@@ -43,4 +43,5 @@ for _ in $(seq 120); do
 done
 
 # Ray's core warns its own developers about every actor that may restart; between progress lines that reads as a failure.
-python -m jobs.submit pipeline jobs/configs/toy.yaml "run.dir=$run" "$@" | grep --line-buffered -v 'core_worker.cc'
+python -m jobs.submit pipeline jobs/configs/toy.yaml "run.dir=$run" "$@" \
+  2> >(sed -u 's/Ctrl-C leaves it running/Ctrl-C ends it, and the head/' >&2) | grep --line-buffered -v 'core_worker.cc'

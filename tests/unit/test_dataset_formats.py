@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import DIM, SIZE, ColorGenerator, ColorRecognizer, color_run, make_dataset, references
 
-from hyperface.dataset import Sample, ShardImages, jpeg, parquet, read_shards, verify, webdataset
+from hyperface.config import load
+from hyperface.dataset import Sample, ShardImages, card, jpeg, parquet, read_shards, verify, webdataset
 from hyperface.dataset.schema import arrow_schema
 from hyperface.run import Run
 
@@ -235,3 +236,14 @@ def test_the_data_card_says_how_many_images_there_are_and_how_to_load_them(finis
     assert 'load_dataset("PATH/TO/dataset", split="train")' in card
     assert 'faces[0]["image"], faces[0]["identity"]' in card
     assert "shard-{000000..000003}.tar" in card
+
+
+@pytest.mark.parametrize(("source", "promised"), [("toy", True), ("/some/photographs", False)])
+def test_a_card_promises_nothing_of_faces_that_somebody_supplied(source: str, promised: bool):
+    config = load(None, ["run.dir=x", f"embed.source={source}"])
+    said = card.purpose(config) + card.limits(config)
+    assert ("do not exist" in said, "by construction; nothing" in said, "may resemble" in said) == (
+        promised,
+        promised,
+        not promised,
+    )

@@ -181,8 +181,8 @@ def a_file(folder: Path, run: Run) -> None:
 OCCUPIED = {
     foreign_file: "holds something else; give a directory that is empty",
     other_format: "an export of something else .format was huggingface, is now imagefolder.",
-    other_run: "an export of something else .source was",
-    unfinished_other: "an export of something else .source was",
+    other_run: "an export of something else .it was made of another dataset",
+    unfinished_other: "an export of something else .it was made of another dataset",
     a_file: "is a file; give a directory",
 }
 

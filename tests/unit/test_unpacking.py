@@ -205,3 +205,10 @@ def varint(number: int) -> bytes:
         out.append(number % 128 | 128)
         number //= 128
     return bytes([*out, number])
+
+
+def test_a_shard_with_a_column_twice_is_refused_with_its_name():
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["key", "key"]), sink)
+    with pytest.raises(ValueError, match=r"^s\.parquet: is not a whole Parquet file .it has 2 columns 'key'"):
+        parquet.from_bytes(sink.getvalue(), "s.parquet")

@@ -85,8 +85,11 @@ class Destination:
     def _agree(self, before: Mapping[str, Any]) -> None:
         for key, value in self.described.items():
             if before.get(key) != value:
+                other = f"{key} was {before.get(key)}, is now {value}"
+                if key == "source":
+                    other = "it was made of another dataset, or of this one before it changed"
                 raise ConfigError(
-                    f"{self.store}: holds an export of something else ({key} was {before.get(key)}, is now {value}); "
+                    f"{self.store}: holds an export of something else ({other}); "
                     "give another directory, or empty this one"
                 )
 

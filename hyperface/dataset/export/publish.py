@@ -102,7 +102,7 @@ def _card(source: Source, done: Mapping[str, Any]) -> str:
     return f"""{card.front_matter(title, terms.id, terms.name, images, DATA)}
 # {card.plain(title)}: {classes} identities, {images} images
 
-Faces of people who do not exist, for training face recognition. References were packed on the hypersphere of a face
+{card.purpose(config)} References were packed on the hypersphere of a face
 recogniser (HyperFace, Otroshi Shahreza and Marcel, ICLR 2025, arXiv 2411.08470) and drawn by a generator conditioned on
 them. Near-duplicates that were left out: {done["duplicates_left_out"] if looked else "not looked for"}.
 
@@ -146,5 +146,5 @@ Licence of this dataset: `{terms.id}`{f" ({terms.name})" if terms.name else ""}.
 
 {terms.models}
 
-{card.LIMITS}
+{card.limits(config)}
 """
