@@ -16,7 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 from cluster.session import connect
 from hyperface.config import ClusterConfig
 from hyperface.errors import RunError, UserError, out_of_memory
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
 """Errors by which Ray says that a process is gone."""

@@ -10,7 +10,7 @@ from cluster.renderer import MakeModels
 from hyperface.dataset import fingerprint
 from hyperface.dataset.survey import planned
 from hyperface.errors import RunError, UserError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.run import Run
 from hyperface.synthesis.anchors import missing_blocks
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker

@@ -10,7 +10,7 @@ from cluster.actor_pool import KILLED, LESS
 from cluster.session import connect
 from hyperface.config import ClusterConfig
 from hyperface.errors import RunError, UserError, out_of_memory
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 T = TypeVar("T")
 RETRIES = 3

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.deaths import Watch, is_full
 from hyperface.config import ClusterConfig, Config
 from hyperface.errors import RunError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.run import Run, claims, enter, run_store
 from hyperface.run.lease import only_driver
 from hyperface.storage.scratch import scratch as folder

@@ -27,7 +27,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from requests.adapters import HTTPAdapter
 
 from hyperface.errors import ConfigError, RunError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.run.provenance import git_sha
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"

@@ -13,10 +13,10 @@ from cluster.session import connect
 from cluster.workers import Workers, averaged, fit
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.generator import stage as generator
-from hyperface.recognition import stage as recognition
 from hyperface.run import Run
 from hyperface.training.folder import Folder
+from hyperface.training.generator import stage as generator
+from hyperface.training.recognizer import stage as recognition
 
 
 def train_stage(run: Run) -> None:

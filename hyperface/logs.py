@@ -14,7 +14,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from hyperface.one_line import shown
+from hyperface.reading.one_line import shown
 
 LOG = logging.getLogger("hyperface")
 LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's

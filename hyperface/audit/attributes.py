@@ -22,7 +22,7 @@ from hyperface.audit.machine import CPU, Machine
 from hyperface.config import StorageConfig
 from hyperface.dataset.classes import Classes
 from hyperface.errors import ConfigError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.storage import open_file
 
 BINS = 20

@@ -16,11 +16,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import key
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
+from hyperface.reading import numpy_file
 from hyperface.run.names import AUDIT_EMBEDDINGS
 from hyperface.run.records import to_json
 from hyperface.storage import Store

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import numpy_file
 from hyperface.audit.image_embeddings import Network, folder
 from hyperface.audit.real_table import Name, RealTable, real_table
 from hyperface.config import Config
@@ -23,6 +22,7 @@ from hyperface.errors import ConfigError, EmbeddingError, RunError, UserError
 from hyperface.faces import embeddings, source
 from hyperface.faces.embeddings import Embeddings
 from hyperface.faces.source import Chunk
+from hyperface.reading import numpy_file
 from hyperface.run import Run, existing_run
 from hyperface.run.names import GALLERY
 from hyperface.storage import Store, open_file, open_store

@@ -7,8 +7,8 @@ from typing import Any, NotRequired, TypedDict
 
 from hyperface.config import Config, StorageConfig, flat
 from hyperface.errors import ConfigError
-from hyperface.one_line import one_line
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
+from hyperface.reading.one_line import one_line
 from hyperface.run.records import to_json
 from hyperface.storage import open_file
 

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 from hyperface.config import Config, StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
 from hyperface.faces import embeddings
-from hyperface.one_line import one_line
 from hyperface.packing import others
+from hyperface.reading.one_line import one_line
 from hyperface.storage import open_file
 
 

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
-from hyperface import numpy_file
 from hyperface.config import Config
 from hyperface.errors import RunError
-from hyperface.one_line import one_line
-from hyperface.reading_json import built, from_json
+from hyperface.reading import numpy_file
+from hyperface.reading.json_text import built, from_json
+from hyperface.reading.one_line import one_line
 from hyperface.run import records
 from hyperface.run.audit_shapes import Audited
 from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION, SEPARATION

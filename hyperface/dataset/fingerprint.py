@@ -8,7 +8,7 @@ from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.errors import ConfigError, RunError
 from hyperface.models.protocols import Models
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 from hyperface.run.names import DATASET, FINGERPRINT, REFERENCES
 from hyperface.run.records import to_json
 from hyperface.storage import Store

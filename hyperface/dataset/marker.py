@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hyperface.dataset.duplicates import from_text
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
 from hyperface.run.records import to_json
 
 

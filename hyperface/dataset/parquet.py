@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hyperface.dataset.schema import Sample, ShardImages, arrow_schema
-from hyperface.one_line import one_line
-from hyperface.unpacking import UnpacksToMore, read_parquet
+from hyperface.reading.one_line import one_line
+from hyperface.reading.unpacking import UnpacksToMore, read_parquet
 
 
 def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
 from hyperface.run.records import to_json
 
 RETRY = "synthesis.retry_quarantined=true"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hyperface.dataset.schema import Sample, ShardImages
 from hyperface.faces import tar
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
 CONTROL = "control"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hyperface.distributed.ranks import part_of
 from hyperface.errors import RunError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.run.records import Shape, shaped, to_json
 from hyperface.storage import Store
 

@@ -13,7 +13,7 @@ from hyperface import config as configuration
 from hyperface.config import Config, ExperimentConfig, GeneratorKind, PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
-from hyperface.reading_json import Rule
+from hyperface.reading.json_text import Rule
 from hyperface.run.shapes import SOME, Count, Number, Share, has
 from hyperface.seeds import seed_of
 

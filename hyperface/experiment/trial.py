@@ -28,12 +28,12 @@ from hyperface.models.toy.render_generator import STRENGTH
 from hyperface.models.trained import load_trained
 from hyperface.packing import stage as packing
 from hyperface.packing.shard import one_process
-from hyperface.recognition import stage as recognition
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY
 from hyperface.run.provenance import git_sha
 from hyperface.synthesis.single import make_dataset
 from hyperface.training.folder import Folder
+from hyperface.training.recognizer import stage as recognition
 from hyperface.verification.pair_set import PairSet
 from hyperface.verification.stage import verify_on
 from hyperface.verification.toy_sets import toy_sets

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hyperface import numpy_file
 from hyperface.config import StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
-from hyperface.one_line import one_line
+from hyperface.reading import numpy_file
+from hyperface.reading.one_line import one_line
+from hyperface.reading.unpacking import read_parquet
 from hyperface.storage import Store, open_file
-from hyperface.unpacking import read_parquet
 
 UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096

@@ -19,7 +19,7 @@ from hyperface.faces.embeddings import UNIT_TOLERANCE, Embeddings
 from hyperface.faces.pictures import counted
 from hyperface.faces.source import Chunk, Face, read_chunk
 from hyperface.models.protocols import Recognizer
-from hyperface.one_line import shown
+from hyperface.reading.one_line import shown
 from hyperface.run import Run
 from hyperface.run.names import EMBEDDED
 

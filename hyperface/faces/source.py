@@ -21,9 +21,9 @@ from hyperface.config import Config, EmbedConfig, StorageConfig
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.faces import pictures, tables, tar
 from hyperface.faces.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
+from hyperface.reading.unpacking import UnpacksToMore
 from hyperface.storage import LocalStore, Store, open_store
-from hyperface.unpacking import UnpacksToMore
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyperface.unpacking import check_parquet, size_of
+from hyperface.reading.unpacking import check_parquet, size_of
 
 COLUMNS = ("image", "jpg", "png", "webp")
 """Names of a column with pictures; the first is taken where there are others."""

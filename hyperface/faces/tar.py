@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tarfile import BLOCKSIZE, RECORDSIZE, ReadError, TarInfo
 from typing import BinaryIO, Literal
 
-from hyperface.unpacking import LARGEST_RATIO, believed
+from hyperface.reading.unpacking import LARGEST_RATIO, believed
 
 LONGEST_HEADER = 2**20
 """Bytes of an extended header: it holds names, times and attributes of one file."""

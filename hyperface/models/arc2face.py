@@ -22,7 +22,7 @@ from hyperface.errors import ModelError
 from hyperface.models import device as devices
 from hyperface.models import latent_diffusion, lora, pretrained
 from hyperface.models.latent_diffusion import Autoencoder, Solver
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 
 EMBEDDING_DIM = 512
 PROMPT, PLACE = "photo of a id person", "id"

@@ -19,7 +19,7 @@ from hyperface.models.arcface import input_shape
 from hyperface.models.onnx_file import checked_bytes, open_session, tried
 from hyperface.models.onnx_network import differentiable, parse
 from hyperface.models.protocols import AttributeRange
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 
 METADATA = "hyperface.attributes"
 _KEYS = ("control.attribute_path", "control.attribute_sha256")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.errors import ModelError
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 LARGEST_SIZE = 4096
 """Pixels of a picture's side, and pictures of a batch that a file fixes."""

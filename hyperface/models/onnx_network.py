@@ -19,7 +19,7 @@ from torch.nn import functional
 from hyperface.errors import ModelError
 from hyperface.models import device as devices
 from hyperface.models.onnx_file import tried
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 TOLERANCE = 1e-3
 """Largest difference from onnxruntime, as a share of the largest number that it gives."""

@@ -9,8 +9,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hyperface.one_line import one_line
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
+from hyperface.reading.one_line import one_line
 
 
 def to_bytes(network: nn.Module, key: str, described: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hyperface.errors import ModelError
 from hyperface.models import torch_file
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 Wanted = Sequence[tuple[str, ...]]
 """Names of files below a model's folder; of each tuple one is needed, the preferred one first."""

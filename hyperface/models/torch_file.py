@@ -10,8 +10,8 @@ from typing import IO, Any
 import torch
 
 from hyperface.errors import ModelError, out_of_memory
-from hyperface.one_line import one_line
-from hyperface.unpacking import PackedZip, check_zip
+from hyperface.reading.one_line import one_line
+from hyperface.reading.unpacking import PackedZip, check_zip
 
 _OTHER = re.compile(r"GLOBAL ([\w.]+)")
 """What PyTorch says of an object that it does not make, before it advises how to make it all the same."""

@@ -17,7 +17,7 @@ from hyperface.models import device as devices
 from hyperface.models import iresnet, own_file
 from hyperface.models.arcface import normalised, to_signal
 from hyperface.models.protocols import Preprocessing
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.run.names import NETWORKS, RECOGNITION
 from hyperface.run.records import shaped
 from hyperface.run.shapes import TrainingSummary

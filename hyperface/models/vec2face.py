@@ -31,7 +31,7 @@ from hyperface.models.vec2face_network import (
     draw_masks,
     sized,
 )
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.storage import open_file
 
 HEADER = "hyperface.vec2face"

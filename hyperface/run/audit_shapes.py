@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from hyperface.reading_json import Rule
+from hyperface.reading.json_text import Rule
 from hyperface.run.shapes import KEY, TWO, Cosine, Count, Distribution, Number, Positive, Share, has
 
 NETWORKS = ("judge", "recognizer")

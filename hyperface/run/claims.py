@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from hyperface.errors import ConfigError, StorageError
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
 from hyperface.storage import Store
 
 RELEASE_S = 5.0

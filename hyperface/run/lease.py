@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hyperface.errors import RunError, StorageError
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 from hyperface.run.names import LEASE
 from hyperface.run.records import to_json
 from hyperface.storage import Store

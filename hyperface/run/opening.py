@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.errors import ConfigError
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 from hyperface.run import claims
 from hyperface.run.names import (
     ANOTHER,

@@ -4,8 +4,8 @@ import json
 from typing import Any, TypeVar, cast
 
 from hyperface.errors import RunError
-from hyperface.one_line import one_line
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
+from hyperface.reading.one_line import one_line
 from hyperface.storage import Store
 
 Shape = TypeVar("Shape")

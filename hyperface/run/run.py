@@ -8,8 +8,8 @@ from typing import Any, cast
 from hyperface import config as configuration
 from hyperface.config import Config
 from hyperface.errors import ConfigError, RunError
-from hyperface.one_line import one_line
-from hyperface.reading_json import built, from_json
+from hyperface.reading.json_text import built, from_json
+from hyperface.reading.one_line import one_line
 from hyperface.run import claims
 from hyperface.run.names import ANOTHER, CONFIG, record_name
 from hyperface.run.records import Shape, flat, get_json, object_of, shaped, to_json, whole_lines

@@ -7,7 +7,7 @@ named here are let through: records of later versions have more.
 import re
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from hyperface.reading_json import LARGEST, Rule
+from hyperface.reading.json_text import LARGEST, Rule
 
 BINS = 200
 FARS = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1")

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.storage.answers import BadAnswer
 
 SLOWEST_BYTES_S = 500_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 
 GOES_ON = "what is committed stays, and the same command goes on from there"
 NUMBERS_ONLY = {"301", "307", "400", "403"}

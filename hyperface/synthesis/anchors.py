@@ -11,12 +11,12 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import numpy_file
 from hyperface.dataset import jpeg
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.errors import RunError
 from hyperface.models.protocols import Models
-from hyperface.one_line import one_line
+from hyperface.reading import numpy_file
+from hyperface.reading.one_line import one_line
 from hyperface.storage import Store
 from hyperface.synthesis.drawing import IMAGE_FAILURES, Drawing
 from hyperface.synthesis.quality import is_blank

@@ -19,7 +19,7 @@ from hyperface import config as configuration
 from hyperface.config import TrainConfig, TrainGeneratorConfig
 from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.errors import RunError
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 from hyperface.run import Run
 from hyperface.run.names import GENERATOR, NETWORKS, RECOGNITION
 from hyperface.run.provenance import git_sha

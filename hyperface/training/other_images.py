@@ -17,7 +17,7 @@ from hyperface.dataset import recordio
 from hyperface.dataset.plan import permute
 from hyperface.errors import RunError
 from hyperface.faces.pictures import counted
-from hyperface.one_line import one_line
+from hyperface.reading.one_line import one_line
 from hyperface.storage import LocalStore, Store
 from hyperface.training.images import Item, digest
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import one_line
 from hyperface.errors import RunError
 from hyperface.faces import pictures
+from hyperface.reading import one_line
 from hyperface.storage import Store
 
 _LONGEST_SHOWN = 100

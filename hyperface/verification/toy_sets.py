@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface import numpy_file
 from hyperface.models.toy.renderer import (
     IMAGE_SIZE,
     NUISANCE_TRAITS,
@@ -29,6 +28,7 @@ from hyperface.models.toy.renderer import (
     sample_identities,
     sample_nuisance,
 )
+from hyperface.reading import numpy_file
 from hyperface.storage import Store
 from hyperface.verification.pair_set import PairSet
 

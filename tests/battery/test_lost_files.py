@@ -18,11 +18,11 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, StorageError
 from hyperface.models.trained import load_trained
-from hyperface.recognition import stage
 from hyperface.run import Run, existing_run, open_run
 from hyperface.status import COMPLETE, status
 from hyperface.storage import open_store
 from hyperface.training.folder import Folder
+from hyperface.training.recognizer import stage
 
 OWN = (ConfigError, EmbeddingError, ModelError, RunError, StorageError)
 WORDS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=1", "train.batch_size=6", "train.streams=3")

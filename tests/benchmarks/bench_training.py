@@ -28,10 +28,10 @@ from hyperface.dataset import jpeg
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.models.toy.faces import render_faces
-from hyperface.recognition.trainer import Training
 from hyperface.run import existing_run
 from hyperface.training import loader
 from hyperface.training.images import Images
+from hyperface.training.recognizer.trainer import Training
 from hyperface.training.sources import open_images
 from tests.benchmarks import record
 from tests.benchmarks.bench_export import make

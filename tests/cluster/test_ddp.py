@@ -12,7 +12,7 @@ from cluster.workers import Workers
 from hyperface import config as configuration
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.recognition.trainer import Training
+from hyperface.training.recognizer.trainer import Training
 
 WORLD, BATCH, CLASSES, SIZE, STEPS = 3, 24, 11, 32, 3
 OPTIONS = ("train.recipe=toy", f"train.batch_size={BATCH}", "train.streams=4", "train.embedding_dim=16")

@@ -12,9 +12,9 @@ from waiting import said, wait_for
 
 from cluster.training import train_generator_stage
 from hyperface import config as configuration
-from hyperface.generator import checkpoint
 from hyperface.models.toy.faces import render_faces
 from hyperface.run import Run, open_run
+from hyperface.training.generator import checkpoint
 
 SECONDS = 600
 OPTIONS = (

@@ -16,9 +16,9 @@ from cluster.training import train_stage
 from hyperface.dataset import jpeg, read_shards
 from hyperface.errors import StorageError
 from hyperface.models.trained import load_trained, summary_file
-from hyperface.recognition import checkpoint
 from hyperface.run import Run
 from hyperface.storage import LocalStore
+from hyperface.training.recognizer import checkpoint
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.batch_size=12", "train.streams=3", "train.margin=0.1")
 SECONDS = 600

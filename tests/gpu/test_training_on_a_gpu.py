@@ -10,9 +10,9 @@ from color_world import color_run, make_dataset
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.models.onnx_export import export_trained
-from hyperface.recognition import stage
-from hyperface.recognition.trainer import Training
 from hyperface.run import Run
+from hyperface.training.recognizer import stage
+from hyperface.training.recognizer.trainer import Training
 from hyperface.training.sources import open_images
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -14,10 +14,10 @@ from hyperface.dataset import verify
 from hyperface.dataset.source import open_source
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.recognition import stage
 from hyperface.run import existing_run
 from hyperface.status import FAILING, status
 from hyperface.training.folder import Folder
+from hyperface.training.recognizer import stage
 
 WORDS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=1", "train.batch_size=6", "train.streams=3")
 STUDENT = "recognition/student"

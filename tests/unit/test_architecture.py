@@ -12,7 +12,7 @@ import pytest
 from hyperface.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-STAGES = {"faces.gallery", "packing", "synthesis", "recognition", "generator", "verification", "audit"}
+STAGES = {"faces.gallery", "packing", "synthesis", "training.recognizer", "training.generator", "verification", "audit"}
 HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage/s3.py"},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperface.recognition.augment import NUMBERS, Augmentation, augment
+from hyperface.training.recognizer.augment import NUMBERS, Augmentation, augment
 
 NONE = {"flip": 0.0, "erasing": 0.0, "crop": 0.0, "low_resolution": 0.0, "photometric": 0.0}
 

@@ -5,8 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from hyperface.generator.discriminator import PatchDiscriminator
-from hyperface.generator.losses import balance, discriminator_loss, identity_distance, perceptual_distance, ssim
+from hyperface.training.generator.discriminator import PatchDiscriminator
+from hyperface.training.generator.losses import (
+    balance,
+    discriminator_loss,
+    identity_distance,
+    perceptual_distance,
+    ssim,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -18,9 +18,6 @@ from hyperface import config as configuration
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone, Group
 from hyperface.errors import ConfigError, RunError, StorageError
-from hyperface.generator import checkpoint, stage
-from hyperface.generator.losses import balance
-from hyperface.generator.trainer import TERMS, Training, learning_rate
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.toy.faces import render_faces
 from hyperface.models.toy.recognizer import load_recognizer
@@ -29,6 +26,9 @@ from hyperface.models.vec2face_network import SIZES
 from hyperface.run import Run, open_run
 from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder
+from hyperface.training.generator import checkpoint, stage
+from hyperface.training.generator.losses import balance
+from hyperface.training.generator.trainer import TERMS, Training, learning_rate
 from hyperface.training.sources import open_images
 from tests.unit.threaded_ranks import ranks_of
 from tests.unit.tiny_vec2face import named

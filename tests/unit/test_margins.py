@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hyperface.recognition.margins import FeatureNorms, adaface, arcface, cosface
+from hyperface.training.recognizer.margins import FeatureNorms, adaface, arcface, cosface
 
 
 def cosines(count: int = 50) -> torch.Tensor:

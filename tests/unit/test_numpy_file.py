@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from hyperface import numpy_file
-from hyperface.one_line import one_line
+from hyperface.reading import numpy_file
+from hyperface.reading.one_line import one_line
 
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from hyperface.distributed.ranks import Alone, even_sizes
-from hyperface.recognition import margins
-from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
+from hyperface.training.recognizer import margins
+from hyperface.training.recognizer.partial_fc import Centres, Head, Ranks, Update
 
 CLASSES, IMAGES, DIM = 11, 8, 6
 STILL = Update(learning_rate=0.0, momentum=0.0, weight_decay=0.0)

@@ -13,7 +13,7 @@ from hyperface.dataset import marker, quarantine
 from hyperface.dataset.marker import FileRecord, Marker, Reject, Statistics
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.errors import RunError
-from hyperface.reading_json import Rule, built, from_json
+from hyperface.reading.json_text import Rule, built, from_json
 from hyperface.run import Run
 from hyperface.run.names import record_name
 from hyperface.storage import LocalStore

@@ -23,13 +23,13 @@ from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
 from hyperface.progress import Every, Point
-from hyperface.recognition import checkpoint, stage
-from hyperface.recognition.schedule import learning_rate
-from hyperface.recognition.trainer import Training
 from hyperface.run import Run
 from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress
+from hyperface.training.recognizer import checkpoint, stage
+from hyperface.training.recognizer.schedule import learning_rate
+from hyperface.training.recognizer.trainer import Training
 from hyperface.training.sources import open_images
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=6", "train.batch_size=6", "train.streams=3")

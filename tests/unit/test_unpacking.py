@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hyperface import config, numpy_file
+from hyperface import config
 from hyperface.config import StorageConfig
 from hyperface.dataset import parquet
 from hyperface.errors import EmbeddingError, ModelError, RunError
@@ -21,7 +21,8 @@ from hyperface.faces import tables
 from hyperface.faces.embeddings import read_file
 from hyperface.faces.source import Chunk, read_chunk
 from hyperface.models import pretrained, vec2face_published
-from hyperface.unpacking import ALWAYS_UNPACKED
+from hyperface.reading import numpy_file
+from hyperface.reading.unpacking import ALWAYS_UNPACKED
 
 ROOT = Path(__file__).parents[2]
 MORE = ALWAYS_UNPACKED + 2**22
@@ -125,7 +126,7 @@ FLIP_ALL = """
 import io, sys
 from pathlib import Path
 from hyperface.faces import tables
-from hyperface.unpacking import read_parquet
+from hyperface.reading.unpacking import read_parquet
 
 whole, read = Path(sys.argv[1]).read_bytes(), {
     "pictures": lambda file: list(tables.rows(file)),

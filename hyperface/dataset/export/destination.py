@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperface.errors import ConfigError, RunError, StorageError
-from hyperface.reading_json import from_json
+from hyperface.reading.json_text import from_json
 from hyperface.run.records import to_json
 from hyperface.storage import LocalStore, Store
 from hyperface.storage.naming import file_system

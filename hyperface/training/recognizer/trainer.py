@@ -17,12 +17,12 @@ from hyperface.distributed.ranks import even_sizes
 from hyperface.models import iresnet
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
-from hyperface.recognition.augment import NUMBERS, Augmentation, augment
-from hyperface.recognition.partial_fc import Centres, Head, Ranks, Update
-from hyperface.recognition.schedule import learning_rate
 from hyperface.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
+from hyperface.training.recognizer.augment import NUMBERS, Augmentation, augment
+from hyperface.training.recognizer.partial_fc import Centres, Head, Ranks, Update
+from hyperface.training.recognizer.schedule import learning_rate
 from hyperface.training.underway import steps_left
 
 

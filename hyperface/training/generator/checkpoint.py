@@ -3,9 +3,9 @@
 from typing import TypedDict
 
 from hyperface.distributed.checkpoints import Checkpoints
-from hyperface.generator.trainer import Training, moments, put_moments
 from hyperface.run import Run
 from hyperface.training.folder import Folder
+from hyperface.training.generator.trainer import Training, moments, put_moments
 from hyperface.training.progress import Progress, Told
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hyperface.distributed.ranks import Group, part_of
-from hyperface.recognition import margins
-from hyperface.recognition.margins import FeatureNorms
 from hyperface.seeds import seed_of
+from hyperface.training.recognizer import margins
+from hyperface.training.recognizer.margins import FeatureNorms
 
 _BLOCK = 4096
 """Centres that are drawn from one seed, so that they do not depend on the number of ranks."""

@@ -8,12 +8,12 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import speaker
 from hyperface.models.trained import to_bytes, weights_file
 from hyperface.progress import Watch, unwatched
-from hyperface.recognition import checkpoint
-from hyperface.recognition.trainer import Training
 from hyperface.run import Run
 from hyperface.training.folder import Folder, Section
 from hyperface.training.loader import image_size
 from hyperface.training.progress import Progress
+from hyperface.training.recognizer import checkpoint
+from hyperface.training.recognizer.trainer import Training
 from hyperface.training.sources import open_images
 from hyperface.training.underway import take_steps
 

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from hyperface.config import TrainGeneratorConfig
 from hyperface.distributed.place import Place, Stepped
-from hyperface.generator import losses
-from hyperface.generator.discriminator import PatchDiscriminator
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
 from hyperface.models.teacher import Teacher
@@ -27,6 +25,8 @@ from hyperface.models.vec2face import Made
 from hyperface.models.vec2face_network import MaskRatio, Masks, Vec2FaceNetwork, draw_masks, sized
 from hyperface.seeds import seed_of
 from hyperface.training import loader
+from hyperface.training.generator import losses
+from hyperface.training.generator.discriminator import PatchDiscriminator
 from hyperface.training.images import Images
 from hyperface.training.underway import steps_left
 

@@ -5,11 +5,11 @@ from typing import Annotated, Any, TypedDict
 import torch
 
 from hyperface.distributed.checkpoints import Checkpoints
-from hyperface.recognition.trainer import Training
 from hyperface.run import Run
 from hyperface.run.shapes import TWO
 from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress, Told
+from hyperface.training.recognizer.trainer import Training
 
 
 class Marker(TypedDict):

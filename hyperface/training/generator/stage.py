@@ -8,14 +8,14 @@ from typing import Any, TypedDict
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import speaker
 from hyperface.errors import ConfigError
-from hyperface.generator import checkpoint
-from hyperface.generator.trainer import LOSS, Training
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
 from hyperface.progress import Watch, unwatched
 from hyperface.run import Run
 from hyperface.training.folder import Folder, Section
+from hyperface.training.generator import checkpoint
+from hyperface.training.generator.trainer import LOSS, Training
 from hyperface.training.images import Images
 from hyperface.training.loader import image_size
 from hyperface.training.progress import Progress

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hyperface.unpacking import check_zip
+from hyperface.reading.unpacking import check_zip
 
 
 def array(data: bytes) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""Files and words that others made, read with care: what is cut, damaged or made to harm is one clear error."""
