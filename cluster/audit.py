@@ -15,7 +15,7 @@ from hyperface.audit.real_faces import Faces
 from hyperface.audit.record import Record
 from hyperface.audit.summary import lines
 from hyperface.dataset.source import Source, open_source
-from hyperface.progress import Every, Point
+from hyperface.progress.points import Every, Point
 from hyperface.run import Run
 from hyperface.run.names import AUDIT
 

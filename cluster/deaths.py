@@ -11,7 +11,7 @@ import time
 import psutil  # Ray brings it along
 import ray
 
-from hyperface import logs
+from hyperface.progress import logs
 
 LEAST_ROOM = 2**20
 """Bytes on the disk of Ray's own directory."""

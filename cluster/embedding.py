@@ -15,7 +15,7 @@ from hyperface.faces.embeddings import to_parquet
 from hyperface.faces.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
-from hyperface.progress import Every, Point
+from hyperface.progress.points import Every, Point
 from hyperface.run import Run
 from hyperface.run.names import GALLERY
 

@@ -16,7 +16,7 @@ from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import comparison as experiment
 from hyperface.experiment.comparison import Piece, Result
 from hyperface.experiment.trial import make_piece, test_sets
-from hyperface.progress import Point
+from hyperface.progress.points import Point
 from hyperface.report.experiment import write_experiment
 from hyperface.run import Run
 from hyperface.run.names import EXPERIMENT

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import ray
 
-from hyperface.curves import Curves
-from hyperface.progress import Point, Watch, harmless, unwatched
+from hyperface.progress.curves import Curves
+from hyperface.progress.points import Point, Watch, harmless, unwatched
 from hyperface.run import Run
 
 RECENT = 20

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.metrics import GAUGES, counter, gauge, label
-from hyperface.curves import Curves
-from hyperface.progress import Every, Point, harmless, unwatched
+from hyperface.progress.curves import Curves
+from hyperface.progress.points import Every, Point, harmless, unwatched
 from hyperface.run import Run
 
 TERMINAL_SECONDS = 3.0

@@ -23,8 +23,8 @@ from hyperface.dataset import quarantine
 from hyperface.dataset.layout import quarantine_file
 from hyperface.dataset.quarantine import Quarantine
 from hyperface.errors import RunError, StorageError, UserError
-from hyperface.logs import as_asked, note
 from hyperface.models.protocols import Models
+from hyperface.progress.logs import as_asked, note
 from hyperface.run import Run
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 

@@ -146,7 +146,7 @@ def _knock(address: str) -> None:
 
 
 def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
-    """Makes workers say JSON, with the ids of their job, node and actor; `hyperface/logs.py` makes the driver."""
+    """Makes workers say JSON, with the ids of job, node and actor; `hyperface/progress/logs.py` makes the driver."""
     return ray.LoggingConfig(encoding="JSON", log_level="INFO") if config.log_format == "json" else None
 
 

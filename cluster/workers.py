@@ -17,8 +17,8 @@ from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig
 from hyperface.config.vec2face import TrainGeneratorConfig
 from hyperface.errors import RunError, UserError, out_of_memory
-from hyperface.logs import as_asked, note
-from hyperface.progress import harmless
+from hyperface.progress.logs import as_asked, note
+from hyperface.progress.points import harmless
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
 from hyperface.storage.scratch import scratch

@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from hyperface import logs
 from hyperface.config import Config, command_line, local_path
 from hyperface.errors import UserError
+from hyperface.progress import logs
 from hyperface.run.provenance import submission_id
 
 INTERRUPTED, TERMINATED = 130, 143

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 
 
 @dataclass(frozen=True)

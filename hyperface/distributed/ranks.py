@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hyperface.logs import say as say_it
+from hyperface.progress.logs import say as say_it
 
 
 class Group(Protocol):

@@ -14,8 +14,8 @@ from hyperface.config import Config, ExperimentConfig, GeneratorKind, PackingCon
 from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
 from hyperface.reading.json_text import Rule
+from hyperface.run.seeds import seed_of
 from hyperface.run.shapes import SOME, Count, Number, Share, has
-from hyperface.seeds import seed_of
 
 ARMS = "experiment/arms"
 COLUMNS = ("easy", "pose", "light", "hard", "mean")

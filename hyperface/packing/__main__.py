@@ -23,7 +23,7 @@ from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 
 PROGRESS_SECONDS = 2.0
 

@@ -23,7 +23,7 @@ from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
-from hyperface.progress import Every, Point, Watch, unwatched
+from hyperface.progress.points import Every, Point, Watch, unwatched
 from hyperface.run import Run
 from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY
 

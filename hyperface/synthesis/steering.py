@@ -16,7 +16,7 @@ from hyperface.config import Config, ControlConfig, reader_kind
 from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import AttributeRange, AttributeReader, Decoder, DifferentiableRecognizer, Models
-from hyperface.seeds import seed_of
+from hyperface.run.seeds import seed_of
 from hyperface.synthesis.variation import mixture
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hyperface.errors import RunError
 from hyperface.faces.pictures import decode
 from hyperface.models.iresnet import STRIDE
-from hyperface.seeds import seed_of
+from hyperface.run.seeds import seed_of
 from hyperface.training.images import Images, Item
 
 AHEAD = 3

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hyperface.distributed.place import Stepped
 from hyperface.errors import RunError
-from hyperface.progress import Every, Point, Watch, unwatched
+from hyperface.progress.points import Every, Point, Watch, unwatched
 from hyperface.run.shapes import TWO
 from hyperface.training.underway import Underway
 

@@ -24,7 +24,7 @@ from hyperface.errors import ConfigError, RunError
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
 from hyperface.models.protocols import FeatureRecognizer
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 from hyperface.storage import Store, open_store
 from hyperface.verification.pair_set import decode, read_picture, shown
 from hyperface.verification.verification import flip_sum, measured, squared_distances

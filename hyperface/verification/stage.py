@@ -17,7 +17,7 @@ from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.run.provenance import provenance

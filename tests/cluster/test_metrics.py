@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.metrics import COUNTERS, GAUGES, label, numbers
-from hyperface.progress import Point
+from hyperface.progress.points import Point
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"ray_hyperface_[a-z_]+")

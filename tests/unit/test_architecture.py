@@ -29,7 +29,7 @@ HOMES = {
         "hyperface/models/toy/diffusion_generator.py",
     },
     "transformers": {"hyperface/models/arc2face.py"},
-    "tensorboardX": {"hyperface/curves.py"},
+    "tensorboardX": {"hyperface/progress/curves.py"},
     "huggingface_hub": {"hyperface/models/pretrained.py"},
 }
 

@@ -7,9 +7,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from hyperface import curves
-from hyperface.curves import Curves, event_file
-from hyperface.progress import Point
+from hyperface.progress import curves
+from hyperface.progress.curves import Curves, event_file
+from hyperface.progress.points import Point
 from hyperface.storage import LocalStore, Store
 
 

@@ -21,7 +21,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from hyperface import config, logs
+from hyperface import config
 from hyperface.audit.attributes import read_labels
 from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, recordio, webdataset
@@ -31,6 +31,7 @@ from hyperface.faces.embeddings import read_file
 from hyperface.faces.pictures import LARGEST_SIDE, decode
 from hyperface.faces.source import Chunk, Face, printable, read_chunk
 from hyperface.models.onnx_file import open_session
+from hyperface.progress import logs
 from hyperface.storage import LocalStore
 from hyperface.training.other_images import RecordImages
 

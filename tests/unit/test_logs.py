@@ -13,7 +13,7 @@ import pytest
 from hyperface.config import Config
 from hyperface.distributed.ranks import speaker
 from hyperface.errors import RunError
-from hyperface.logs import LOG, begin, complain, note, say
+from hyperface.progress.logs import LOG, begin, complain, note, say
 from jobs.start import start
 
 
@@ -38,7 +38,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_a_last_line_that_nobody_ended_is_a_record_too():
-    code = "from hyperface.logs import begin; begin('/runs/a'); print('nearly', end='')"
+    code = "from hyperface.progress.logs import begin; begin('/runs/a'); print('nearly', end='')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["message"] == "nearly"
 

@@ -1,6 +1,6 @@
 """When it is time for another line."""
 
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 
 
 def test_a_line_is_due_when_its_seconds_are_over_and_not_before():

@@ -22,7 +22,7 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
-from hyperface.progress import Every, Point
+from hyperface.progress.points import Every, Point
 from hyperface.run import Run
 from hyperface.storage import LocalStore
 from hyperface.training.folder import Folder

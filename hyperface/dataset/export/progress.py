@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from hyperface.progress import Every
+from hyperface.progress.points import Every
 
 
 class Progress:

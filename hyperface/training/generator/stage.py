@@ -11,7 +11,7 @@ from hyperface.errors import ConfigError
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
-from hyperface.progress import Watch, unwatched
+from hyperface.progress.points import Watch, unwatched
 from hyperface.run import Run
 from hyperface.training.folder import Folder, Section
 from hyperface.training.generator import checkpoint

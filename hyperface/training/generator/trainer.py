@@ -23,7 +23,7 @@ from hyperface.models.pixels import to_signal
 from hyperface.models.teacher import Teacher
 from hyperface.models.vec2face import Made
 from hyperface.models.vec2face_network import MaskRatio, Masks, Vec2FaceNetwork, draw_masks, sized
-from hyperface.seeds import seed_of
+from hyperface.run.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.generator import losses
 from hyperface.training.generator.discriminator import PatchDiscriminator

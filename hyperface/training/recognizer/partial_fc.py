@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hyperface.distributed.ranks import Group, part_of
-from hyperface.seeds import seed_of
+from hyperface.run.seeds import seed_of
 from hyperface.training.recognizer import margins
 from hyperface.training.recognizer.margins import FeatureNorms
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import speaker
 from hyperface.models.trained import to_bytes, weights_file
-from hyperface.progress import Watch, unwatched
+from hyperface.progress.points import Watch, unwatched
 from hyperface.run import Run
 from hyperface.training.folder import Folder, Section
 from hyperface.training.loader import image_size

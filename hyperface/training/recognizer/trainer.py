@@ -17,7 +17,7 @@ from hyperface.distributed.ranks import even_sizes
 from hyperface.models import iresnet
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
-from hyperface.seeds import seed_of
+from hyperface.run.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.images import Images
 from hyperface.training.recognizer.augment import NUMBERS, Augmentation, augment

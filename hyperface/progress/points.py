@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hyperface.logs import say
+from hyperface.progress.logs import say
 
 Told = TypeVar("Told")
 

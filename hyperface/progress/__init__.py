@@ -1,0 +1,1 @@
+"""How far a stage is: in numbers, as lines of a log, as curves."""
