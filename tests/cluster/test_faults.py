@@ -16,7 +16,7 @@ from faults import KillingGenerator, LedgerStore
 from small_stage import FILES, seed_of, start, synthesize
 
 from hyperface.dataset import verify
-from hyperface.errors import RunError
+from hyperface.errors import StorageError
 from hyperface.run import Run
 
 
@@ -126,7 +126,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_di
     run = start(small_disk / "run")
     ballast, free = small_disk / "ballast", os.statvfs(small_disk)
     ballast.write_bytes(bytes(free.f_bavail * free.f_bsize - 48 * 1024))
-    with pytest.raises(RunError, match=r"^\S+/shard-00000\d.*: cannot be written: No space left on device; free space"):
+    said = r"^\S+/shard-00000\d.*: cannot be written: No space left on device; free space"
+    with pytest.raises(StorageError, match=said):
         synthesize(run)
     assert not list(small_disk.rglob(".*"))
     ballast.unlink()
