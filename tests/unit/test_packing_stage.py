@@ -55,6 +55,7 @@ def test_a_run_gets_references_summary_and_record_equal_to_the_solvers(tmp_path,
     np.testing.assert_array_equal(table.vectors_ND, packing.references_ND)
     summary = run.get_json(PACKING_SUMMARY)
     assert summary.pop("seconds") > 0
+    assert summary.pop("references_sha256") == hashlib.sha256(run.store.read(REFERENCES)).hexdigest()
     expected = {**asdict(packing), "num_identities": N, "dim": DIM, "alpha": 0.5, "start": "gallery"}
     expected |= {"separation": "logsumexp", "precision": "float32", "frozen": None, "protected": None}
     del expected["references_ND"], expected["norms_N"], expected["seconds"]
