@@ -103,7 +103,7 @@ def test_a_job_that_ends_with_a_code_of_its_own_is_not_spoken_for(capsys: pytest
 ROOT = Path(__file__).parents[2]
 TELLING = """
 import sys
-from hyperface import logs
+from hyperface.progress import logs
 from jobs.start import exit_code
 
 def job():
