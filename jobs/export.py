@@ -15,8 +15,8 @@ Every format comes with classes.csv: class label (0 to classes - 1), identity in
 
 import sys
 
-from hyperface.config.command_line import storage_of, to_publish
 from hyperface.errors import ConfigError
+from hyperface.run.command_line import storage_of, to_publish
 from jobs.start import exit_code
 
 

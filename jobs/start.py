@@ -7,9 +7,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from hyperface.config import Config, command_line, local_path
+from hyperface.config import Config, local_path
 from hyperface.errors import UserError
 from hyperface.progress import logs
+from hyperface.run import command_line
 from hyperface.run.provenance import submission_id
 
 INTERRUPTED, TERMINATED = 130, 143

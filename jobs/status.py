@@ -7,7 +7,7 @@ exit code: 0 complete, 3 unfinished and nothing wrong, 1 something fails or is q
 
 import sys
 
-from hyperface.config.command_line import run_of, storage_of
+from hyperface.run.command_line import run_of, storage_of
 from jobs.start import exit_code
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperface.config import Config, is_override, load, local_path
-from hyperface.config.command_line import is_config, of_run
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.run import refuse_another
+from hyperface.run.command_line import is_config, of_run
 from hyperface.storage import open_store
 from jobs.start import INTERRUPTED, TERMINATED, Terminated, exit_code
 

@@ -5,8 +5,8 @@ usage: python -m jobs.verify RUN [--deep] [storage.key=value ...]     RUN: the r
 
 import sys
 
-from hyperface.config.command_line import run_of
 from hyperface.errors import RunError
+from hyperface.run.command_line import run_of
 from jobs.start import exit_code
 
 

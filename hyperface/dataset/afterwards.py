@@ -12,10 +12,9 @@ from hyperface.reading.one_line import one_line
 from hyperface.run import records
 from hyperface.run.audit_shapes import Audited
 from hyperface.run.names import AUDIT, AUDIT_FACES, GENERATOR, NETWORKS, PROVENANCE, RECOGNITION, SEPARATION
-from hyperface.run.records import Shape
+from hyperface.run.records import Shape, digest
 from hyperface.run.shapes import Count, Number, Provenance, TrainingSummary
 from hyperface.storage import Store
-from hyperface.training.images import digest
 
 ANCHORS = "synthesis/anchors/"
 

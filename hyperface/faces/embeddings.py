@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from hyperface.config import StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
+from hyperface.models.protocols import UNIT_TOLERANCE
 from hyperface.reading import numpy_file
 from hyperface.reading.one_line import one_line
 from hyperface.reading.unpacking import read_parquet
 from hyperface.storage import Store, open_file
 
-UNIT_TOLERANCE = 1e-3
 _BLOCK = 4096
 
 

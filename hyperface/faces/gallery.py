@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from hyperface.config import Config, without_knobs
 from hyperface.errors import RunError
-from hyperface.faces.embeddings import UNIT_TOLERANCE, Embeddings
+from hyperface.faces.embeddings import Embeddings
 from hyperface.faces.pictures import counted
 from hyperface.faces.source import Chunk, Face, read_chunk
-from hyperface.models.protocols import Recognizer
+from hyperface.models.protocols import UNIT_TOLERANCE, Recognizer
 from hyperface.reading.one_line import shown
 from hyperface.run import Run
 from hyperface.run.names import EMBEDDED

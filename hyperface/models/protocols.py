@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+UNIT_TOLERANCE = 1e-3
+"""By which the norm of a unit embedding may differ from 1."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from hyperface.config import StorageConfig, Vec2FaceConfig
 from hyperface.errors import ConfigError, ModelError, StorageError
-from hyperface.faces.embeddings import UNIT_TOLERANCE
 from hyperface.models import device as devices
 from hyperface.models import own_file, vec2face_published
 from hyperface.models.pixels import to_pixels
+from hyperface.models.protocols import UNIT_TOLERANCE
 from hyperface.models.vec2face_network import (
     SIZES,
     MaskRatio,

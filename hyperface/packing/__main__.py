@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from hyperface import config as configuration
-from hyperface.config import PackingConfig, StorageConfig, command_line
+from hyperface.config import PackingConfig, StorageConfig
 from hyperface.errors import ConfigError, UserError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import Packing, others, pack, stage
 from hyperface.packing.result import Progress
 from hyperface.progress.points import Every
+from hyperface.run import command_line
 
 PROGRESS_SECONDS = 2.0
 

@@ -1,6 +1,8 @@
 """Records of a run: JSON objects, and rows of them that are appended."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from hyperface.errors import RunError
@@ -63,3 +65,11 @@ def flat(record: Any) -> dict[str, Any]:
         for k, value in record.items()
     ]
     return {key: value for part in parts for key, value in part.items()}
+
+
+def digest(lines: Iterable[str]) -> str:
+    """SHA-256 over lines, in hex."""
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(line.encode(errors="surrogateescape") + b"\n")  # a name on a disk may be no UTF-8
+    return whole.hexdigest()

@@ -1,7 +1,6 @@
 """What a training sees of its images: a count, labels, and any stretch of a seeded order, a new one for each epoch."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,11 +47,3 @@ class Images(Protocol):
             RunError: an image cannot be read or has no class; names file and rule.
         """
         ...
-
-
-def digest(lines: Iterable[str]) -> str:
-    """SHA-256 over lines, in hex."""
-    whole = hashlib.sha256()
-    for line in lines:
-        whole.update(line.encode(errors="surrogateescape") + b"\n")  # a name on a disk may be no UTF-8
-    return whole.hexdigest()

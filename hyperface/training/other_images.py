@@ -18,8 +18,9 @@ from hyperface.dataset.plan import permute
 from hyperface.errors import RunError
 from hyperface.faces.pictures import counted
 from hyperface.reading.one_line import one_line
+from hyperface.run.records import digest
 from hyperface.storage import LocalStore, Store
-from hyperface.training.images import Item, digest
+from hyperface.training.images import Item
 
 RECORDS, RECORD_INDEX = "train.rec", "train.idx"
 _BLOCK = 2**16

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hyperface.dataset.source import Source
 from hyperface.errors import RunError
-from hyperface.training.images import Item, digest
+from hyperface.run.records import digest
+from hyperface.training.images import Item
 
 _KEPT_SHARDS = 4
 """The last ones read, for streams that share one."""

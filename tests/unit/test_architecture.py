@@ -13,6 +13,11 @@ from hyperface.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 STAGES = {"faces.gallery", "packing", "synthesis", "training.recognizer", "training.generator", "verification", "audit"}
+ROOMS = (
+    *("errors", "reading", "config", "storage", "progress", "run", "distributed", "models", "faces", "dataset"),
+    *("packing", "verification", "audit", "synthesis", "training", "capacity", "experiment", "report", "status"),
+)
+"""Everything at the top of hyperface/, in an order in which each imports only what stands before it."""
 HOMES = {
     "omegaconf": {"hyperface/config/__init__.py"},
     "s3fs": {"hyperface/storage/s3.py"},
@@ -71,6 +76,18 @@ def test_stages_never_import_each_other():
         others = tuple(f"hyperface.{other}." for other in STAGES - {stage})
         for path in files:
             assert not [module for module in imports(path) if f"{module}.".startswith(others)], path
+
+
+def test_every_room_of_the_library_is_listed_and_imports_only_what_stands_before_it():
+    there = {
+        path.stem for path in (ROOT / "hyperface").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert there - {"__init__"} == set(ROOMS)
+    for at, room in enumerate(ROOMS):
+        own = ROOT / "hyperface" / room
+        for path in sorted(own.rglob("*.py")) if own.is_dir() else [own.with_suffix(".py")]:
+            used = {module.split(".")[1] for module in imports(path) if module.startswith("hyperface.")}
+            assert used & set(ROOMS) <= set(ROOMS[: at + 1]), path
 
 
 def test_each_heavy_library_has_one_home():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hyperface import config
-from hyperface.config import command_line, is_override
+from hyperface.config import is_override
 from hyperface.errors import ConfigError
-from hyperface.run import open_run
+from hyperface.run import command_line, open_run
 
 ROOT = Path(__file__).parents[2]
 RUN = "run.dir=somewhere"

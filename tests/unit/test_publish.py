@@ -18,11 +18,11 @@ from PIL import Image
 
 from hyperface import config
 from hyperface.audit.auditor import audit_here
-from hyperface.config.command_line import to_publish
 from hyperface.dataset import card, licences, read_shards
 from hyperface.dataset.export import export_run
 from hyperface.errors import ConfigError, RunError
 from hyperface.run import Run
+from hyperface.run.command_line import to_publish
 from hyperface.run.names import AUDIT, SEPARATION
 from hyperface.storage import open_store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
-from hyperface.config.command_line import READER_LEFT
 from hyperface.errors import ConfigError, RunError, StorageError, UserError
+from hyperface.run.command_line import READER_LEFT
 from jobs.start import INTERRUPTED, TERMINATED, exit_code
 
 

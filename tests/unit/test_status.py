@@ -14,7 +14,6 @@ from color_world import ColorGenerator, color_config, color_run, make_dataset
 from finished_run import finished_run
 
 from hyperface.config import StorageConfig
-from hyperface.config.command_line import run_of, storage_of
 from hyperface.dataset import quarantine, verify
 from hyperface.dataset.export import export_run
 from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
@@ -22,6 +21,7 @@ from hyperface.dataset.quarantine import Quarantine
 from hyperface.dataset.source import open_source
 from hyperface.experiment import comparison as experiment
 from hyperface.run import Run, open_run
+from hyperface.run.command_line import run_of, storage_of
 from hyperface.run.names import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT
 from hyperface.run.records import to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
