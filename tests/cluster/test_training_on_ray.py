@@ -47,7 +47,7 @@ def test_three_workers_go_on_from_the_checkpoint_of_one_and_finish(ray_cluster: 
     with pytest.raises(StorageError, match="No space left"):
         train_stage(dataset(tmp_path, *options, store=FullDisk(str(tmp_path), refused="step-000000020/marker.json")))
     run = dataset(tmp_path, *options, "train.num_workers=3")
-    before = checkpoint.of(run).marker(checkpoint.of(run).newest())["progress"]["history"]
+    before = checkpoint.of(run).marker(checkpoint.of(run).newest(), checkpoint.Marker)["progress"]["history"]
     train_stage(run)
     summary = run.get_json(summary_file("student"))
     rows = [json.loads(line) for line in run.store.read("recognition/student/steps.jsonl").splitlines()]
