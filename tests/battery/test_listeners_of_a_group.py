@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import shared_ray  # noqa: F401  before Ray: it says what Ray reads when it is imported
 from color_world import color_run
 from ray.cloudpickle import register_pickle_by_value
 from torch import distributed
@@ -21,7 +22,7 @@ def test_a_group_of_workers_has_one_listener_that_others_can_reach(tmp_path: Pat
     with session():
         connect(run.config.cluster)
         fit("packing", note_listeners, run, run.config.packing)
-    found = [run.get_json(f"listeners-{rank}.json") for rank in range(2)]
+    found = [run.get_json(f"listeners-{rank}.json")["reached"] for rank in range(2)]
     assert sorted(map(len, found)) == [0, 1], f"torch's store of rank 0, and no other: {found}"
 
 
@@ -29,5 +30,5 @@ def note_listeners(run: Run) -> None:
     distributed.barrier()  # they have met
     listening = (one for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN)
     reached = [one.laddr.ip for one in listening if not one.laddr.ip.endswith("127.0.0.1")]
-    run.store.put(f"listeners-{distributed.get_rank()}.json", json.dumps(reached).encode())
+    run.store.put(f"listeners-{distributed.get_rank()}.json", json.dumps({"reached": reached}).encode())
     distributed.barrier()
