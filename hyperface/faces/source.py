@@ -23,7 +23,7 @@ from hyperface.faces import pictures, tables, tar
 from hyperface.faces.pictures import HIDDEN, LARGEST_FILE, SUFFIXES, is_picture, other_kind
 from hyperface.reading.one_line import one_line
 from hyperface.reading.unpacking import UnpacksToMore
-from hyperface.storage import LocalStore, Store, open_store
+from hyperface.storage import LocalStore, Store, open_file, open_store
 
 FACES_PER_CHUNK = 128
 TOY_NUISANCE = 0.5
@@ -83,7 +83,10 @@ def plan_chunks(config: EmbedConfig, storage: StorageConfig, passed_over: Counte
     if not archives and not folders:
         wanted = ", ".join((*SUFFIXES, *ARCHIVES, ".parquet"))
         what = f"{'holds' if sizes else 'is not there, or holds'} no file that ends in {wanted}"
-        raise ConfigError(f"embed.source: {config.source} {what}; give a folder of faces")
+        store, name = open_file(config.source, storage)
+        if not sizes and name.lower().endswith((*SUFFIXES, *ARCHIVES, ".parquet")) and store.exists(name):
+            what = "is a file"
+        raise ConfigError(f"embed.source: {config.source} {what}; give a folder of faces, or of archives of them")
     chunks = archives + folders + _cut("large", kinds) + [Chunk("beside", (n,)) for n in kinds if kinds[n] == "beside"]
     read = {chunk.kind for chunk in chunks}
     passed_over.update(kind for kind in kinds.values() if kind not in read)

@@ -330,3 +330,10 @@ def test_keys_that_are_no_texts_are_refused_with_their_column_and_the_fix(tmp_pa
         (tmp_path / "part" / "x.png").write_bytes(png(0, 255, 0))
     with pytest.raises(RunError, match=r"/part\.parquet: column `key` must hold texts or whole .* double; cast it to"):
         faces_of(tmp_path)
+
+
+def test_an_archive_in_place_of_its_folder_is_said_to_be_a_file(tmp_path: Path):
+    (tmp_path / "faces.tar").write_bytes(packed(2))
+    chosen = config.load(None, ["run.dir=unused", f"embed.source={tmp_path}/faces.tar"])
+    with pytest.raises(ConfigError, match=r"faces\.tar is a file; give a folder of faces, or of archives of them"):
+        plan_chunks(chosen.embed, chosen.storage)
