@@ -45,7 +45,7 @@ class PoolActor(ABC):
             return self.work(int(piece))
         except UserError as error:
             return stop(error)
-        except Exception as error:
+        except Exception as error:  # PyTorch refuses memory in a plain RuntimeError too; all else goes up as it is
             if not out_of_memory(error):
                 raise
             return {"starved": [one_line(error)]}
