@@ -19,9 +19,8 @@ from cluster.actor_pool import PoolActor
 from cluster.ledger import Standing
 from cluster.turn import Lane, Stopped, Turn
 from hyperface.config import Config
-from hyperface.dataset import quarantine
-from hyperface.dataset.layout import quarantine_file
-from hyperface.dataset.quarantine import Quarantine
+from hyperface.dataset.marker import Quarantine
+from hyperface.dataset.plan import quarantine_file
 from hyperface.errors import RunError, StorageError, UserError
 from hyperface.models.protocols import Models
 from hyperface.progress.logs import as_asked, note
@@ -101,7 +100,7 @@ class Renderer(PoolActor):
     def _quarantined(self, shard: int, standing: Standing) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         left = Quarantine(shard, standing.attempts, standing.error, now)
-        self.run.store.put(quarantine_file(shard), quarantine.to_bytes(left))
+        self.run.store.put(quarantine_file(shard), left.to_bytes())
         self._note("quarantined", shard, standing.attempts, logging.ERROR, error=standing.error)
         return {"shard": shard, "quarantined": str(left)}
 

@@ -20,9 +20,8 @@ from cluster.renderer import CALLS, MakeModels, Renderer
 from cluster.session import connect
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import sweep
-from hyperface.dataset.layout import Format, marker_file, quarantine_file
-from hyperface.dataset.plan import Plan
-from hyperface.dataset.quarantine import RETRY
+from hyperface.dataset.marker import RETRY
+from hyperface.dataset.plan import Format, Plan, marker_file, quarantine_file
 from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
 from hyperface.dataset.verify import hash_problems
 from hyperface.errors import RunError

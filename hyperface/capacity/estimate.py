@@ -13,7 +13,7 @@ from hyperface.capacity.packing import Rows
 from hyperface.capacity.rates import Rates, settings_of
 from hyperface.config import Config, differences
 from hyperface.dataset.commit import check_size
-from hyperface.dataset.layout import Format
+from hyperface.dataset.plan import Format
 from hyperface.dataset.survey import READERS, planned, planned_formats
 from hyperface.errors import ConfigError
 from hyperface.faces.source import FACES_PER_CHUNK

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.config import Config
-from hyperface.dataset.layout import marker_file, shard_file
-from hyperface.dataset.marker import from_bytes as marker_from_bytes
-from hyperface.dataset.plan import Plan
+from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import Plan, marker_file, shard_file
 from hyperface.dataset.reading import from_bytes
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import RunError
@@ -189,7 +188,7 @@ def _small(config: Config, faces_ND: NDArray[np.float32]) -> tuple[Config, "Refe
 
 def _stored(config: Config, scratch: Store, tail: float) -> Numbers:
     """Of the shard in the scratch place, which took `tail` seconds from its last image to its marker."""
-    marker = marker_from_bytes(scratch.read(marker_file(0)), marker_file(0))
+    marker = Marker.from_bytes(scratch.read(marker_file(0)), marker_file(0))
     found = {f"{kind}_bytes": scratch.size(shard_file(kind, 0)) or 0 for kind in planned_formats(config)}
     numbers = {name: size / marker.rows for name, size in found.items()}
     name = marker.files[0].name

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperface.config import Config
-from hyperface.dataset.layout import SUFFIX
 from hyperface.dataset.licences import licence
+from hyperface.dataset.plan import SUFFIX
 
 SIZES = (
     (10**3, "n<1K"),

@@ -9,10 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hyperface.dataset import marker as markers
-from hyperface.dataset.layout import Format, marker_file, pending_file, shard_file
 from hyperface.dataset.marker import FileRecord, Marker
-from hyperface.dataset.plan import Plan
+from hyperface.dataset.plan import Format, Plan, marker_file, pending_file, shard_file
 from hyperface.errors import ConfigError, ShardError, StorageError
 from hyperface.storage import LARGEST_OBJECT, Store
 
@@ -64,7 +62,7 @@ def commit(store: Store, files: Sequence[tuple[str, bytes]], marker: Marker, *, 
             fix = f"set synthesis.images_per_shard to {fits} or less and choose another run.dir"
             raise ShardError(f"{store.uri(file)}: has {len(data)} bytes; at most {LARGEST_OBJECT} are possible; {fix}")
     replace_others = repair or _is_announced(store, marker)
-    store.put(pending_file(marker.shard), markers.to_bytes(marker))
+    store.put(pending_file(marker.shard), marker.to_bytes())
     if repair:
         store.delete(marker_file(marker.shard))
     try:
@@ -91,7 +89,7 @@ def adopt(store: Store, plan: Plan, shard: int, kinds: Sequence[Format], fingerp
     wanted = [shard_file(kind, shard) for kind in kinds]
     for name in (marker_file(shard), pending_file(shard)):
         try:
-            found = markers.from_bytes(store.read(name), name)
+            found = Marker.from_bytes(store.read(name), name)
         except (FileNotFoundError, ValueError):  # drawn again; `commit` refuses a marker that is in the way
             continue
         fits = (found.shard, found.fingerprint) == (shard, fingerprint)
@@ -124,8 +122,8 @@ def _finish(store: Store, marker: Marker) -> Marker:
     name = marker_file(marker.shard)
     etags = {file.name: _etag(store, file) for file in marker.files}
     marker = replace(marker, etags={file: etag for file, etag in etags.items() if etag})
-    if not store.put_new(name, markers.to_bytes(marker)):
-        there = markers.from_bytes(store.read(name), store.uri(name))
+    if not store.put_new(name, marker.to_bytes()):
+        there = Marker.from_bytes(store.read(name), store.uri(name))
         if not there.agrees(marker):
             raise ShardError(_foreign(store, name, "describes another shard than this configuration makes"))
     store.delete(pending_file(marker.shard))
@@ -136,7 +134,7 @@ def _is_announced(store: Store, marker: Marker) -> bool:
     """Whether somebody who has not finished said that these very files would be written."""
     name = pending_file(marker.shard)
     try:
-        note = markers.from_bytes(store.read(name), name)
+        note = Marker.from_bytes(store.read(name), name)
     except (FileNotFoundError, ValueError):
         return False
     return note.agrees(marker) and not store.exists(marker_file(marker.shard))

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.config import Config
-from hyperface.dataset import card, fingerprint, wids
+from hyperface.dataset import card, fingerprint, webdataset
 from hyperface.dataset.duplicates import from_text, near_duplicates
-from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Plan, key
+from hyperface.dataset.plan import Format, Plan, key
 from hyperface.errors import RunError
 from hyperface.run import Run
 from hyperface.run.names import DATA_CARD, FINGERPRINT, INDEX
@@ -93,7 +92,7 @@ def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def files(config: Config, index: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, bytes]:
     """{name: bytes} of what is written when every shard is there; the index comes last, and says that all is."""
-    by_number = {wids.WIDS: wids.to_bytes(index)} if "webdataset" in index["formats"] else {}
+    by_number = {webdataset.WIDS: webdataset.wids_bytes(index)} if "webdataset" in index["formats"] else {}
     return {**by_number, DATA_CARD: card.text(config, index, parts).encode(), INDEX: to_json(index)}
 
 

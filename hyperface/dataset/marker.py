@@ -1,11 +1,14 @@
-"""The done marker of a shard: what was committed. A shard exists when its marker does."""
+"""What is known of a shard: its done marker, by which it exists, or a note why it is left alone."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from hyperface.dataset.duplicates import from_text
 from hyperface.reading.json_text import built, from_json
 from hyperface.run.records import to_json
+
+RETRY = "synthesis.retry_quarantined=true"
+"""The setting that takes up quarantined shards again."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,56 @@ class Marker:
         own: dict[str, dict[str, Any]] = {"seconds": {}, "etags": {}}
         return {**asdict(self), **own} == {**asdict(other), **own}
 
+    def to_bytes(self) -> bytes:
+        """The marker as it is stored, in JSON."""
+        return to_json({key: value for key, value in asdict(self).items() if value or key != "control"})
 
-def to_bytes(marker: Marker) -> bytes:
-    return to_json({key: value for key, value in asdict(marker).items() if value or key != "control"})
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            ValueError: truncated or foreign; names the file and the rule.
+        """
+        try:
+            marker: Self = built(cls, from_json(data))
+            if marker.hashes and len(from_text(marker.hashes)) != marker.rows:
+                raise ValueError(f"hashes must be 16 hex digits for each of {marker.rows} rows")
+            if any(found.keys() != {"met", "not_met"} for found in marker.control.values()):
+                raise ValueError("control must count what is met and not_met")
+        except ValueError as error:
+            raise ValueError(f"{name}: is not a shard's done marker ({error})") from error
+        return marker
 
 
-def from_bytes(data: bytes, name: str) -> Marker:
-    """Read what `to_bytes` wrote.
+@dataclass(frozen=True)
+class Quarantine:
+    """Why a shard is not begun again: it was begun too often and never finished. The file goes when it is done."""
 
-    Raises:
-        ValueError: truncated or foreign; names the file and the rule.
-    """
-    try:
-        marker: Marker = built(Marker, from_json(data))
-        if marker.hashes and len(from_text(marker.hashes)) != marker.rows:
-            raise ValueError(f"hashes must be 16 hex digits for each of {marker.rows} rows")
-        if any(found.keys() != {"met", "not_met"} for found in marker.control.values()):
-            raise ValueError("control must count what is met and not_met")
-    except ValueError as error:
-        raise ValueError(f"{name}: is not a shard's done marker ({error})") from error
-    return marker
+    shard: int
+    attempts: int
+    """Times that it was begun and not finished, in the job that gave it up."""
+    error: str
+    """What ended the last of them."""
+    when: str
+    """UTC, ISO 8601."""
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} is quarantined: begun {self.attempts} times, last on {self.when}: {self.error}"
+
+    def to_bytes(self) -> bytes:
+        """The note as it is stored, in JSON."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            ValueError: truncated or foreign; names the file.
+        """
+        try:
+            note: Self = built(cls, from_json(data))
+        except ValueError as error:
+            raise ValueError(f"{name}: is no note about a quarantined shard ({error}); delete it") from error
+        return note

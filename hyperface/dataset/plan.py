@@ -1,4 +1,4 @@
-"""Which images a shard holds, and with which seed each is drawn: plain functions of (seed, numbers), no state.
+"""Which images a shard holds, with which seed each is drawn, and the names of its files: functions without state.
 
 Images are numbered `row * images_per_identity + image`, where `row` counts the identities of the plan from 0, and dealt
 to shards in a global seeded permutation, because a trainer that shuffles in a buffer over identity-sorted shards learns
@@ -11,11 +11,18 @@ P: positions in the dataset or numbers of images, R: rows of one shard.
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.run.names import DATASET, DONE
+
 ROUNDS = 8
+Format = Literal["parquet", "webdataset"]
+SUFFIX: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}
+QUARANTINE = f"{DATASET}/_quarantine"
+PENDING = f"{DATASET}/_pending"
 
 
 def key(identity: int, image: int) -> str:
@@ -95,3 +102,25 @@ class Plan:
     def keys(self, shard: int) -> list[str]:
         """The keys planned for a shard, in the order of its rows."""
         return [key(int(i), int(j)) for i, j in zip(*self.shard(shard), strict=True)]
+
+
+def formats(choice: Literal["webdataset", "parquet", "both"]) -> tuple[Format, ...]:
+    """The file formats behind `dataset.format`."""
+    return ("parquet", "webdataset") if choice == "both" else (choice,)
+
+
+def shard_file(kind: Format, shard: int) -> str:
+    return f"{DATASET}/{kind}/shard-{shard:06d}.{SUFFIX[kind]}"
+
+
+def marker_file(shard: int) -> str:
+    return f"{DONE}/shard-{shard:06d}.json"
+
+
+def quarantine_file(shard: int) -> str:
+    return f"{QUARANTINE}/shard-{shard:06d}.json"
+
+
+def pending_file(shard: int) -> str:
+    """What the marker of a shard will say, while its files are being written."""
+    return f"{PENDING}/shard-{shard:06d}.json"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hyperface.dataset import parquet, webdataset
-from hyperface.dataset.layout import SUFFIX
+from hyperface.dataset.plan import SUFFIX
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.run import Run

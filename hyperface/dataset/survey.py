@@ -5,12 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hyperface.config import Config
-from hyperface.dataset import marker as markers
-from hyperface.dataset import quarantine
-from hyperface.dataset.layout import Format, formats, marker_file, pending_file, quarantine_file, shard_file
-from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Plan
-from hyperface.dataset.wids import WIDS
+from hyperface.dataset.marker import Marker, Quarantine
+from hyperface.dataset.plan import Format, Plan, formats, marker_file, pending_file, quarantine_file, shard_file
+from hyperface.dataset.webdataset import WIDS
 from hyperface.run.names import DATA_CARD, DATASET, FINGERPRINT, INDEX
 from hyperface.storage import Store
 
@@ -97,7 +94,7 @@ def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str |
     def read(shard: int) -> Marker | str:
         name = marker_file(shard)
         try:
-            marker = markers.from_bytes(store.read(name), store.uri(name))
+            marker = Marker.from_bytes(store.read(name), store.uri(name))
         except ValueError as error:
             return str(error)
         for file, problem in _problems(marker, shard, plan, kinds, fingerprint, seen.listing):
@@ -116,7 +113,7 @@ def survey(store: Store, plan: Plan, kinds: Sequence[Format], fingerprint: str |
 def _quarantine(store: Store, shard: int) -> str:
     name = quarantine_file(shard)
     try:
-        return str(quarantine.from_bytes(store.read(name), store.uri(name)))
+        return str(Quarantine.from_bytes(store.read(name), store.uri(name)))
     except FileNotFoundError:
         return f"{store.uri(name)}: was there a moment ago"
     except ValueError as error:

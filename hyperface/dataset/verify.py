@@ -6,10 +6,8 @@ from typing import Any, TypedDict
 
 from hyperface.config import Config
 from hyperface.dataset import afterwards, fingerprint, index, jpeg, reading
-from hyperface.dataset.layout import marker_file, quarantine_file
-from hyperface.dataset.marker import FileRecord, Marker
-from hyperface.dataset.plan import Plan, image_seed
-from hyperface.dataset.quarantine import RETRY
+from hyperface.dataset.marker import RETRY, FileRecord, Marker
+from hyperface.dataset.plan import Plan, image_seed, marker_file, quarantine_file
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError

@@ -3,15 +3,21 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
 
+from hyperface.dataset.plan import SUFFIX
 from hyperface.dataset.schema import Sample, ShardImages
 from hyperface.faces import tar
 from hyperface.reading.json_text import from_json
+from hyperface.run.names import DATASET
+from hyperface.run.records import to_json
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
 CONTROL = "control"
 """A field more, where images are steered."""
+WIDS = f"{DATASET}/wids.json"
 
 
 def to_bytes(samples: Sequence[Sample]) -> bytes:
@@ -90,3 +96,24 @@ def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: b
     images.jpegs.append(jpeg)
     images.seeds.append(fields["seed"])
     images.cosines.append(fields["cosine"])
+
+
+def wids_bytes(index: Mapping[str, Any]) -> bytes:
+    """The content of `dataset/wids.json`, by which `wids.ShardListDataset` reads the shards by number, at random.
+
+    Shards are named relative to its folder.
+
+    Args:
+        index: the content of `dataset/index.json`.
+    """
+    shards = [
+        {
+            "url": str(PurePosixPath(file["name"]).relative_to(DATASET)),
+            "nsamples": shard["rows"],
+            "filesize": file["bytes"],
+        }
+        for shard in index["shards"]
+        for file in shard["files"]
+        if file["name"].endswith(SUFFIX["webdataset"])
+    ]
+    return to_json({"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards})

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from hyperface.config import RECIPES, StorageConfig, TrainConfig, flat
-from hyperface.dataset import quarantine
+from hyperface.dataset.marker import RETRY
 from hyperface.status.seen import Seen
 from hyperface.status.shards import Shards
 from hyperface.status.stages import Stage, begun_with, verifications
@@ -33,7 +33,7 @@ def next_command(seen: Seen, stages: Sequence[Stage], shards: Shards, reached: S
             continue
         job, _, name = stage.name.partition(" ")
         if job == "synthesize" and shards.quarantined and not shards.left:
-            return command(job, quarantine.RETRY)
+            return command(job, RETRY)
         if job in ("embed", "pack", "synthesize") and "embed" in states:
             return command("pipeline")
         if job == "evaluate":

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hyperface.dataset.layout import marker_file, pending_file
+from hyperface.dataset.plan import marker_file, pending_file
 from hyperface.dataset.survey import glance, planned, planned_formats
 from hyperface.run import names
 from hyperface.run.shapes import Row

@@ -16,9 +16,8 @@ from hyperface.config import Config
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record
 from hyperface.dataset.duplicates import to_text
-from hyperface.dataset.layout import Format, shard_file
 from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Plan
+from hyperface.dataset.plan import Format, Plan, shard_file
 from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.faces import embeddings

@@ -21,8 +21,9 @@ from hyperface import config as configuration
 from hyperface.audit.attributes import read_labels
 from hyperface.capacity import rates
 from hyperface.config import StorageConfig
-from hyperface.dataset import marker, quarantine, reading, recordio
+from hyperface.dataset import reading, recordio
 from hyperface.dataset.classes import classes
+from hyperface.dataset.marker import Marker, Quarantine
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import verify
 from hyperface.faces import embeddings, gallery
@@ -186,10 +187,10 @@ def runs(scratch: Path) -> Iterator[tuple[str, Kind]]:
         yield f"run-{Path(name).name}", (files, name, _read_run)
     for name in ("dataset/parquet/shard-000001.parquet", "dataset/webdataset/shard-000001.tar"):
         yield f"shard{Path(name).suffix}", ({name: files[name]}, name, _read_shard)
-    told = marker.to_bytes(MARKER)
-    yield "marker", ({"m": told}, "m", lambda at: marker.from_bytes((at / "m").read_bytes(), "m"))
-    note = quarantine.to_bytes(quarantine.Quarantine(1, 2, "why", "when"))
-    yield "quarantine", ({"q": note}, "q", lambda at: quarantine.from_bytes((at / "q").read_bytes(), "q"))
+    told = MARKER.to_bytes()
+    yield "marker", ({"m": told}, "m", lambda at: Marker.from_bytes((at / "m").read_bytes(), "m"))
+    note = Quarantine(1, 2, "why", "when").to_bytes()
+    yield "quarantine", ({"q": note}, "q", lambda at: Quarantine.from_bytes((at / "q").read_bytes(), "q"))
     known = b'{"rates": {"embed_images_per_second": 3.5}, "settings": {"a": 1}, "measured_on": {"device": "x"}}'
     yield "rates", ({"r.json": known}, "r.json", lambda at: rates.read_file(str(at / "r.json"), STORAGE))
 

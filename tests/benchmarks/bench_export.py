@@ -25,9 +25,8 @@ from hyperface.dataset import fingerprint, index, jpeg, webdataset
 from hyperface.dataset.commit import commit
 from hyperface.dataset.commit import record as file_record
 from hyperface.dataset.export import FORMATS, export_run
-from hyperface.dataset.layout import shard_file
 from hyperface.dataset.marker import Marker, Statistics
-from hyperface.dataset.plan import image_seed
+from hyperface.dataset.plan import image_seed, shard_file
 from hyperface.dataset.schema import Sample
 from hyperface.dataset.source import open_source
 from hyperface.dataset.survey import planned

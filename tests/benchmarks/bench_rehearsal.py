@@ -26,7 +26,7 @@ import boto3
 import numpy as np
 
 from hyperface.dataset import fingerprint
-from hyperface.dataset.layout import pending_file, shard_file
+from hyperface.dataset.plan import pending_file, shard_file
 from hyperface.dataset.survey import glance, planned, survey
 from hyperface.dataset.verify import shard_problems
 from hyperface.faces.embeddings import Embeddings, to_parquet

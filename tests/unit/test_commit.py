@@ -11,11 +11,9 @@ import pytest
 
 from hyperface.config import StorageConfig
 from hyperface.dataset import jpeg, parquet, webdataset
-from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import adopt, check_size, commit, record, sweep
-from hyperface.dataset.layout import Format
 from hyperface.dataset.marker import Marker, Reject, Statistics
-from hyperface.dataset.plan import Plan
+from hyperface.dataset.plan import Format, Plan
 from hyperface.dataset.schema import Sample
 from hyperface.errors import ConfigError, ShardError, StorageError
 from hyperface.storage import LARGEST_OBJECT, LocalStore, S3Store, Store, open_store
@@ -73,7 +71,7 @@ class ShorteningStore(LocalStore):
 def test_a_commit_leaves_the_files_and_a_marker_that_describes_them(store: Store):
     commit(store, FILES, MARKER, repair=False)
     assert {name: store.read(name) for name, _ in FILES} == dict(FILES)
-    written = markers.from_bytes(store.read(DONE), DONE)
+    written = Marker.from_bytes(store.read(DONE), DONE)
     assert replace(written, etags={}) == MARKER
     assert set(written.etags) == (set(dict(FILES)) if isinstance(store, S3Store) else set())
     assert set(store.list()) == {DONE, *dict(FILES)}
@@ -110,7 +108,7 @@ def test_repair_replaces_files_and_marker(store: Store):
     commit(store, OTHER_FILES, OTHER, repair=False)
     commit(store, FILES, MARKER, repair=True)
     assert {name: store.read(name) for name, _ in FILES} == dict(FILES)
-    assert markers.from_bytes(store.read(DONE), DONE).agrees(MARKER)
+    assert Marker.from_bytes(store.read(DONE), DONE).agrees(MARKER)
 
 
 def test_a_repair_that_dies_leaves_no_marker_on_other_bytes(tmp_path: Path):
@@ -145,7 +143,7 @@ def test_a_repair_that_dies_between_two_files_is_finished_without_repair(tmp_pat
 
 
 def test_a_note_that_announces_other_files_replaces_nothing(store: Store):
-    store.put(PENDING, markers.to_bytes(OTHER))
+    store.put(PENDING, OTHER.to_bytes())
     store.put(FILES[0][0], b"other")
     for _ in range(2):  # a refusal announces nothing to the next attempt
         with pytest.raises(ShardError, match="holds other bytes"):
@@ -185,11 +183,11 @@ def test_a_vanished_bucket_is_one_line_with_its_uri(s3_endpoint: str):
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"", b"{", b"[]", b"{}", markers.to_bytes(MARKER)[:-30], markers.to_bytes(MARKER).replace(b"sha256", b"sha1")],
+    [b"", b"{", b"[]", b"{}", MARKER.to_bytes()[:-30], MARKER.to_bytes().replace(b"sha256", b"sha1")],
 )
 def test_a_damaged_marker_is_refused_by_name(damaged: bytes):
     with pytest.raises(ValueError, match=r"m.json: is not a shard's done marker"):
-        markers.from_bytes(damaged, "m.json")
+        Marker.from_bytes(damaged, "m.json")
 
 
 def adopted(
@@ -200,7 +198,7 @@ def adopted(
 
 def interrupted(store: Store) -> Store:
     """A shard whose writer died between data and marker."""
-    store.put(PENDING, markers.to_bytes(MARKER))
+    store.put(PENDING, MARKER.to_bytes())
     for name, data in FILES:
         store.put_new(name, data)
     return store
@@ -210,7 +208,7 @@ def test_a_shard_that_lacks_only_its_marker_is_finished_from_its_note(store: Sto
     found = adopted(interrupted(store))
     assert found is not None
     assert found.agrees(MARKER)
-    assert markers.from_bytes(store.read(DONE), DONE) == found
+    assert Marker.from_bytes(store.read(DONE), DONE) == found
     assert set(store.list()) == {DONE, *dict(FILES)}
     assert adopted(store) == found
 
@@ -244,11 +242,11 @@ def test_a_shard_with_other_bytes_than_its_note_says_is_not_adopted(store: Store
     "note",
     [
         b"",
-        markers.to_bytes(MARKER)[:-40],
-        markers.to_bytes(replace(MARKER, shard=1)),
-        markers.to_bytes(replace(MARKER, fingerprint="0" * 64)),
-        markers.to_bytes(replace(MARKER, rows=4)),
-        markers.to_bytes(replace(MARKER, files=MARKER.files[:1])),
+        MARKER.to_bytes()[:-40],
+        replace(MARKER, shard=1).to_bytes(),
+        replace(MARKER, fingerprint="0" * 64).to_bytes(),
+        replace(MARKER, rows=4).to_bytes(),
+        replace(MARKER, files=MARKER.files[:1]).to_bytes(),
     ],
     ids=["empty", "cut", "another shard", "another fingerprint", "another plan", "another format"],
 )
@@ -280,12 +278,12 @@ def test_an_etag_is_what_the_server_calls_the_file(s3_bucket: str, s3_endpoint: 
     store = open_store(f"s3://{s3_bucket}/run", StorageConfig(endpoint_url=s3_endpoint))
     written = commit(store, FILES, MARKER, repair=False)
     assert written.etags == {name: hashlib.md5(data).hexdigest() for name, data in FILES}
-    assert markers.from_bytes(store.read(DONE), DONE) == written
+    assert Marker.from_bytes(store.read(DONE), DONE) == written
 
 
 def test_a_marker_from_before_etags_is_read(store: Store):
-    old = {name: value for name, value in json.loads(markers.to_bytes(MARKER)).items() if name != "etags"}
-    assert markers.from_bytes(json.dumps(old).encode(), "m.json") == MARKER
+    old = {name: value for name, value in json.loads(MARKER.to_bytes()).items() if name != "etags"}
+    assert Marker.from_bytes(json.dumps(old).encode(), "m.json") == MARKER
 
 
 def test_shards_that_could_outgrow_one_put_are_refused_with_the_number_that_fits():

@@ -14,9 +14,9 @@ from color_world import ColorGenerator, color_run, make_dataset
 from commands import ran
 
 from hyperface.dataset import Sample, jpeg, webdataset
-from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import FORMATS, Kind, export_run
+from hyperface.dataset.marker import Marker
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.run import Run, existing_run
 from hyperface.run.names import INDEX
@@ -116,9 +116,9 @@ def test_a_damaged_shard_is_named_and_the_export_goes_on_when_it_is_mended(run: 
 def believe(run: Run, data: bytes) -> None:
     """Give shard 1 other bytes, and a marker and an index that believe them."""
     run.store.put(TAR, data)
-    marker = markers.from_bytes(run.store.read(DONE), DONE)
+    marker = Marker.from_bytes(run.store.read(DONE), DONE)
     file = record(TAR, data)
-    run.store.put(DONE, markers.to_bytes(replace(marker, files=(file,))))
+    run.store.put(DONE, replace(marker, files=(file,)).to_bytes())
     index = run.get_json(INDEX)
     index["shards"][1]["files"] = [asdict(file)]
     run.put_json(INDEX, index)

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import pytest
 
 from hyperface import config
-from hyperface.dataset import marker, quarantine
-from hyperface.dataset.marker import FileRecord, Marker, Reject, Statistics
-from hyperface.dataset.quarantine import Quarantine
+from hyperface.dataset.marker import FileRecord, Marker, Quarantine, Reject, Statistics
 from hyperface.errors import RunError
 from hyperface.reading.json_text import Rule, built, from_json
 from hyperface.run import Run
@@ -78,7 +76,7 @@ def test_another_type_is_named_with_its_place(change: dict[str, Any], why: str):
 
 
 def test_a_marker_is_read_as_it_was_written():
-    assert marker.from_bytes(marker.to_bytes(MARKER), "m.json") == MARKER
+    assert Marker.from_bytes(MARKER.to_bytes(), "m.json") == MARKER
 
 
 HARM: list[Any] = [None, True, -1.5, "x", [], {}, [[]], float("inf"), 2**70]
@@ -90,7 +88,7 @@ def test_a_marker_with_another_value_is_read_or_refused_by_name(key: str, value:
     given = json.dumps(asdict(MARKER) | {key: value}).encode()
     found = ""
     try:
-        read = marker.from_bytes(given, "m.json")
+        read = Marker.from_bytes(given, "m.json")
     except ValueError as error:
         found = str(error)
     same = not found and getattr(read, key) in (value, tuple(value) if isinstance(value, list) else value)
@@ -99,11 +97,11 @@ def test_a_marker_with_another_value_is_read_or_refused_by_name(key: str, value:
 
 def test_deep_json_in_a_marker_and_in_a_note_is_refused_by_name():
     with pytest.raises(ValueError, match=r"m\.json: is not a shard's done marker \(nested too deeply\)"):
-        marker.from_bytes(DEEP, "m.json")
+        Marker.from_bytes(DEEP, "m.json")
     with pytest.raises(ValueError, match=r"q\.json: is no note about a quarantined shard \(nested too deeply\)"):
-        quarantine.from_bytes(DEEP, "q.json")
+        Quarantine.from_bytes(DEEP, "q.json")
     note = Quarantine(1, 2, "why", "when")
-    assert quarantine.from_bytes(quarantine.to_bytes(note), "q.json") == note
+    assert Quarantine.from_bytes(note.to_bytes(), "q.json") == note
 
 
 @pytest.mark.parametrize("text", [b"", DEEP, b"[]", b"null", b'{"a": ' + LONG + b"}"])

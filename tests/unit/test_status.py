@@ -14,10 +14,10 @@ from color_world import ColorGenerator, color_config, color_run, make_dataset
 from finished_run import finished_run
 
 from hyperface.config import StorageConfig
-from hyperface.dataset import quarantine, verify
+from hyperface.dataset import verify
 from hyperface.dataset.export import export_run
-from hyperface.dataset.layout import marker_file, pending_file, quarantine_file, shard_file
-from hyperface.dataset.quarantine import Quarantine
+from hyperface.dataset.marker import Quarantine
+from hyperface.dataset.plan import marker_file, pending_file, quarantine_file, shard_file
 from hyperface.dataset.source import open_source
 from hyperface.experiment import comparison as experiment
 from hyperface.run import Run, open_run
@@ -114,7 +114,7 @@ def test_all_shards_without_an_index_are_not_yet_a_dataset(run: Run):
 def test_a_quarantined_shard_is_told_with_its_reason_and_taken_up_again_when_the_others_are_done(run: Run):
     without(run, 2, 3)
     note = Quarantine(2, 3, "its actor died", "2026-01-01T00:00:00+00:00")
-    run.store.put(quarantine_file(2), quarantine.to_bytes(note))
+    run.store.put(quarantine_file(2), note.to_bytes())
     found = status(run)
     assert found.quarantined == {2: str(note)}
     assert (found.next, found.exit_code) == (f"python -m jobs.pipeline {run}", FAILING)

@@ -18,8 +18,9 @@ from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, Steerab
 from torch import Tensor
 
 from hyperface.config import ControlConfig
-from hyperface.dataset import marker, read_shards, verify
-from hyperface.dataset.layout import marker_file, shard_file
+from hyperface.dataset import read_shards, verify
+from hyperface.dataset.marker import Marker
+from hyperface.dataset.plan import marker_file, shard_file
 from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import Models
@@ -125,7 +126,7 @@ def test_a_steered_dataset_meets_its_targets_and_says_so_everywhere(tmp_path: Pa
     assert index["control"] == {"red": {"met": met, "not_met": 30 - met}}
     assert met >= 26
     assert f"| steered to a target, red | met by {met} of 30 images as stored |\n| mean cosine" in _card(run)
-    counts = [marker.from_bytes(run.store.read(marker_file(s)), "").control["red"]["met"] for s in range(4)]
+    counts = [Marker.from_bytes(run.store.read(marker_file(s)), "").control["red"]["met"] for s in range(4)]
     assert sum(counts) == met
 
 

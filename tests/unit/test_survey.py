@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from hyperface.dataset.layout import marker_file, quarantine_file, shard_file
-from hyperface.dataset.plan import Plan
-from hyperface.dataset.quarantine import Quarantine, to_bytes
+from hyperface.dataset.marker import Quarantine
+from hyperface.dataset.plan import Plan, marker_file, quarantine_file, shard_file
 from hyperface.dataset.survey import glance, survey
 from hyperface.storage import open_store
 
@@ -18,7 +17,9 @@ def test_a_glance_tells_done_lost_missing_and_quarantined_shards_by_their_names_
     for name in (shard_file("parquet", 0), shard_file("parquet", 2)):
         store.put(name, b"data")
     for shard in (0, 3):
-        store.put(quarantine_file(shard), to_bytes(Quarantine(shard, 3, "its actor died", "2026-01-02T03:04:05+00:00")))
+        store.put(
+            quarantine_file(shard), Quarantine(shard, 3, "its actor died", "2026-01-02T03:04:05+00:00").to_bytes()
+        )
     seen = glance(store, PLAN, ("parquet",))
     assert (seen.done, seen.missing, seen.settled) == ([0, 1], [2, 3], [0])
     assert seen.damaged == {1: f"{store.uri(shard_file('parquet', 1))}: is missing although its marker is there"}

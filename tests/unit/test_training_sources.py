@@ -14,8 +14,7 @@ from color_world import color_run, make_dataset
 from hyperface.dataset import index, read_shards
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import Kind, export_run
-from hyperface.dataset.layout import marker_file
-from hyperface.dataset.marker import to_bytes
+from hyperface.dataset.plan import marker_file
 from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.errors import ConfigError, RunError
 from hyperface.run import Run
@@ -107,7 +106,7 @@ def relabel(run: Run, shard: int, row: int, label: int) -> str:
     pq.write_table(changed, sink)
     run.store.put(name, sink.getvalue())
     markers[shard] = dataclasses.replace(markers[shard], files=(record(name, sink.getvalue()),))
-    run.store.put(marker_file(shard), to_bytes(markers[shard]))
+    run.store.put(marker_file(shard), markers[shard].to_bytes())
     index.write(run, plan, kinds, markers)
     return str(table["key"][row])
 

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 from color_world import DIM, ColorGenerator, color_run, make_dataset
 
-from hyperface.dataset import card, jpeg, parquet, read_shards, verify, webdataset, wids
+from hyperface.dataset import card, jpeg, parquet, read_shards, verify, webdataset
 from hyperface.dataset.commit import record
-from hyperface.dataset.marker import from_bytes, to_bytes
-from hyperface.dataset.quarantine import Quarantine
-from hyperface.dataset.quarantine import to_bytes as to_json
+from hyperface.dataset.marker import Marker, Quarantine
 from hyperface.dataset.schema import Sample
 from hyperface.run import Run, existing_run
 from hyperface.run.names import REFERENCES
@@ -136,14 +134,14 @@ def forge(run: Run, change: Callable[[list[dict[str, Any]]], None]) -> None:
     files = [(PARQUET, parquet.to_bytes(samples, DIM)), (TAR, webdataset.to_bytes(samples))]
     for name, data in files:
         store.put(name, data)
-    marker = from_bytes(store.read(DONE), DONE)
-    store.put(DONE, to_bytes(replace(marker, files=tuple(record(*file) for file in files))))
+    marker = Marker.from_bytes(store.read(DONE), DONE)
+    store.put(DONE, replace(marker, files=tuple(record(*file) for file in files)).to_bytes())
     index = run.get_json("dataset/index.json")
     index["shards"][1]["files"] = [asdict(record(*file)) for file in files]
     index["bytes"] = sum(file["bytes"] for shard in index["shards"] for file in shard["files"])
     run.put_json("dataset/index.json", index)
     store.put("dataset/README.md", card.text(run.config, index, run.get_json("dataset/fingerprint.json")).encode())
-    store.put("dataset/wids.json", wids.to_bytes(index))
+    store.put("dataset/wids.json", webdataset.wids_bytes(index))
 
 
 @pytest.mark.parametrize("name", ["dataset/README.md", "dataset/wids.json", "dataset/index.json"])
@@ -155,8 +153,8 @@ def test_a_card_or_index_that_says_something_else_is_named(run: Run, name: str):
 
 
 def test_a_marker_with_fewer_hashes_than_rows_is_damaged(run: Run):
-    marker = from_bytes(run.store.read(DONE), DONE)
-    run.store.put(DONE, to_bytes(replace(marker, hashes="00" * 8)))
+    marker = Marker.from_bytes(run.store.read(DONE), DONE)
+    run.store.put(DONE, replace(marker, hashes="00" * 8).to_bytes())
     assert any(line.startswith(run.store.uri(DONE)) and "hashes must be 16" in line for line in verify(run, deep=False))
 
 
@@ -235,7 +233,7 @@ def test_lost_or_other_references_are_named(run: Run):
 
 def test_a_quarantined_shard_is_named_with_the_way_out_and_a_note_that_is_out_of_date_too(run: Run):
     note = "dataset/_quarantine/shard-000001.json"
-    run.store.put(note, to_json(Quarantine(1, 3, "its actor died", "2026-01-02T03:04:05+00:00")))
+    run.store.put(note, Quarantine(1, 3, "its actor died", "2026-01-02T03:04:05+00:00").to_bytes())
     (settled,) = verify(run, deep=False)
     assert settled.startswith(f"{run.store.uri(note)}: is out of date, the shard is done")
     for name in (DONE, PARQUET, TAR):

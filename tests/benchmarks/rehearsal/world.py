@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from hyperface import config as configuration
 from hyperface.config import Config
-from hyperface.dataset import marker as markers
 from hyperface.dataset.commit import record
 from hyperface.dataset.duplicates import difference_hash, to_text
-from hyperface.dataset.layout import marker_file, shard_file
 from hyperface.dataset.marker import Marker, Reject, Statistics
-from hyperface.dataset.plan import Plan, key
+from hyperface.dataset.plan import Plan, key, marker_file, shard_file
 from hyperface.models.protocols import Models
 from hyperface.storage import Store
 
@@ -117,4 +115,4 @@ def put_stand_in(store: Store, plan: Plan, shard: int, fingerprint: str) -> None
     """Bytes first, marker last, where `commit` would look before and after."""
     data, marker = stand_in(plan, shard, fingerprint)
     store.put_new(marker.files[0].name, data)
-    store.put_new(marker_file(shard), markers.to_bytes(marker))
+    store.put_new(marker_file(shard), marker.to_bytes())
