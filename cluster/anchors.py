@@ -7,8 +7,7 @@ from ray.exceptions import RayError
 
 from cluster.actor_pool import PoolActor, fan_out
 from cluster.renderer import MakeModels
-from hyperface.dataset import fingerprint
-from hyperface.dataset.survey import planned
+from hyperface.dataset.dataset import Dataset
 from hyperface.errors import RunError, UserError
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
@@ -41,8 +40,8 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
     synthesis = run.config.synthesis
     if synthesis.min_judge_cosine == -1:
         return
-    parts = fingerprint.recorded(run.store)
-    todo = missing_blocks(run.store, planned(run.config), fingerprint.digest(parts) if parts else None)
+    dataset = Dataset.of(run)
+    todo = missing_blocks(dataset, dataset.fingerprint())
     if not todo:
         return
     print(f"synthesize: draws an anchor of each identity for the judge, in {len(todo)} blocks", flush=True)

@@ -6,7 +6,7 @@ Only statistics come back to the driver, so nothing is lost with it: what is don
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -20,9 +20,9 @@ from cluster.renderer import CALLS, MakeModels, Renderer
 from cluster.session import connect
 from hyperface.dataset import fingerprint, index
 from hyperface.dataset.commit import sweep
+from hyperface.dataset.dataset import Dataset, Glance
 from hyperface.dataset.marker import RETRY
-from hyperface.dataset.plan import Format, Plan, marker_file, quarantine_file
-from hyperface.dataset.survey import Glance, glance, planned, planned_formats, survey
+from hyperface.dataset.plan import Plan, marker_file, quarantine_file
 from hyperface.dataset.verify import hash_problems
 from hyperface.errors import RunError
 from hyperface.models.loading import load_models
@@ -54,27 +54,29 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     """
     run.refuse_replaced()
     check_targets(run.config)
-    began, plan, kinds = time.monotonic(), planned(run.config), planned_formats(run.config)
+    began, dataset = time.monotonic(), Dataset.of(run)
     references = read_references(run)
-    seen, agreed = glance(run.store, plan, kinds), _agreed(run, references)
+    seen = dataset.glance()
+    _refuse_others(dataset, references)
     left = {} if run.config.synthesis.retry_quarantined else seen.quarantined
-    todo = [shard for shard in _missing_or_damaged(run, plan, kinds, seen, agreed) if shard not in left]
+    todo = [shard for shard in _missing_or_damaged(dataset, seen) if shard not in left]
     drawn = 0
     if todo:
         run.store.delete(INDEX)
         draw_anchors(run, make_models)
-        drawn, agreed = _render(run, plan, todo, left, make_models), _agreed(run, references)
+        drawn = _render(run, dataset.plan, todo, left, make_models)
+        _refuse_others(dataset, references)
     elif left:
         raise RunError(_unfinished(run, {}, left))
-    found = survey(run.store, plan, kinds, agreed)
-    _refuse(run, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
+    found = dataset.survey()
+    _refuse(dataset, [*found.damaged.values(), *(f"{marker_file(shard)} is missing" for shard in found.missing)])
     for shard in found.settled:
         run.store.delete(quarantine_file(shard))
     sweep(run.store, found.listing)
     if not any(marker.rows for marker in found.markers.values()):
         advice = f"the reasons are in {run.store.uri(DONE)}; loosen synthesis.min_* and choose another run.dir"
         raise RunError(f"{run}: not one image passed the gate; {advice}")
-    made, seconds = index.write(run, plan, kinds, found.markers), time.monotonic() - began
+    made, seconds = index.write(dataset, found.markers), time.monotonic() - began
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
         return
@@ -89,42 +91,40 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     print(f"synthesize: {made['images']} images, {rejects} rejects{also}, {seconds:.0f} s -> {run.store.uri(DATASET)}")
 
 
-def _agreed(run: Run, references: References) -> str | None:
-    """The digest of the dataset's fingerprint, None before its first shard; refuses what is known to differ."""
-    before = fingerprint.recorded(run.store)
-    if before is None:
-        return None
-    fingerprint.refuse_others(run.store, before, fingerprint.chosen(run.config, references.sha256))
-    return fingerprint.digest(before)
+def _refuse_others(dataset: Dataset, references: References) -> None:
+    """Refuse what is known to differ from what the dataset was begun with; nothing before its first shard."""
+    before = dataset.begun_with()
+    if before is not None:
+        fingerprint.refuse_others(dataset.store, before, fingerprint.chosen(dataset.config, references.sha256))
 
 
-def _missing_or_damaged(run: Run, plan: Plan, kinds: Sequence[Format], seen: Glance, agreed: str | None) -> list[int]:
+def _missing_or_damaged(dataset: Dataset, seen: Glance) -> list[int]:
     """The shards to make: those without a marker and, with synthesis.repair, the damaged ones.
 
     Damage that names tell is refused here. What only a marker tells is found when all are read, before the index:
     ten thousand of them take a minute, and a job that goes on is to go on at once. synthesis.repair reads them first,
     and every file too, and compares its hash.
     """
-    repair = run.config.synthesis.repair
+    store, repair = dataset.store, dataset.config.synthesis.repair
     if not repair and not seen.damaged:
         return seen.missing
-    found = survey(run.store, plan, kinds, agreed)
+    found = dataset.survey()
     damaged = dict(found.damaged)
     if not repair:
-        _refuse(run, list(damaged.values()))
+        _refuse(dataset, list(damaged.values()))
     for shard, marker in found.markers.items():
         for file in marker.files:
-            for problem in hash_problems(run.store, file, run.store.read(file.name)):
+            for problem in hash_problems(store, file, store.read(file.name)):
                 damaged[shard] = problem
     for shard in sorted(damaged):
         print(f"synthesize: makes shard {shard} again: {damaged[shard]}")
     return sorted({*found.missing, *damaged})
 
 
-def _refuse(run: Run, problems: list[str]) -> None:
+def _refuse(dataset: Dataset, problems: list[str]) -> None:
     if problems:
         advice = "make the damaged shards again with synthesis.repair=true"
-        raise RunError(_listed(f"{run}: the dataset is damaged ({advice}):", problems))
+        raise RunError(_listed(f"{dataset.store}: the dataset is damaged ({advice}):", problems))
 
 
 def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_models: MakeModels) -> int:

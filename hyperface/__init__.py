@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hyperface.config import Config as Config
     from hyperface.config import PackingConfig as PackingConfig
     from hyperface.config import load as load_config
-    from hyperface.dataset.reading import read_shards as read_shards
+    from hyperface.dataset import Dataset as Dataset
     from hyperface.dataset.verify import verify as verify
     from hyperface.packing import Packing as Packing
     from hyperface.packing import pack as pack
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Config",
+    "Dataset",
     "Packing",
     "PackingConfig",
     "Run",
@@ -29,13 +30,11 @@ __all__ = [
     "load_config",
     "open_run",
     "pack",
-    "read_shards",
     "verify",
 ]
 _HOMES = {
     "hyperface.config": {"Config", "PackingConfig", "load_config"},
-    "hyperface.dataset.reading": {"read_shards"},
-    "hyperface.dataset.verify": {"verify"},
+    "hyperface.dataset": {"Dataset", "verify"},
     "hyperface.packing": {"Packing", "pack"},
     "hyperface.run": {"Run", "existing_run", "open_run"},
 }

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.capacity.rates import Rates, settings_of
-from hyperface.config import Config, differences
+from hyperface.config import Config, Format, differences
 from hyperface.dataset.commit import check_size
-from hyperface.dataset.plan import Format
-from hyperface.dataset.survey import READERS, planned, planned_formats
+from hyperface.dataset.dataset import READERS
+from hyperface.dataset.plan import Plan
 from hyperface.errors import ConfigError
 from hyperface.faces.source import FACES_PER_CHUNK
 from hyperface.models.loading import needs_files
@@ -77,7 +77,7 @@ def needed(config: Config) -> list[str]:
     """The rates that a configuration needs."""
     names = ["embedding_dim", "image_size", "driver_seconds", "embed_start_seconds", "embed_images_per_second"]
     names += ["draw_start_seconds", "images_per_second", "jpeg_bytes", "encode_seconds", "request_seconds"]
-    names += [f"{kind}_bytes" for kind in planned_formats(config)]
+    names += [f"{kind}_bytes" for kind in config.dataset.formats]
     names += ["upload_bytes_per_second", "read_bytes_per_second", "pair_flops_float32", "search_flops"]
     if config.packing.precision == "bfloat16":
         names.append("pair_flops_bfloat16")
@@ -174,7 +174,7 @@ def _packing(p: Planned) -> Iterator[Figure]:
 
 
 def _synthesis(p: Planned) -> Iterator[Figure]:
-    config, plan, rates = p.config.synthesis, planned(p.config), p.rates
+    config, plan, rates = p.config.synthesis, Plan.of(p.config), p.rates
     yield Figure("synthesis.images", plan.num_images, "", f"{p.n:,} identities x {config.images_per_identity:,}")
     rule = f"{config.images_per_shard:,} images in each, synthesis.images_per_shard"
     yield Figure("synthesis.shards", plan.num_shards, "", rule)
@@ -209,9 +209,9 @@ def _synthesis(p: Planned) -> Iterator[Figure]:
 
 
 def _report(p: Planned) -> Iterator[Figure]:
-    plan, rates = planned(p.config), p.rates
+    plan, rates = Plan.of(p.config), p.rates
     measured = min(p.config.report.max_images, plan.num_images)
-    kind = planned_formats(p.config)[0]
+    kind = p.config.dataset.formats[0]
     read = plan.num_images * _bytes(p)[kind]
     reading = read / rates["read_bytes_per_second"] + measured / rates["report_images_per_second"]
     pairs = p.n * (p.n - 1) + p.n * p.rows.gallery  # before and after, each pair once; each reference with the gallery
@@ -225,12 +225,12 @@ def _report(p: Planned) -> Iterator[Figure]:
 
 
 def _storage(p: Planned) -> Iterator[Figure]:
-    plan, dim = planned(p.config), p.rows.dim
+    plan, dim = Plan.of(p.config), p.rows.dim
     dataset = plan.num_images * sum(_bytes(p).values())
     drawn = p.n if p.config.packing.steps and packing.draw_flop(p.config.packing, p.rows) else 0
     tables = (p.n + drawn + p.rows.gallery) * dim * packing.FLOAT
     checkpoint = p.n * (3 * dim * packing.FLOAT + 28)
-    rule = f"{plan.num_images:,} images in {' and '.join(planned_formats(p.config))}, if the gate refuses none for good"
+    rule = f"{plan.num_images:,} images in {' and '.join(p.config.dataset.formats)}, if the gate refuses none for good"
     yield Figure("storage.dataset_bytes", dataset, "B", rule)
     rule = f"gallery {p.rows.gallery:,} and references {p.n:,} x {dim} float32"
     rule += ", and the start that was drawn" if drawn else ""
@@ -303,7 +303,7 @@ def _gpu_hours(stage: str, seconds: float, gpus: float) -> Figure:
 
 
 def _bytes(p: Planned) -> dict[Format, float]:
-    return {kind: p.rates[f"{kind}_bytes"] for kind in planned_formats(p.config)}
+    return {kind: p.rates[f"{kind}_bytes"] for kind in p.config.dataset.formats}
 
 
 def _kinds(p: Planned) -> list[str]:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from hyperface.capacity import packing
 from hyperface.capacity.packing import Rows
 from hyperface.config import Config
+from hyperface.dataset.dataset import from_bytes
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import Plan, marker_file, shard_file
-from hyperface.dataset.reading import from_bytes
-from hyperface.dataset.survey import planned, planned_formats
 from hyperface.errors import RunError
 from hyperface.faces import gallery, source
 from hyperface.run import Run
@@ -156,8 +155,9 @@ def drawing(
     size, n = maker.drawing.batch_size, len(references.vectors_Nd)
     batch_Bd = references.vectors_Nd[np.arange(size) % n]
     seconds = seconds_of(lambda: models.generator.generate(batch_Bd, list(range(size))), 1)
-    rows = min(planned(config).rows(0), size * max(1, int(1.5 * budget / seconds)))
-    maker = replace(maker, plan=Plan(config.run.seed, n, -(-rows // n), rows))
+    rows = min(Plan.of(config).rows(0), size * max(1, int(1.5 * budget / seconds)))
+    plan = Plan(config.run.seed, n, -(-rows // n), rows)
+    maker = replace(maker, dataset=replace(maker.dataset, plan=plan))
     if models.judge:
         maker.make_anchors(0)
     if torch.cuda.is_available():
@@ -178,7 +178,7 @@ def _small(config: Config, faces_ND: NDArray[np.float32]) -> tuple[Config, "Refe
     from hyperface.packing.single import pack
     from hyperface.synthesis.shards import References
 
-    n, planned_rows = min(len(faces_ND), config.packing.num_identities), planned(config).rows(0)
+    n, planned_rows = min(len(faces_ND), config.packing.num_identities), Plan.of(config).rows(0)
     packing = replace(config.packing, num_identities=n, first_identity=0, start="gallery", batch_identities=0)
     packing = replace(packing, frozen="", protected="", restarts=1, polish=False)
     packed = pack(faces_ND, packing, seed=config.run.seed, gallery_GD=faces_ND)
@@ -189,7 +189,7 @@ def _small(config: Config, faces_ND: NDArray[np.float32]) -> tuple[Config, "Refe
 def _stored(config: Config, scratch: Store, tail: float) -> Numbers:
     """Of the shard in the scratch place, which took `tail` seconds from its last image to its marker."""
     marker = Marker.from_bytes(scratch.read(marker_file(0)), marker_file(0))
-    found = {f"{kind}_bytes": scratch.size(shard_file(kind, 0)) or 0 for kind in planned_formats(config)}
+    found = {f"{kind}_bytes": scratch.size(shard_file(kind, 0)) or 0 for kind in config.dataset.formats}
     numbers = {name: size / marker.rows for name, size in found.items()}
     name = marker.files[0].name
     images = from_bytes(scratch.read(name), name)
@@ -213,7 +213,7 @@ def reporting(config: Config, dim: int) -> Numbers:
     began = time.perf_counter()
     recognizer, judge = load_recognizer(config.recognizer), load_judge(config)
     start = time.perf_counter() - began
-    scratch, kind = scratch_of(config), planned_formats(config)[0]
+    scratch, kind = scratch_of(config), config.dataset.formats[0]
     jpegs = from_bytes(scratch.read(shard_file(kind, 0)), shard_file(kind, 0)).jpegs
     rows_of(jpegs[:8], recognizer, str(scratch))
     began = time.perf_counter()

@@ -33,6 +33,7 @@ from hyperface.config.schema import ClusterConfig as ClusterConfig
 from hyperface.config.schema import Config as Config
 from hyperface.config.schema import DatasetConfig as DatasetConfig
 from hyperface.config.schema import EmbedConfig as EmbedConfig
+from hyperface.config.schema import Format as Format
 from hyperface.config.schema import JudgeConfig as JudgeConfig
 from hyperface.config.schema import PackingConfig as PackingConfig
 from hyperface.config.schema import RecognizerConfig as RecognizerConfig

@@ -249,12 +249,20 @@ class SynthesisConfig:
     """Make again, and replace, shards that are truncated, foreign or damaged. Otherwise they stop the job."""
 
 
+Format = Literal["parquet", "webdataset"]
+
+
 @dataclass(frozen=True)
 class DatasetConfig:
     format: Literal["webdataset", "parquet", "both"] = "webdataset"
     """File format of the shards."""
     jpeg_quality: int = 95
     """Quality of the JPEG images, 1 to 100."""
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The file formats of each shard."""
+        return ("parquet", "webdataset") if self.format == "both" else (self.format,)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from hyperface.dataset.dataset import Dataset
 from hyperface.dataset.marker import FileRecord, Marker
-from hyperface.dataset.plan import Format, Plan, marker_file, pending_file, shard_file
+from hyperface.dataset.plan import marker_file, pending_file
 from hyperface.errors import ConfigError, ShardError, StorageError
 from hyperface.storage import LARGEST_OBJECT, Store
 
@@ -74,28 +75,28 @@ def commit(store: Store, files: Sequence[tuple[str, bytes]], marker: Marker, *, 
     return _finish(store, marker)
 
 
-def adopt(store: Store, plan: Plan, shard: int, kinds: Sequence[Format], fingerprint: str) -> Marker | None:
+def adopt(dataset: Dataset, shard: int, fingerprint: str) -> Marker | None:
     """The marker of a shard that somebody made already, written now if only it was missing; None: draw the shard.
 
     Not for a shard whose files are known to be damaged: where there is a marker, it is believed.
 
     Args:
-        fingerprint: digest of what decides the bytes of this dataset.
+        fingerprint: the one that the marker must carry.
 
     Raises:
         ShardError: another driver wrote another marker meanwhile.
         StorageError: the storage cannot be read or written.
     """
-    wanted = [shard_file(kind, shard) for kind in kinds]
+    store = dataset.store
     for name in (marker_file(shard), pending_file(shard)):
         try:
             found = Marker.from_bytes(store.read(name), name)
         except (FileNotFoundError, ValueError):  # drawn again; `commit` refuses a marker that is in the way
             continue
         fits = (found.shard, found.fingerprint) == (shard, fingerprint)
-        if not fits or [file.name for file in found.files] != wanted:
+        if not fits or [file.name for file in found.files] != dataset.files(shard):
             continue
-        if found.rows + len(found.rejects) != plan.rows(shard):
+        if found.rows + len(found.rejects) != dataset.plan.rows(shard):
             continue
         if name == marker_file(shard):
             store.delete(pending_file(shard))

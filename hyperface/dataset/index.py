@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 
 from hyperface.config import Config
 from hyperface.dataset import card, fingerprint, webdataset
+from hyperface.dataset.dataset import Dataset
 from hyperface.dataset.duplicates import from_text, near_duplicates
 from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Format, Plan, key
+from hyperface.dataset.plan import Plan, key
 from hyperface.errors import RunError
-from hyperface.run import Run
 from hyperface.run.names import DATA_CARD, FINGERPRINT, INDEX
 from hyperface.run.records import to_json
 
 
-def build(
-    plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker], digest: str, min_hash_distance: int
-) -> dict[str, Any]:
+def build(dataset: Dataset, markers: Mapping[int, Marker], digest: str) -> dict[str, Any]:
     """The content of `dataset/index.json`; equal markers give an equal index, whoever wrote them and when.
 
     Args:
-        min_hash_distance: bits in which the hashes of two images of an identity must differ; 0: any will do.
+        markers: {shard: marker} of every shard of the plan.
+        digest: the fingerprint of the dataset.
     """
+    plan = dataset.plan
     ordered = [markers[shard] for shard in range(plan.num_shards)]
     rejects = [reject for marker in ordered for reject in marker.rejects]
     rows = sum(marker.rows for marker in ordered)
-    repeated = _duplicates(plan, ordered, min_hash_distance)
+    repeated = _duplicates(plan, ordered, dataset.config.synthesis.min_hash_distance)
     short = Counter([reject.identity for reject in rejects] + [identity for identity, _ in repeated])
     cosines = sum(marker.statistics.mean_cosine * marker.rows for marker in ordered)
     return {
-        "formats": list(kinds),
+        "formats": list(dataset.formats),
         "fingerprint": digest,
         "first_identity": plan.first_identity,
         "identities": plan.num_identities,
@@ -96,17 +96,17 @@ def files(config: Config, index: Mapping[str, Any], parts: Mapping[str, Any]) ->
     return {**by_number, DATA_CARD: card.text(config, index, parts).encode(), INDEX: to_json(index)}
 
 
-def write(run: Run, plan: Plan, kinds: Sequence[Format], markers: Mapping[int, Marker]) -> dict[str, Any]:
-    """Write the data card, wids.json and then the index of a run in which every shard has its marker; the index.
+def write(dataset: Dataset, markers: Mapping[int, Marker]) -> dict[str, Any]:
+    """Write the data card, wids.json and then the index of a dataset whose every shard has its marker; the index.
 
     Raises:
         RunError: what the dataset was begun with is lost.
     """
-    parts = fingerprint.recorded(run.store)
+    store, parts = dataset.store, dataset.begun_with()
     if parts is None:
-        raise RunError(f"{run.store.uri(FINGERPRINT)}: is missing; put it back, or choose another run.dir")
-    index = build(plan, kinds, markers, fingerprint.digest(parts), run.config.synthesis.min_hash_distance)
-    for name, data in files(run.config, index, parts).items():
-        if not run.store.exists(name) or run.store.read(name) != data:
-            run.store.put(name, data)
+        raise RunError(f"{store.uri(FINGERPRINT)}: is missing; put it back, or choose another run.dir")
+    index = build(dataset, markers, fingerprint.digest(parts))
+    for name, data in files(dataset.config, index, parts).items():
+        if not store.exists(name) or store.read(name) != data:
+            store.put(name, data)
     return index

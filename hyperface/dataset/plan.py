@@ -11,15 +11,15 @@ P: positions in the dataset or numbers of images, R: rows of one shard.
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.config import Config, Format
 from hyperface.run.names import DATASET, DONE
 
 ROUNDS = 8
-Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}
 QUARANTINE = f"{DATASET}/_quarantine"
 PENDING = f"{DATASET}/_pending"
@@ -80,6 +80,17 @@ class Plan:
     first_identity: int = 0
     """Above 0 in a part by which a dataset grew: it holds `first_identity` to `first_identity + num_identities - 1`."""
 
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The plan that a configuration asks for."""
+        return cls(
+            seed=config.run.seed,
+            num_identities=config.packing.num_identities,
+            images_per_identity=config.synthesis.images_per_identity,
+            images_per_shard=config.synthesis.images_per_shard,
+            first_identity=config.packing.first_identity,
+        )
+
     @property
     def num_images(self) -> int:
         return self.num_identities * self.images_per_identity
@@ -102,11 +113,6 @@ class Plan:
     def keys(self, shard: int) -> list[str]:
         """The keys planned for a shard, in the order of its rows."""
         return [key(int(i), int(j)) for i, j in zip(*self.shard(shard), strict=True)]
-
-
-def formats(choice: Literal["webdataset", "parquet", "both"]) -> tuple[Format, ...]:
-    """The file formats behind `dataset.format`."""
-    return ("parquet", "webdataset") if choice == "both" else (choice,)
 
 
 def shard_file(kind: Format, shard: int) -> str:

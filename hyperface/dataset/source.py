@@ -5,12 +5,12 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from hyperface.dataset import fingerprint, reading
+from hyperface.dataset import fingerprint
 from hyperface.dataset.classes import Classes, classes
+from hyperface.dataset.dataset import Dataset, from_bytes
 from hyperface.dataset.marker import FileRecord, Marker
 from hyperface.dataset.plan import Plan
 from hyperface.dataset.schema import ShardImages
-from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.run import Run
 from hyperface.run.names import CONFIG, FINGERPRINT, INDEX
@@ -61,7 +61,7 @@ class Source:
             data = store.read(file.name)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise ValueError(f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}")
-            images = reading.from_bytes(data, store.uri(file.name), proven=proven)
+            images = from_bytes(data, store.uri(file.name), proven=proven)
             if images.keys != [key for key in self.plan.keys(shard) if key not in self.rejected]:
                 raise ValueError(f"{store.uri(file.name)}: must hold its planned keys in their order")
         except FileNotFoundError as error:
@@ -87,14 +87,13 @@ def open_source(run: Run) -> Source:
     Raises:
         RunError: it is not; says what is missing or damaged and what to run.
     """
-    store, plan = run.store, planned(run.config)
+    dataset, store = Dataset.of(run), run.store
     if not store.exists(INDEX):
         raise RunError(f"{store.uri(INDEX)}: is missing: the dataset is not finished; {_finish(run)}")
-    parts = fingerprint.recorded(store)
+    plan, parts = dataset.plan, dataset.begun_with()
     if parts is None:
         raise RunError(f"{store.uri(FINGERPRINT)}: is missing; put it back, or export another run")
-    digest = fingerprint.digest(parts)
-    found = survey(store, plan, planned_formats(run.config), digest)
+    digest, found = fingerprint.digest(parts), dataset.survey()
     if found.missing:
         count = f"not done of {plan.num_shards} shards: {len(found.missing)}"
         raise RunError(f"{store.uri(INDEX)}: is there, but {count}; {_finish(run)}")

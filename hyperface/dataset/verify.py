@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from hyperface.config import Config
-from hyperface.dataset import afterwards, fingerprint, index, jpeg, reading
+from hyperface.dataset import afterwards, fingerprint, index, jpeg
+from hyperface.dataset.dataset import Dataset, Survey, from_bytes
 from hyperface.dataset.marker import RETRY, FileRecord, Marker
-from hyperface.dataset.plan import Plan, image_seed, marker_file, quarantine_file
+from hyperface.dataset.plan import image_seed, marker_file, quarantine_file
 from hyperface.dataset.schema import ShardImages
-from hyperface.dataset.survey import Survey, planned, planned_formats, survey
 from hyperface.errors import RunError
 from hyperface.run import Run, records
 from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
@@ -25,25 +24,24 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     what was made of it afterwards tells of this run. `deep` also reads every shard: hash, rows, keys, labels, seeds,
     cosines, and decodes every image.
     """
-    plan, kinds = planned(run.config), planned_formats(run.config)
+    dataset = Dataset.of(run)
     try:
-        parts = fingerprint.recorded(run.store)
+        parts = dataset.begun_with()
     except RunError as error:
         return [str(error)]
     others = [f"{line}; restore {CONFIG}" for line in made_by_another(run.store, run.config)]
     if parts is None:
         return [f"{run.store.uri(FINGERPRINT)}: is missing: this run has no dataset yet, or it was lost", *others]
-    expected = fingerprint.digest(parts)
-    found = survey(run.store, plan, kinds, expected)
+    expected, found = fingerprint.digest(parts), dataset.survey()
     problems = list(_missing_problems(run.store, found))
     problems += [found.damaged[shard] for shard in sorted(found.damaged)]
-    problems += [f"{run.store.uri(name)}: is no file of this dataset" for name in found.unexpected(plan, kinds)]
+    problems += [f"{run.store.uri(name)}: is no file of this dataset" for name in dataset.unexpected(found.listing)]
     if deep:
         for shard in sorted(found.markers):
-            problems += shard_problems(run.store, plan, found.markers[shard], run.config)
+            problems += shard_problems(dataset, found.markers[shard])
     whole = None
     if not found.missing and not found.damaged:
-        built = index.build(plan, kinds, found.markers, expected, run.config.synthesis.min_hash_distance)
+        built = index.build(dataset, found.markers, expected)
         files = index.files(run.config, built, parts)
         problems += _index_problems(run.store, found, files)
         whole = hashlib.sha256(files[INDEX]).hexdigest()
@@ -122,17 +120,18 @@ def _gallery_problems(store: Store) -> Iterator[str]:
             yield f"{store.uri(GALLERY)}: is not the gallery that the references were packed from; restore it"
 
 
-def shard_problems(store: Store, plan: Plan, marker: Marker, config: Config) -> Iterator[str]:
-    """What is wrong inside the files of one shard."""
+def shard_problems(dataset: Dataset, marker: Marker) -> Iterator[str]:
+    """A line for everything that is wrong inside the files of one shard."""
+    store = dataset.store
     for file in marker.files:
         data = store.read(file.name)
         yield from hash_problems(store, file, data)
         try:
-            images = reading.from_bytes(data, store.uri(file.name))
+            images = from_bytes(data, store.uri(file.name))
         except ValueError as error:
             yield str(error)
             continue
-        for problem in _content_problems(plan, marker, images, config):
+        for problem in _content_problems(dataset, marker, images):
             yield f"{store.uri(file.name)}: {problem}"
 
 
@@ -142,7 +141,8 @@ def hash_problems(store: Store, file: FileRecord, data: bytes) -> Iterator[str]:
         yield f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}"
 
 
-def _content_problems(plan: Plan, marker: Marker, images: ShardImages, config: Config) -> Iterator[str]:
+def _content_problems(dataset: Dataset, marker: Marker, images: ShardImages) -> Iterator[str]:
+    plan, synthesis = dataset.plan, dataset.config.synthesis
     rejected = {reject.key for reject in marker.rejects}
     identities, indices = plan.shard(marker.shard)
     rows = [row for row in zip(plan.keys(marker.shard), identities, indices, strict=True) if row[0] not in rejected]
@@ -154,11 +154,11 @@ def _content_problems(plan: Plan, marker: Marker, images: ShardImages, config: C
     for r, (key, identity, image) in enumerate(rows):
         if (images.identities[r], images.image_indices[r]) != (identity, image):
             yield f"{key} must be labelled {identity}, {image}; it is {images.identities[r]}, {images.image_indices[r]}"
-        attempts = range(config.synthesis.max_attempts)
+        attempts = range(synthesis.max_attempts)
         if images.seeds[r] not in [image_seed(plan.seed, int(identity), int(image), a) for a in attempts]:
             yield f"{key} was drawn with a seed that is not of this run: {images.seeds[r]}"
-        if not config.synthesis.min_cosine <= images.cosines[r] <= 1.001:
-            yield f"{key} has a cosine outside {config.synthesis.min_cosine} to 1: {images.cosines[r]}"
+        if not synthesis.min_cosine <= images.cosines[r] <= 1.001:
+            yield f"{key} has a cosine outside {synthesis.min_cosine} to 1: {images.cosines[r]}"
         yield from _image_problems(key, images.jpegs[r])
 
 

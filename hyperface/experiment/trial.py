@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hyperface.audit import separation
 from hyperface.audit.image_embeddings import rows_of
-from hyperface.dataset import jpeg, read_shards
+from hyperface.dataset import Dataset, jpeg
 from hyperface.dataset.plan import key
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
@@ -89,7 +89,7 @@ def _synthesized(own: Run, arm: Arm, judge: Recognizer) -> tuple[Run, dict[str, 
     parts = [open_run(config) for config in experiment.part_configs(own.config, arm)]
     for part in parts:
         _make_part(part)
-    shards = [shard for part in parts for shard in read_shards(part)]
+    shards = [shard for part in parts for shard in Dataset.of(part)]
     identities = np.concatenate([shard.identities for shard in shards])
     wanted = own.config.packing.num_identities * own.config.synthesis.images_per_identity
     if len(identities) != wanted:

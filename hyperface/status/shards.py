@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hyperface import run
+from hyperface.dataset.dataset import Dataset
 from hyperface.dataset.plan import marker_file, pending_file
-from hyperface.dataset.survey import glance, planned, planned_formats
 from hyperface.run import names
 from hyperface.run.shapes import Row
 from hyperface.status.seen import Seen
@@ -23,11 +24,11 @@ class Shards:
 
 
 def shards_of(seen: Seen) -> Shards:
-    plan = planned(seen.config)
-    found = glance(seen.store, plan, planned_formats(seen.config), dict(seen.listing))
+    dataset = Dataset.of(run.Run(seen.store, seen.config))
+    found = dataset.glance(dict(seen.listing))
     pending = sum(pending_file(shard) in seen.listing for shard in found.missing)
     left = set(found.missing) - found.quarantined.keys()
-    return Shards(plan.num_shards, len(found.done), found.damaged, found.quarantined, left, pending)
+    return Shards(dataset.plan.num_shards, len(found.done), found.damaged, found.quarantined, left, pending)
 
 
 def failing(seen: Seen, shards: Shards, rows: Sequence[Row]) -> Iterator[str]:

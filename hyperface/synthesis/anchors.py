@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperface.dataset import jpeg
+from hyperface.dataset.dataset import Dataset
 from hyperface.dataset.plan import Plan, image_seed
 from hyperface.errors import RunError
 from hyperface.models.protocols import Models
 from hyperface.reading import numpy_file
 from hyperface.reading.one_line import one_line
-from hyperface.storage import Store
 from hyperface.synthesis.drawing import IMAGE_FAILURES, Drawing
 from hyperface.synthesis.quality import is_blank
 
@@ -39,16 +39,15 @@ def block_file(fingerprint: str, block: int) -> str:
     return f"{folder(fingerprint)}/block-{block:06d}.npy"
 
 
-def missing_blocks(store: Store, plan: Plan, fingerprint: str | None) -> list[int]:
+def missing_blocks(dataset: Dataset, fingerprint: str | None) -> list[int]:
     """The blocks that are not drawn yet, found by one listing; all, where the dataset has no fingerprint yet."""
-    there = store.list(folder(fingerprint)) if fingerprint else {}
-    return [block for block in range(num_blocks(plan)) if block_file(fingerprint or "", block) not in there]
+    there = dataset.store.list(folder(fingerprint)) if fingerprint else {}
+    return [block for block in range(num_blocks(dataset.plan)) if block_file(fingerprint or "", block) not in there]
 
 
 def make_block(
-    store: Store,
-    name: str,
-    plan: Plan,
+    dataset: Dataset,
+    fingerprint: str,
     block: int,
     references_Nd: NDArray[np.float32],
     models: Models,
@@ -62,6 +61,7 @@ def make_block(
     Raises:
         RunError: none got one: the generator is broken, and nothing is written.
     """
+    store, plan, name = dataset.store, dataset.plan, block_file(fingerprint, block)
     first = block * IDENTITIES_PER_BLOCK
     rows = range(first, min(first + IDENTITIES_PER_BLOCK, plan.num_identities))
     batches = [rows[i : i + drawing.batch_size] for i in range(0, len(rows), drawing.batch_size)]
@@ -114,7 +114,7 @@ def _seen(
     return {i: jpeg.decode(jpeg.encode(image, quality)) for i, image in images.items()}
 
 
-def read_anchors(store: Store, plan: Plan, fingerprint: str, dim: int) -> NDArray[np.float32]:
+def read_anchors(dataset: Dataset, fingerprint: str, dim: int) -> NDArray[np.float32]:
     """The anchors of all identities, float32 [N, d].
 
     Args:
@@ -123,7 +123,7 @@ def read_anchors(store: Store, plan: Plan, fingerprint: str, dim: int) -> NDArra
     Raises:
         RunError: a block is missing or damaged.
     """
-    blocks = []
+    store, plan, blocks = dataset.store, dataset.plan, []
     for block in range(num_blocks(plan)):
         name = block_file(fingerprint, block)
         try:

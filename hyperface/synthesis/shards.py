@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import Config
+from hyperface.config import Config, Format
 from hyperface.dataset import fingerprint, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record
+from hyperface.dataset.dataset import Dataset
 from hyperface.dataset.duplicates import to_text
 from hyperface.dataset.marker import Marker
-from hyperface.dataset.plan import Format, Plan, shard_file
-from hyperface.dataset.survey import planned, planned_formats
+from hyperface.dataset.plan import Plan, shard_file
 from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.faces import embeddings
 from hyperface.models.protocols import FeatureGenerator, Models
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES
-from hyperface.storage import Store
 from hyperface.synthesis import anchors as anchoring
 from hyperface.synthesis import steering, variation
 from hyperface.synthesis.batches import best_batch_size
@@ -68,10 +67,7 @@ def read_references(run: Run) -> References:
 class ShardMaker:
     """Everything a worker needs to make any shard of a run."""
 
-    store: Store
-    config: Config
-    plan: Plan
-    kinds: tuple[Format, ...]
+    dataset: Dataset
     references_Nd: NDArray[np.float32]
     models: Models
     drawing: Drawing
@@ -86,13 +82,12 @@ class ShardMaker:
         return Identities(self.references_Nd, anchors, self.norms_N)
 
     def _anchors(self, dim: int) -> NDArray[np.float32]:
-        return anchoring.read_anchors(self.store, self.plan, self.fingerprint, dim)
+        return anchoring.read_anchors(self.dataset, self.fingerprint, dim)
 
     def make_anchors(self, block: int) -> int:
         """Draw what the judge compares the images of a block of identities with; how many identities got none."""
-        name = anchoring.block_file(self.fingerprint, block)
         rows_Nd = self.references_Nd if self.norms_N is None else self.references_Nd * self.norms_N[:, None]
-        return anchoring.make_block(self.store, name, self.plan, block, rows_Nd, self.models, self.drawing)
+        return anchoring.make_block(self.dataset, self.fingerprint, block, rows_Nd, self.models, self.drawing)
 
     def make(self, shard: int, turn: AbstractContextManager[object] | None = None) -> dict[str, Any]:
         """Render a shard, commit it, and return its statistics; one that somebody finished, or nearly, is only adopted.
@@ -105,24 +100,25 @@ class ShardMaker:
             ShardError: the shard's name is taken by other bytes.
             StorageError: it cannot be written.
         """
-        if not self.config.synthesis.repair:
-            adopted = adopt(self.store, self.plan, shard, self.kinds, self.fingerprint)
+        store, synthesis = self.dataset.store, self.dataset.config.synthesis
+        if not synthesis.repair:
+            adopted = adopt(self.dataset, shard, self.fingerprint)
             if adopted:
                 return _row(adopted)
-        rendered = render_shard(self.plan, shard, self.identities, self.models, self.drawing, turn)
-        files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.kinds]
+        rendered = render_shard(self.dataset.plan, shard, self.identities, self.models, self.drawing, turn)
+        files = [(shard_file(kind, shard), self._encoded(kind, rendered)) for kind in self.dataset.formats]
         marker = Marker(
             shard=shard,
             files=tuple(record(name, data) for name, data in files),
             rows=len(rendered.samples),
             rejects=tuple(rendered.rejects),
             statistics=rendered.statistics,
-            hashes=to_text(rendered.hashes) if self.config.synthesis.min_hash_distance else "",
+            hashes=to_text(rendered.hashes) if synthesis.min_hash_distance else "",
             seconds=rendered.seconds,
             fingerprint=self.fingerprint,
             control=rendered.control,
         )
-        return _row(commit(self.store, files, marker, repair=self.config.synthesis.repair))
+        return _row(commit(store, files, marker, repair=synthesis.repair))
 
     def _encoded(self, kind: Format, rendered: RenderedShard) -> bytes:
         if kind == "parquet":
@@ -145,19 +141,16 @@ def shard_maker(run: Run, references: References, models: Models) -> ShardMaker:
         EmbeddingError: the references have another dimension than the models.
         ConfigError: as `check_models`; or the dataset was begun with other models or references; names them.
     """
-    config, plan, given = run.config, planned(run.config), references.vectors_Nd.shape[1]
+    config, dataset, given = run.config, Dataset.of(run), references.vectors_Nd.shape[1]
     if given != (dim := models.recognizer.embedding_dim):
         uri = run.store.uri(REFERENCES)
         raise EmbeddingError(f"{uri}: has dimension {given}; the recogniser works in {dim}; pack again with this one")
     check_models(config, models)
     control = steering.chosen(config.control, models.attributes.ranges if models.attributes else None)
     parts = fingerprint.parts(config, references.sha256, models)
-    agreed = fingerprint.agree(run.store, parts, lambda: _batch_size(config, references, models, plan))
+    agreed = fingerprint.agree(run.store, parts, lambda: _batch_size(config, references, models, dataset.plan))
     return ShardMaker(
-        store=run.store,
-        config=config,
-        plan=plan,
-        kinds=planned_formats(config),
+        dataset=dataset,
         references_Nd=references.vectors_Nd,
         models=models,
         drawing=_drawing(config, agreed[fingerprint.BATCH_SIZE], control),

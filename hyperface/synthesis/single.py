@@ -1,7 +1,6 @@
 """The whole dataset in one process: the oracle of the distributed stage, and enough for a small one."""
 
 from hyperface.dataset import index
-from hyperface.dataset.survey import survey
 from hyperface.models.protocols import Models
 from hyperface.run import Run
 from hyperface.synthesis.anchors import num_blocks
@@ -15,9 +14,8 @@ def make_dataset(run: Run, models: Models) -> None:
         RunError, EmbeddingError, ConfigError, StorageError: as `shard_maker` and `ShardMaker.make`.
     """
     maker = shard_maker(run, read_references(run), models)
-    for block in range(num_blocks(maker.plan) if models.judge else 0):
+    for block in range(num_blocks(maker.dataset.plan) if models.judge else 0):
         maker.make_anchors(block)
-    for shard in survey(run.store, maker.plan, maker.kinds, maker.fingerprint).missing:
+    for shard in maker.dataset.glance().missing:
         maker.make(shard)
-    found = survey(run.store, maker.plan, maker.kinds, maker.fingerprint)
-    index.write(run, maker.plan, maker.kinds, found.markers)
+    index.write(maker.dataset, maker.dataset.survey().markers)

@@ -21,15 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from hyperface import config as configuration
-from hyperface.dataset import fingerprint, index, jpeg, webdataset
+from hyperface.dataset import Dataset, fingerprint, index, jpeg, webdataset
 from hyperface.dataset.commit import commit
 from hyperface.dataset.commit import record as file_record
 from hyperface.dataset.export import FORMATS, export_run
 from hyperface.dataset.marker import Marker, Statistics
-from hyperface.dataset.plan import image_seed, shard_file
+from hyperface.dataset.plan import Plan, image_seed, shard_file
 from hyperface.dataset.schema import Sample
 from hyperface.dataset.source import open_source
-from hyperface.dataset.survey import planned
 from hyperface.run import existing_run, open_run
 from hyperface.run.names import FINGERPRINT
 from hyperface.storage import open_store
@@ -53,7 +52,7 @@ def make(folder: Path, images: int, jpegs: list[bytes]) -> int:
     overrides = [f"run.dir={folder}", f"packing.num_identities={images // PER_IDENTITY}", "dataset.format=webdataset"]
     overrides += [f"synthesis.images_per_identity={PER_IDENTITY}", f"synthesis.images_per_shard={PER_SHARD}"]
     run = open_run(configuration.load(None, overrides))
-    plan = planned(run.config)
+    plan = Plan.of(run.config)
     parts = fingerprint.chosen(run.config, "0" * 64)
     run.put_json(FINGERPRINT, parts)
     digest = fingerprint.digest(parts)
@@ -70,7 +69,7 @@ def make(folder: Path, images: int, jpegs: list[bytes]) -> int:
         marker = Marker(shard, (file_record(name, data),), len(samples), (), statistics, "", {}, digest)
         commit(run.store, [(name, data)], marker, repair=False)
         found[shard] = marker
-    return int(index.write(run, plan, ["webdataset"], found)["bytes"])
+    return int(index.write(Dataset.of(run), found)["bytes"])
 
 
 def resident() -> int:

@@ -25,9 +25,8 @@ from typing import Any
 import boto3
 import numpy as np
 
-from hyperface.dataset import fingerprint
-from hyperface.dataset.plan import pending_file, shard_file
-from hyperface.dataset.survey import glance, planned, survey
+from hyperface.dataset import Dataset
+from hyperface.dataset.plan import Plan, pending_file, shard_file
 from hyperface.dataset.verify import shard_problems
 from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.run import Run, open_run
@@ -39,7 +38,6 @@ from tests.object_store import CREDENTIALS, start_object_store
 
 BUCKET, PREFIX = "rehearsal", "run"
 LEFT, LOOKED_AT, WRITERS = 16, 20, 8
-PARQUET = ("parquet",)
 LIMITS = {
     "driver, MiB at most": 1024,
     "resume: seconds from the stage's begin to its first line": 5,
@@ -63,9 +61,9 @@ class Rehearsal:
         return sorted(entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ()))
 
     def digest(self) -> str:
-        parts = fingerprint.recorded(self.run.store)
-        assert parts
-        return fingerprint.digest(parts)
+        digest = Dataset.of(self.run).fingerprint()
+        assert digest
+        return digest
 
 
 def packed(rehearsal: Rehearsal) -> dict[str, Any]:
@@ -87,7 +85,7 @@ def packed(rehearsal: Rehearsal) -> dict[str, Any]:
 
 def planned_all(run: Run) -> dict[str, Any]:
     """Every shard's identities and images, computed as workers do."""
-    plan, began = planned(run.config), time.perf_counter()
+    plan, began = Plan.of(run.config), time.perf_counter()
     for shard in range(plan.num_shards):
         plan.shard(shard)
     seconds = time.perf_counter() - began
@@ -108,7 +106,7 @@ def begun(rehearsal: Rehearsal, shards: int) -> dict[str, Any]:
     first_line = job.said("0 of them done")
     drawing = job.between(first_line, told)
     return {
-        "shards begun": planned(rehearsal.run.config).num_shards,
+        "shards begun": Plan.of(rehearsal.run.config).num_shards,
         "shards rendered": len(times),
         "images/s": (len(times) - 1) * rehearsal.run.config.synthesis.images_per_shard / (times[-1] - times[0]),
         "seconds from the stage's begin to its first line": first_line - job.said(BEGINS),
@@ -137,8 +135,8 @@ def memory(samples: list[watch.Sample], shards: int) -> dict[str, Any]:
 
 def stood_in(rehearsal: Rehearsal) -> dict[str, Any]:
     """Markers for the missing shards, but the last few and those that were in upload when the job was told to end."""
-    store, plan, began = rehearsal.run.store, planned(rehearsal.run.config), time.monotonic()
-    seen, digest = glance(store, plan, PARQUET), rehearsal.digest()
+    store, plan, began = rehearsal.run.store, Plan.of(rehearsal.run.config), time.monotonic()
+    seen, digest = Dataset.of(rehearsal.run).glance(), rehearsal.digest()
     in_upload = {
         shard for shard in seen.missing if {pending_file(shard), shard_file("parquet", shard)} & set(seen.listing)
     }
@@ -152,7 +150,7 @@ def stood_in(rehearsal: Rehearsal) -> dict[str, Any]:
 
 def resumed(rehearsal: Rehearsal) -> dict[str, Any]:
     """The few shards that are left, all markers, the index."""
-    run, plan = rehearsal.run, planned(rehearsal.run.config)
+    run, plan = rehearsal.run, Plan.of(rehearsal.run.config)
     there = len(rehearsal.marker_times())
     job = rehearsal.job("synthesize")
     assert job.end() == 0
@@ -188,12 +186,12 @@ def found_done(rehearsal: Rehearsal) -> dict[str, Any]:
 
 def looked_at(rehearsal: Rehearsal) -> dict[str, Any]:
     """Some of the rendered shards, byte for byte and image for image."""
-    run, plan = rehearsal.run, planned(rehearsal.run.config)
-    found = survey(run.store, plan, PARQUET, rehearsal.digest())
+    dataset = Dataset.of(rehearsal.run)
+    found = dataset.survey()
     assert (found.missing, found.damaged) == ([], {})
     rendered = [shard for shard, marker in found.markers.items() if marker.files[0].bytes > 1000]
     chosen = rendered[:: max(1, len(rendered) // LOOKED_AT)]
-    problems = [p for shard in chosen for p in shard_problems(run.store, plan, found.markers[shard], run.config)]
+    problems = [p for shard in chosen for p in shard_problems(dataset, found.markers[shard])]
     assert problems == []
     return {"rendered": len(rendered), "verified to every byte": len(chosen)}
 

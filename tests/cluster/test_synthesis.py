@@ -13,7 +13,7 @@ from small_stage import FILES, OPTIONS, PLAN, start, synthesize
 from steerable_world import STEERED
 
 from cluster.synthesis import synthesize_stage
-from hyperface.dataset import read_shards, verify
+from hyperface.dataset import Dataset, verify
 from hyperface.errors import ConfigError, EmbeddingError, RunError
 from hyperface.run.names import INDEX, REFERENCES
 from hyperface.synthesis import single
@@ -44,7 +44,7 @@ def test_ray_makes_a_part_that_begins_at_a_later_identity_like_one_process(tmp_p
     synthesize(other)
     assert hashes(other) == hashes(one)
     assert verify(other, deep=True) == []
-    assert {identity for shard in read_shards(other) for identity in shard.identities} == set(range(6, 12))
+    assert {identity for shard in Dataset.of(other) for identity in shard.identities} == set(range(6, 12))
 
 
 def test_ray_steers_images_and_draws_misses_again_like_one_process(tmp_path: Path):

@@ -13,7 +13,7 @@ from full_disk import FullDisk
 from waiting import said, wait_for
 
 from cluster.training import train_stage
-from hyperface.dataset import jpeg, read_shards
+from hyperface.dataset import Dataset, jpeg
 from hyperface.errors import StorageError
 from hyperface.models.trained import load_trained, summary_file
 from hyperface.run import Run
@@ -34,7 +34,7 @@ def dataset(folder: Path, *overrides: str, store: LocalStore | None = None) -> R
 
 def margin(run: Run) -> float:
     """Mean cosine of two images of one identity, minus that of two identities."""
-    shards = list(read_shards(run))
+    shards = list(Dataset.of(run))
     identities = np.concatenate([shard.identities for shard in shards])
     images = np.stack([jpeg.decode(data) for shard in shards for data in shard.jpegs])
     rows = load_trained(run.store, "student").embed(images)

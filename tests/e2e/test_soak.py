@@ -23,7 +23,7 @@ from color_world import color_run, hashes, make_dataset
 from fault_proxy import FaultProxy, fault_proxy, puts
 from object_store import ObjectStore
 
-from hyperface.dataset.survey import planned
+from hyperface.dataset.plan import Plan
 from hyperface.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def first_seeds(run: Run) -> set[int]:
     """The seed of the first draw of every image."""
     from hyperface.dataset.plan import image_seed
 
-    plan = planned(run.config)
+    plan = Plan.of(run.config)
     pairs = (pair for shard in range(plan.num_shards) for pair in zip(*plan.shard(shard), strict=True))
     return {image_seed(plan.seed, int(identity), int(image), 0) for identity, image in pairs}
 

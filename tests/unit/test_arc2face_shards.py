@@ -9,9 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hyperface import config as configuration
-from hyperface.dataset import index, jpeg
-from hyperface.dataset.reading import read_shards
-from hyperface.dataset.survey import survey
+from hyperface.dataset import Dataset, index, jpeg
 from hyperface.dataset.verify import verify
 from hyperface.errors import ConfigError
 from hyperface.faces.embeddings import Embeddings, to_parquet
@@ -68,9 +66,8 @@ def configured(folder: Path, run: str, *overrides: str) -> Run:
 def synthesize(run: Run, models: Models) -> list[dict[str, object]]:
     """All shards and the index; the statistics of each shard."""
     maker = shard_maker(run, read_references(run), models)
-    rows = [maker.make(shard) for shard in range(maker.plan.num_shards)]
-    found = survey(run.store, maker.plan, maker.kinds, maker.fingerprint)
-    index.write(run, maker.plan, maker.kinds, found.markers)
+    rows = [maker.make(shard) for shard in range(maker.dataset.plan.num_shards)]
+    index.write(maker.dataset, maker.dataset.survey().markers)
     return rows
 
 
@@ -81,7 +78,7 @@ def test_a_dataset_is_drawn_aligned_embedded_and_verified(tmp_path):
     assert (models.generator.image_size, models.aligner.image_size, models.recognizer.image_size) == (64, SIZE, SIZE)
     synthesize(run, models)
     assert verify(run, deep=True) == []
-    shards = list(read_shards(run))
+    shards = list(Dataset.of(run))
     assert sum(len(shard.keys) for shard in shards) == IDENTITIES * IMAGES
     crop = jpeg.decode(shards[0].jpegs[0])
     assert crop.shape == (SIZE, SIZE, 3)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperface.config import StorageConfig
-from hyperface.dataset import jpeg, parquet, webdataset
+from hyperface.config import Config, StorageConfig
+from hyperface.dataset import Dataset, jpeg, parquet, webdataset
 from hyperface.dataset.commit import adopt, check_size, commit, record, sweep
 from hyperface.dataset.marker import Marker, Reject, Statistics
 from hyperface.dataset.plan import Format, Plan
@@ -193,7 +193,7 @@ def test_a_damaged_marker_is_refused_by_name(damaged: bytes):
 def adopted(
     store: Store, plan: Plan = PLAN, kinds: tuple[Format, ...] = KINDS, digest: str = "f" * 64
 ) -> Marker | None:
-    return adopt(store, plan, 2, kinds, digest)
+    return adopt(Dataset(store, Config(), plan, kinds), 2, digest)
 
 
 def interrupted(store: Store) -> Store:

@@ -11,7 +11,7 @@ import pytest
 from color_world import DIM, SIZE, ColorGenerator, ColorRecognizer, color_run, make_dataset, references
 
 from hyperface.config import load
-from hyperface.dataset import Sample, ShardImages, card, jpeg, parquet, read_shards, verify, webdataset
+from hyperface.dataset import Dataset, Sample, ShardImages, card, jpeg, parquet, verify, webdataset
 from hyperface.dataset.schema import arrow_schema
 from hyperface.run import Run
 
@@ -169,7 +169,7 @@ def test_datasets_reads_the_parquet_form_as_images(finished: Run, tmp_path: Path
     faces = datasets.load_dataset(finished.store.uri("dataset"), split="train", cache_dir=str(tmp_path / "cache"))
     assert isinstance(faces.features["image"], datasets.Image)
     assert faces.features["embedding"].length == DIM
-    shards = list(read_shards(finished))
+    shards = list(Dataset.of(finished))
     assert faces["key"][:] == [key for shard in shards for key in shard.keys]
     row = faces[3]
     assert row["image"].size == (SIZE, SIZE)
@@ -185,7 +185,7 @@ def test_datasets_reads_the_tar_form_through_the_data_card(tmp_path: Path):
     run = color_run(tmp_path / "run", "dataset.format=webdataset")
     make_dataset(run)
     faces = datasets.load_dataset(run.store.uri("dataset"), split="train", cache_dir=str(tmp_path / "cache"))
-    shards = list(read_shards(run))
+    shards = list(Dataset.of(run))
     assert faces["cls"][:] == [identity for shard in shards for identity in shard.identities]
     assert faces[0]["jpg"].size == (SIZE, SIZE)
     assert 'faces[0]["jpg"], faces[0]["cls"]' in run.store.read("dataset/README.md").decode()
@@ -197,7 +197,7 @@ def test_webdataset_reads_the_tar_form(finished: Run):
 
     urls = [finished.store.uri(name) for name in finished.store.list("dataset/webdataset")]
     rows = list(wds.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("__key__", "jpg", "cls", "json"))
-    shards = list(read_shards(finished))
+    shards = list(Dataset.of(finished))
     assert [row[0] for row in rows] == [key for shard in shards for key in shard.keys]
     assert [row[2] for row in rows] == [identity for shard in shards for identity in shard.identities]
     _, image, label, described = rows[0]
@@ -212,7 +212,7 @@ def test_wids_reads_the_tar_form_by_number_through_its_index(finished: Run, tmp_
     import wids
 
     faces = wids.ShardListDataset(finished.store.uri("dataset/wids.json"), cache_dir=str(tmp_path), keep=True)
-    shards = list(read_shards(finished))
+    shards = list(Dataset.of(finished))
     keys = [key for shard in shards for key in shard.keys]
     assert len(faces) == len(keys)
     for number in (len(keys) - 1, 0, 9):

@@ -10,7 +10,7 @@ import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 from insightface_reader import FaceDataset, read_record
 
-from hyperface.dataset import jpeg, read_shards
+from hyperface.dataset import Dataset, jpeg
 from hyperface.dataset import recordio as records
 from hyperface.dataset.export import FORMATS, Kind, export_run
 from hyperface.errors import ConfigError
@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     make_dataset(run, ColorGenerator(miss_every=2))
     index = run.get_json("dataset/index.json")
     assert index["rejects"]
-    there = {key for shard in read_shards(run) for key in shard.keys}
+    there = {key for shard in Dataset.of(run) for key in shard.keys}
     run.put_json("dataset/index.json", {**index, "duplicates": sorted(there)[2:4] + emptied(there)})
     return run
 
@@ -41,7 +41,7 @@ def emptied(keys: set[str]) -> list[str]:
 def stored(run: Run) -> dict[str, bytes]:
     """{key: JPEG} of what an export must hold, by key."""
     duplicates = run.get_json("dataset/index.json")["duplicates"]
-    found = {key: data for shard in read_shards(run) for key, data in zip(shard.keys, shard.jpegs, strict=True)}
+    found = {key: data for shard in Dataset.of(run) for key, data in zip(shard.keys, shard.jpegs, strict=True)}
     return {key: found[key] for key in sorted(found) if key not in duplicates}
 
 
@@ -164,7 +164,7 @@ def test_images_stay_in_their_global_random_order_for_datasets(run: Run, exporte
     import datasets
 
     faces = datasets.load_dataset(str(exported["huggingface"]), split="train", cache_dir=str(tmp_path))
-    assert faces["key"][:] == [key for shard in read_shards(run) for key in shard.keys if key in stored]
+    assert faces["key"][:] == [key for shard in Dataset.of(run) for key in shard.keys if key in stored]
 
 
 MAGIC = records.MAGIC

@@ -11,7 +11,7 @@ import pytest
 from color_world import ColorGenerator, color_run, make_dataset
 from insightface_reader import FaceDataset
 
-from hyperface.dataset import read_shards
+from hyperface.dataset import Dataset
 from hyperface.dataset.classes import classes
 from hyperface.dataset.export import FORMATS, export_run
 from hyperface.dataset.export.grouping import batches, gather, write_spill
@@ -29,7 +29,7 @@ def random_run(random: np.random.Generator, folder: Path) -> Run:
     overrides += [f"dataset.format={random.choice(['webdataset', 'parquet', 'both'])}"]
     run = color_run(folder, *overrides)
     make_dataset(run, ColorGenerator(miss_every=int(random.choice([0, 2, 4]))))
-    keys = np.array([key for shard in read_shards(run) for key in shard.keys])
+    keys = np.array([key for shard in Dataset.of(run) for key in shard.keys])
     doubled = keys[random.random(len(keys)) < random.choice([0, 0.3])]
     run.put_json("dataset/index.json", {**run.get_json("dataset/index.json"), "duplicates": sorted(doubled.tolist())})
     return run
@@ -37,7 +37,7 @@ def random_run(random: np.random.Generator, folder: Path) -> Run:
 
 def wanted(run: Run) -> dict[str, bytes]:
     doubled = run.get_json("dataset/index.json")["duplicates"]
-    found = {key: data for shard in read_shards(run) for key, data in zip(shard.keys, shard.jpegs, strict=True)}
+    found = {key: data for shard in Dataset.of(run) for key, data in zip(shard.keys, shard.jpegs, strict=True)}
     return {key: found[key] for key in sorted(found) if key not in doubled}
 
 

@@ -8,7 +8,7 @@ import pytest
 from color_world import ColorGenerator, color_config, color_run, make_dataset, put_references, references
 from finished_run import finished_run, write_color_report
 
-from hyperface.dataset import read_shards, verify
+from hyperface.dataset import Dataset, verify
 from hyperface.errors import EmbeddingError
 from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.report.measure import FACES, sampled_identities
@@ -53,7 +53,7 @@ def test_both_parts_are_whole_and_share_no_key_identity_or_seed(grown: tuple[Run
     keys, identities, seeds = [], [], []
     for run in grown:
         assert verify(run, deep=True) == []
-        shards = list(read_shards(run))
+        shards = list(Dataset.of(run))
         keys.append({key for shard in shards for key in shard.keys})
         identities.append({identity for shard in shards for identity in shard.identities})
         seeds.append({seed for shard in shards for seed in shard.seeds})
@@ -67,8 +67,8 @@ def test_the_second_part_draws_what_a_run_of_all_identities_would_have_drawn(gro
     both = [read_references(run).vectors_Nd for run in grown]
     put_references(whole.store, np.concatenate(both))
     make_dataset(whole, ColorGenerator(miss_every=3))
-    drawn = {key: jpeg for shard in read_shards(whole) for key, jpeg in zip(shard.keys, shard.jpegs, strict=True)}
-    rows = [row for shard in read_shards(grown[1]) for row in zip(shard.keys, shard.jpegs, strict=True)]
+    drawn = {key: jpeg for shard in Dataset.of(whole) for key, jpeg in zip(shard.keys, shard.jpegs, strict=True)}
+    rows = [row for shard in Dataset.of(grown[1]) for row in zip(shard.keys, shard.jpegs, strict=True)]
     assert len(rows) > 20
     assert all(drawn[key] == jpeg for key, jpeg in rows)
 

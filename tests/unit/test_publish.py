@@ -18,7 +18,7 @@ from PIL import Image
 
 from hyperface import config
 from hyperface.audit.auditor import audit_here
-from hyperface.dataset import card, licences, read_shards
+from hyperface.dataset import Dataset, card, licences
 from hyperface.dataset.export import export_run
 from hyperface.errors import ConfigError, RunError
 from hyperface.run import Run
@@ -87,8 +87,8 @@ def test_mlcroissant_reads_the_images_by_the_metadata(run: Run, folder: Path):
     described = mlcroissant.Dataset(str(folder / "croissant.json"))
     assert not described.metadata.ctx.issues.errors
     assert not described.metadata.ctx.issues.warnings
-    stored = {key: part for shard in read_shards(run) for key, part in zip(shard.keys, shard.jpegs, strict=True)}
-    seeds = {key: seed for shard in read_shards(run) for key, seed in zip(shard.keys, shard.seeds, strict=True)}
+    stored = {key: part for shard in Dataset.of(run) for key, part in zip(shard.keys, shard.jpegs, strict=True)}
+    seeds = {key: seed for shard in Dataset.of(run) for key, seed in zip(shard.keys, shard.seeds, strict=True)}
     rows = list(described.records("faces"))
     assert {row["faces/key"].decode() for row in rows} == stored.keys()
     for row in rows:

@@ -162,7 +162,7 @@ def test_a_last_shard_of_one_image_may_be_a_reject():
 
 def missing(run: Run) -> list[int]:
     maker = judged_maker(run)
-    return anchors.missing_blocks(run.store, maker.plan, maker.fingerprint)
+    return anchors.missing_blocks(maker.dataset, maker.fingerprint)
 
 
 def test_a_block_without_any_anchor_is_not_written_and_another_dimension_is_refused(tmp_path: Path):
@@ -173,8 +173,8 @@ def test_a_block_without_any_anchor_is_not_written_and_another_dimension_is_refu
     judged_maker(run).make_anchors(0)
     maker = judged_maker(run)
     with pytest.raises(RunError, match=r"must hold 6 anchors of dimension 9"):
-        anchors.read_anchors(run.store, maker.plan, maker.fingerprint, 9)
-    assert anchors.missing_blocks(run.store, maker.plan, "other models") == [0]
+        anchors.read_anchors(maker.dataset, maker.fingerprint, 9)
+    assert anchors.missing_blocks(maker.dataset, "other models") == [0]
 
 
 class Black(ColorGenerator):
@@ -222,7 +222,7 @@ def test_an_anchor_that_cannot_be_drawn_is_unknown_and_costs_no_other(tmp_path: 
     run = judged_run(tmp_path / "run")
     maker = judged_maker(run, _PartlyBroken())
     maker.make_anchors(0)
-    found = anchors.read_anchors(run.store, maker.plan, maker.fingerprint, 10)
+    found = anchors.read_anchors(maker.dataset, maker.fingerprint, 10)
     assert np.isnan(found).any(1).tolist() == [False, False, False, True, False, True]
     assert np.linalg.norm(found[[0, 1, 2, 4]], axis=1) == pytest.approx(1, abs=1e-5)
 

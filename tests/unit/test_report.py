@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hyperface.config import ControlConfig
-from hyperface.dataset import ShardImages, jpeg, read_shards
+from hyperface.dataset import Dataset, ShardImages, jpeg
 from hyperface.errors import RunError
 from hyperface.report import measure, page, plots, records, write_report
 from hyperface.run import Run
@@ -72,7 +72,7 @@ def test_the_numbers_of_the_records_are_on_the_page(reported: Run) -> None:
 
 
 def test_measured_cosines_are_those_of_the_stored_images(reported: Run) -> None:
-    rows = [row for shard in read_shards(reported) for row in zip(shard.identities, shard.jpegs, strict=True)]
+    rows = [row for shard in Dataset.of(reported) for row in zip(shard.identities, shard.jpegs, strict=True)]
     seen = ColorJudge().embed(np.stack([jpeg.decode(data) for _, data in rows])).astype(np.float64)
     identities = np.array([identity for identity, _ in rows])
     cosines, above = seen @ seen.T, np.triu(np.ones((len(rows), len(rows)), bool), 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from color_world import ColorGenerator, ColorRecognizer, color_run, hashes, make_dataset
 
-from hyperface.dataset import fingerprint, read_shards, verify
+from hyperface.dataset import Dataset, fingerprint, verify
 from hyperface.errors import ConfigError, EmbeddingError, ShardError
 from hyperface.models.protocols import Models
 from hyperface.run import Run
@@ -153,7 +153,7 @@ def test_each_kind_of_variation_makes_a_whole_dataset(tmp_path: Path, kind: str)
     run = color_run(tmp_path / "run", f"synthesis.variation={kind}", "synthesis.min_cosine=0.3")
     make_dataset(run, ColorGenerator())
     assert verify(run, deep=True) == []
-    spread = [cosine for shard in read_shards(run) for cosine in shard.cosines]
+    spread = [cosine for shard in Dataset.of(run) for cosine in shard.cosines]
     assert 0.7 < sum(spread) / len(spread) < 0.97
 
 

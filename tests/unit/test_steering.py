@@ -18,7 +18,7 @@ from steerable_world import RANGES, STEERED, Reader, SteerableGenerator, Steerab
 from torch import Tensor
 
 from hyperface.config import ControlConfig
-from hyperface.dataset import read_shards, verify
+from hyperface.dataset import Dataset, verify
 from hyperface.dataset.marker import Marker
 from hyperface.dataset.plan import marker_file, shard_file
 from hyperface.dataset.schema import Attribute, Outcome
@@ -151,8 +151,8 @@ def test_images_that_shares_leave_have_no_target_and_are_not_counted(tmp_path: P
 def test_steering_keeps_to_the_reference_and_moves_what_it_must(tmp_path: Path):
     plain = color_run(tmp_path / "plain", "synthesis.min_cosine=0.6")
     make_dataset(plain, Models(SteerableGenerator(), SteerableRecognizer()))
-    of_plain = np.concatenate([shard.cosines for shard in read_shards(plain)])
-    of_steered = np.concatenate([shard.cosines for shard in read_shards(steered_run(tmp_path / "run"))])
+    of_plain = np.concatenate([shard.cosines for shard in Dataset.of(plain)])
+    of_steered = np.concatenate([shard.cosines for shard in Dataset.of(steered_run(tmp_path / "run"))])
     assert of_plain.mean() > of_steered.mean()
     assert of_steered.min() > 0.65
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from hyperface.config import Config
+from hyperface.dataset import Dataset
 from hyperface.dataset.marker import Quarantine
 from hyperface.dataset.plan import Plan, marker_file, quarantine_file, shard_file
-from hyperface.dataset.survey import glance, survey
 from hyperface.storage import open_store
 
 PLAN = Plan(seed=0, num_identities=6, images_per_identity=5, images_per_shard=8)
@@ -12,6 +13,7 @@ PLAN = Plan(seed=0, num_identities=6, images_per_identity=5, images_per_shard=8)
 
 def test_a_glance_tells_done_lost_missing_and_quarantined_shards_by_their_names_alone(tmp_path: Path):
     store = open_store(str(tmp_path))
+    dataset = Dataset(store, Config(), PLAN, ("parquet",))
     for shard in (0, 1):
         store.put(marker_file(shard), b"what nobody reads")
     for name in (shard_file("parquet", 0), shard_file("parquet", 2)):
@@ -20,12 +22,12 @@ def test_a_glance_tells_done_lost_missing_and_quarantined_shards_by_their_names_
         store.put(
             quarantine_file(shard), Quarantine(shard, 3, "its actor died", "2026-01-02T03:04:05+00:00").to_bytes()
         )
-    seen = glance(store, PLAN, ("parquet",))
+    seen = dataset.glance()
     assert (seen.done, seen.missing, seen.settled) == ([0, 1], [2, 3], [0])
     assert seen.damaged == {1: f"{store.uri(shard_file('parquet', 1))}: is missing although its marker is there"}
     assert list(seen.quarantined) == [3]
     assert "its actor died" in seen.quarantined[3]
-    read = survey(store, PLAN, ("parquet",), None)
+    read = dataset.survey()
     assert (read.done, read.missing, read.quarantined) == (seen.done, seen.missing, seen.quarantined)
     assert read.markers == {}
     assert sorted(read.damaged) == [0, 1]

@@ -17,7 +17,7 @@ from full_disk import FullDisk
 from PIL import Image
 
 from hyperface import config as configuration
-from hyperface.dataset import jpeg, read_shards
+from hyperface.dataset import Dataset, jpeg
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_trained_network_tells_identities_of_its_dataset_apart(folder: Path):
     run = trained(folder)
     student = load_trained(run.store, "student")
-    shards = list(read_shards(run))
+    shards = list(Dataset.of(run))
     identities = np.concatenate([shard.identities for shard in shards])
     rows = student.embed(np.stack([jpeg.decode(data) for shard in shards for data in shard.jpegs]))
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)

@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from color_world import color_run, make_dataset
 
-from hyperface.dataset import index, read_shards
+from hyperface.dataset import Dataset, index
 from hyperface.dataset.commit import record
 from hyperface.dataset.export import Kind, export_run
 from hyperface.dataset.plan import marker_file
-from hyperface.dataset.survey import planned, planned_formats, survey
 from hyperface.errors import ConfigError, RunError
 from hyperface.run import Run
 from hyperface.storage import open_store
@@ -41,7 +40,7 @@ def contents(images: Images, order: int = 0, begin: int = 0, end: int | None = N
 
 
 def test_a_run_gives_each_stored_image_once_under_its_class(run: Run):
-    images, shards = opened(run), list(read_shards(run))
+    images, shards = opened(run), list(Dataset.of(run))
     stored = sorted((i, jpeg) for shard in shards for i, jpeg in zip(shard.identities, shard.jpegs, strict=True))
     identities = sorted({identity for identity, _ in stored})
     assert images.num_images == len(stored) < 30, "some images were rejected"
@@ -95,8 +94,8 @@ def test_a_fingerprint_tells_datasets_apart_and_stays_for_one(run: Run, tmp_path
 
 def relabel(run: Run, shard: int, row: int, label: int) -> str:
     """Give a stored image another label, with marker and index that fit; the key of the image."""
-    plan, kinds = planned(run.config), planned_formats(run.config)
-    markers = survey(run.store, plan, kinds, None).markers
+    dataset = Dataset.of(run)
+    markers = dataset.survey().markers
     name = markers[shard].files[0].name
     table = pq.read_table(io.BytesIO(run.store.read(name)))
     labels = table["identity"].to_pylist()
@@ -107,7 +106,7 @@ def relabel(run: Run, shard: int, row: int, label: int) -> str:
     run.store.put(name, sink.getvalue())
     markers[shard] = dataclasses.replace(markers[shard], files=(record(name, sink.getvalue()),))
     run.store.put(marker_file(shard), markers[shard].to_bytes())
-    index.write(run, plan, kinds, markers)
+    index.write(dataset, markers)
     return str(table["key"][row])
 
 

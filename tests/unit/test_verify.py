@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from color_world import DIM, ColorGenerator, color_run, make_dataset
 
-from hyperface.dataset import card, jpeg, parquet, read_shards, verify, webdataset
+from hyperface.dataset import Dataset, card, jpeg, parquet, verify, webdataset
 from hyperface.dataset.commit import record
 from hyperface.dataset.marker import Marker, Quarantine
 from hyperface.dataset.schema import Sample
@@ -43,7 +43,7 @@ def test_a_whole_dataset_with_rejects_has_no_problems(run: Run):
 def test_the_index_accounts_for_every_planned_image(run: Run):
     index = run.get_json("dataset/index.json")
     assert index["images"] + len(index["rejects"]) == index["planned_images"] == 30
-    assert index["images"] == sum(len(shard.keys) for shard in read_shards(run))
+    assert index["images"] == sum(len(shard.keys) for shard in Dataset.of(run))
     assert sum(index["shortfall"].values()) == len(index["rejects"])
     assert index["draws"] == 30 + index["redraws"]
     for reject in index["rejects"]:
@@ -125,7 +125,7 @@ def test_a_flipped_bit_is_found_by_a_deep_look_only(run: Run, name: str):
 
 def forge(run: Run, change: Callable[[list[dict[str, Any]]], None]) -> None:
     """Write shard 1 again with other content, and a marker and an index that believe it."""
-    store, images = run.store, list(read_shards(run))[1]
+    store, images = run.store, list(Dataset.of(run))[1]
     fields = ("key", "identity", "image_index", "jpeg", "seed", "cosine")
     columns = (images.keys, images.identities, images.image_indices, images.jpegs, images.seeds, images.cosines)
     rows = [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -216,11 +216,11 @@ def test_wrong_content_behind_a_right_hash_is_named(
 def test_reading_a_damaged_dataset_names_the_file(run: Run):
     cut(PARQUET)(run)
     with pytest.raises(ValueError, match=r"shard-000001.parquet: must have the"):
-        list(read_shards(run))
+        list(Dataset.of(run))
 
 
 def test_stored_images_decode_to_the_generators_size(run: Run):
-    assert all(jpeg.decode(data).shape == (16, 16, 3) for shard in read_shards(run) for data in shard.jpegs)
+    assert all(jpeg.decode(data).shape == (16, 16, 3) for shard in Dataset.of(run) for data in shard.jpegs)
 
 
 def test_lost_or_other_references_are_named(run: Run):
