@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hyperface import config as configuration
 from hyperface.config import Config
-from hyperface.errors import ConfigError
+from hyperface.errors import ConfigError, RunError
 from hyperface.reading.json_text import from_json
 from hyperface.run import claims
 from hyperface.run.names import (
@@ -25,8 +25,9 @@ from hyperface.run.names import (
     PROVENANCE,
 )
 from hyperface.run.provenance import provenance
-from hyperface.run.records import flat, to_json
+from hyperface.run.records import flat, shaped, to_json
 from hyperface.run.run import Run, changed_keys, recorded_config
+from hyperface.run.shapes import Provenance
 from hyperface.storage import PROBE, Store, open_store
 from hyperface.storage.walk import hidden
 
@@ -64,9 +65,11 @@ def _refuse_foreign(store: Store, storage: configuration.StorageConfig) -> None:
     A folder with the name of one of a run's shows a run only beside a run's provenance, which its first driver writes
     before any folder, or where it holds no more than what waits for a run.
     """
-    was_run = store.exists(PROVENANCE)
+    was_run = _was_run(store)
 
     def is_ours(name: str) -> bool:
+        if name == PROVENANCE:
+            return was_run
         if was_run or not name.endswith("/"):
             return is_of_a_run(name)
         return is_of_a_run(name) and BEFORE.get(name, set()).issuperset(
@@ -80,6 +83,15 @@ def _refuse_foreign(store: Store, storage: configuration.StorageConfig) -> None:
     if foreign := [name for name in store.names() if not hidden(name) and not is_ours(name)]:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise ConfigError(f"run.dir: {store} holds no run (no {CONFIG}), but {', '.join(foreign[:3])}{more}; {fix}")
+
+
+def _was_run(store: Store) -> bool:
+    """Whether there is a run's provenance; others have files of that name too."""
+    try:
+        shaped(store, PROVENANCE, Provenance)
+    except RunError:
+        return False
+    return True
 
 
 def is_of_a_run(name: str) -> bool:

@@ -181,6 +181,19 @@ def test_a_gallery_that_was_put_there_binds_nobody_to_the_typos_of_a_first_attem
     assert open_run(loaded(tmp_path)).config.packing.alpha == 0.5
 
 
+@pytest.mark.parametrize("told", [b"{}", b'{"who": "me"}', b'{"seed": "1", "git_sha": ""}', b"{", b"\xff"])
+def test_a_provenance_of_somebody_else_shows_no_run(tmp_path: Path, told: bytes):
+    for name, data in ((PROVENANCE, told), ("dataset/photo.jpg", b"x")):
+        path = Path(tmp_path, "run", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"holds no run .*but dataset/, provenance\.json; give a folder"):
+        open_run(loaded(tmp_path))
+    Path(tmp_path, "run/dataset/photo.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"holds no run .*but provenance\.json; give a folder"):
+        open_run(loaded(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["_claim-letters.json", f"_claim-{'a' * 32}.json"])
 def test_an_object_that_no_driver_wrote_is_kept_whatever_its_name(tmp_path: Path, name: str):
     open_run(loaded(tmp_path, "packing.alpha=5"))
