@@ -23,7 +23,9 @@ LONGEST_NAME = 4096
 """Letters of a name, as file systems have it."""
 LONGEST_END = 2 * BLOCKSIZE + RECORDSIZE
 _PIECE = 2**20
-_MAGIC, _MAGIC_AT = b"ustar", 257
+"""Bytes; whole blocks."""
+_CHECKSUM = slice(148, 154)
+"""Where a header has the digits of its checksum."""
 _OF_GNU = (b"D", b"V")
 """Types of a list of a folder's names, and of the archive's own name. Any other type is a file, as POSIX has it."""
 
@@ -84,40 +86,40 @@ def _member(
         more = block[482]
         while more:  # blocks with the rest of the map
             more = stream.take(BLOCKSIZE)[504]
-        stream.skip(size)
+        stream.skip(size, name)
         return Member(name, "sparse", None)
     if info.type in tarfile.SUPPORTED_TYPES and info.type not in tarfile.REGULAR_TYPES:
         return Member(name, "other", None)  # whatever size it claims
     if info.type in _OF_GNU:
-        stream.skip(size)
+        stream.skip(size, name)
         return Member(name, "other", None)
     if info.type == b"M":
         raise ReadError(f"byte {stream.at - BLOCKSIZE} goes on with a file of another volume")
     if any(key.startswith("GNU.sparse.") for key in told):
-        stream.skip(size)
-        return Member(told.get("GNU.sparse.name", name), "sparse", None)
+        name = told.get("GNU.sparse.name", name)
+        stream.skip(size, name)
+        return Member(name, "sparse", None)
     if size > largest or not wanted(name):
-        stream.skip(size)
+        stream.skip(size, name)
         return Member(name, "file", None)
-    start = stream.at
     content = stream.take(size)
-    stream.skip(0)
-    if (within := _header_within(content)) is not None:
-        raise ReadError(f"the member at byte {start} holds a header at byte {start + within}: its size is wrong")
+    _refuse_headers(content, stream.at - size)
+    stream.take(-size % BLOCKSIZE)
     return Member(name, "file", content)
 
 
-def _header_within(content: bytes) -> int | None:
-    """Where a picture holds a sound header of a member, which no picture does; None: nowhere."""
-    at = content.find(_MAGIC)
-    while at >= 0:
-        begin = at - _MAGIC_AT
-        if begin >= 0 and begin % BLOCKSIZE == 0:
+def _refuse_headers(content: bytes, start: int) -> None:
+    """Raise ReadError where a file holds a sound header of a member, which none but an archive does.
+
+    Args:
+        content: from the begin of a block; `start` is where that is.
+    """
+    for begin in range(0, len(content), BLOCKSIZE):
+        block = content[begin : begin + BLOCKSIZE]
+        if block[_CHECKSUM].strip(b" \0").isdigit():
             with contextlib.suppress(tarfile.HeaderError):
-                TarInfo.frombuf(content[begin : begin + BLOCKSIZE], "utf-8", "surrogateescape")
-                return begin
-        at = content.find(_MAGIC, at + 1)
-    return None
+                TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                raise ReadError(f"a member goes on over the header at byte {start + begin}: its size is wrong")
 
 
 def _text(data: bytes) -> str:
@@ -178,11 +180,14 @@ class _Stream:
             raise ReadError(f"it ends at byte {self.at}, within {size} bytes that it claims to have")
         return data
 
-    def skip(self, size: int) -> None:
-        """Go to the block after a member of which so many bytes are left."""
+    def skip(self, size: int, name: str) -> None:
+        """Go to the block after a member of which so many bytes are left, and look what it holds by its name."""
         left = size + -(self.at + size) % BLOCKSIZE
         while left > 0:
-            left -= len(self.take(min(left, _PIECE)))
+            piece = self.take(min(left, _PIECE))
+            if not name.lower().endswith(".tar"):
+                _refuse_headers(piece, self.at - len(piece))
+            left -= len(piece)
 
     def extended(self, size: int) -> bytes:
         if size > LONGEST_HEADER:
@@ -190,7 +195,7 @@ class _Stream:
                 f"byte {self.at - BLOCKSIZE} begins a header of {size} bytes; believed are {LONGEST_HEADER}"
             )
         data = self.take(size)
-        self.skip(0)
+        self.take(-size % BLOCKSIZE)
         return data
 
     def _end(self, zeros: int) -> None:

@@ -12,7 +12,7 @@ from damaged_tar import ARCHIVES, BLOCK, Folder, flip_bits, headers, packed, pic
 
 from hyperface.errors import RunError
 from hyperface.faces import source, tar
-from hyperface.faces.pictures import HIDDEN
+from hyperface.faces.pictures import HIDDEN, is_picture
 from hyperface.faces.source import Chunk
 
 
@@ -183,6 +183,36 @@ def renamed(data: bytes, place: int, change: dict[str, bytes | int]) -> bytes:
 def test_a_size_that_covers_the_next_member_is_a_refusal_though_its_header_is_sound(folder: Folder, size: int):
     data = packed(5, tarfile.USTAR_FORMAT, text=False)
     assert folder.outcome(renamed(data, headers(data)[1], {"size": size})) is None
+
+
+@pytest.mark.parametrize("size", [1024, 1100, 3000])
+def test_a_file_that_is_no_picture_or_too_large_covers_nobody_either(size: int):
+    sound = member(tarfile.REGTYPE, b"{}", "notes.json") + packed(3, tarfile.USTAR_FORMAT, text=False)
+    for largest in (100, 2**20):
+        assert len(list(tar.members(io.BytesIO(sound), is_picture, largest))) == 4
+        with pytest.raises(tarfile.ReadError, match="a member goes on over the header at byte 1024: its size is wrong"):
+            list(tar.members(io.BytesIO(renamed(sound, 0, {"size": size})), is_picture, largest))
+    with pytest.raises(tarfile.ReadError, match="goes on over"):
+        list(tar.members(io.BytesIO(renamed(sound, 1024, {"size": size})), is_picture, 100))
+
+
+def test_an_old_header_without_a_magic_is_covered_by_nobody(folder: Folder):
+    data = packed(5, tarfile.USTAR_FORMAT, text=False)
+    for place in headers(data):
+        block = bytearray(data[place : place + BLOCK])
+        block[257:265], block[148:156] = bytes(8), b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        data = data[:place] + bytes(block) + data[place + BLOCK :]
+    assert folder.read(data)[0] == [f"faces.tar/{number:03d}.png" for number in range(5)]
+    block = bytearray(data[:BLOCK])
+    block[124:136], block[148:156] = b"%011o\0" % 1536, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    assert folder.outcome(bytes(block) + data[BLOCK:]) is None
+
+
+def test_an_archive_in_an_archive_is_passed_over(folder: Folder):
+    data = member(tarfile.REGTYPE, ARCHIVES["gnu"], "more.tar") + FACE + END
+    assert folder.read(data) == (["faces.tar/a.png"], [], {".tar": 1})
 
 
 @pytest.mark.parametrize("kind", [b"8", b"Z"])
