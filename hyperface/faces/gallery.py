@@ -81,16 +81,19 @@ def bind(run: Run) -> None:
 
 
 def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
-    """The gallery of all chunks: sorted by key, later duplicates taken out, at most `num_faces` (0: all)."""
-    ordered = sorted(faces, key=lambda face: face.key)
+    """The gallery of all chunks: sorted by key, later duplicates taken out, at most `num_faces` (0: all).
+
+    Of faces with one key the first sound one is taken.
+    """
+    ordered = sorted(faces, key=lambda face: (face.key, bool(face.problem)))
     first_with: dict[str, str] = {}
     keys: set[str] = set()
     sound, problems = [], []
     for face in ordered:
-        if face.key in keys:
-            problems.append((face.key, "another face has this key"))
-        elif face.problem:
+        if face.problem:
             problems.append((face.key, face.problem))
+        elif face.key in keys:
+            problems.append((face.key, "another face has this key"))
         elif face.digest in first_with:
             problems.append((face.key, f"duplicate of {first_with[face.digest]}"))
         else:

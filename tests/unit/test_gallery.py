@@ -97,6 +97,16 @@ def test_a_face_that_is_left_out_for_its_key_takes_nobody_with_it():
     assert made.problems == [("x.jpg", "another face has this key")]
 
 
+def test_a_face_that_cannot_be_used_keeps_its_key_from_nobody():
+    """As a damaged photograph that was packed again behind itself, or a name whose escape is another's name."""
+    e = np.eye(2, dtype=np.float32)
+    bad, sound = EmbeddedFace("x.jpg", e[0] * np.nan, "", "unreadable"), EmbeddedFace("x.jpg", e[0], "a", "")
+    for faces in ([bad, sound, bad], [sound, bad, bad]):
+        made = gallery.assemble(faces, 0)
+        assert made.embeddings.names == ["x.jpg"]
+        assert made.problems == [("x.jpg", "unreadable")] * 2
+
+
 def test_too_many_bad_faces_stop_the_job_with_the_list(folder: Path):
     (folder / "d.png").write_bytes(b"no image")
     made = gallery.assemble(faces_of(folder)[1], 0)
