@@ -27,7 +27,7 @@ from hyperface.run.records import to_json
 from hyperface.training.images import Images
 from hyperface.training.loader import Steps, image_size
 from hyperface.training.progress import Progress
-from hyperface.training.underway import Underway
+from hyperface.training.training import Training
 
 Section = Literal["train", "train_generator"]
 _NO_TERMS = ("step", "epoch", "loss", "learning_rate")
@@ -109,15 +109,10 @@ class Folder:
         counted = {"images": images.num_images, "classes": images.num_classes, "image_size": image_size(images)}
         return {self.section: configuration.without_knobs(self.config), "data": {**told, **counted}, **decided}
 
-    def finish(
-        self, network: bytes, training: Underway, progress: Progress, more: Mapping[str, Any] | None = None
-    ) -> None:
-        """The network, the steps' record, then the summary, which marks the training as done; then checkpoints go.
-
-        Args:
-            more: goes into the summary.
-        """
+    def finish(self, training: Training, progress: Progress) -> None:
+        """Write network, steps' record and then the summary, which marks the training as done; then checkpoints go."""
         store, last = self.run.store, progress.history[-1]
+        network, described = training.result()
         if not store.put_new(self.network, network):
             network = store.read(self.network)
         rows = [json.dumps(row, sort_keys=True) + "\n" for row in progress.history]
@@ -136,7 +131,7 @@ class Folder:
             "device": training.place.device.type,
             "git_sha": git_sha(),
             "sha256": hashlib.sha256(network).hexdigest(),
-            **(more or {}),
+            **described,
         }
         store.put_new(self.summary, to_json(summary))
         self.checkpoints.clear()

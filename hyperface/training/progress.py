@@ -13,7 +13,7 @@ from hyperface.distributed.place import Stepped
 from hyperface.errors import RunError
 from hyperface.progress.points import Every, Point, Watch, unwatched
 from hyperface.run.shapes import TWO
-from hyperface.training.underway import Underway
+from hyperface.training.training import Training
 
 SAID_SECONDS = 5.0
 RECORDED = 200
@@ -34,7 +34,7 @@ class Progress:
 
     def __init__(
         self,
-        training: Underway,
+        training: Training,
         say: Callable[[str], None],
         section: str = "train",
         watch: Watch = unwatched,

@@ -29,9 +29,9 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.models.toy.faces import render_faces
 from hyperface.run import existing_run
-from hyperface.training import loader
+from hyperface.training import loader, loop
 from hyperface.training.images import Images
-from hyperface.training.recognizer.trainer import Training
+from hyperface.training.recognizer.trainer import RecognizerTraining
 from hyperface.training.sources import open_images
 from tests.benchmarks import record
 from tests.benchmarks.bench_export import make
@@ -55,7 +55,7 @@ def jpegs(size: int) -> list[bytes]:
     return [jpeg.encode(np.asarray(face), 95) for face in resized]
 
 
-def prepared(chosen: argparse.Namespace, folder: str, device: torch.device) -> Training:
+def prepared(chosen: argparse.Namespace, folder: str, device: torch.device) -> RecognizerTraining:
     make(Path(folder), chosen.images, jpegs(chosen.size))
     run = existing_run(folder)
     given = [f"train.backbone={chosen.backbone}", f"train.batch_size={chosen.batch}", "train.epochs=1000000"]
@@ -63,12 +63,12 @@ def prepared(chosen: argparse.Namespace, folder: str, device: torch.device) -> T
     config = configuration.load(None, ["run.dir=.", f"train.loader_threads={chosen.threads}", *given]).train
     images = open_images(run, config.data)
     more = More(images, max(chosen.classes, images.num_classes))
-    training = Training(config, more, Place(0, 1, Alone(), device), chosen.size)
+    training = RecognizerTraining(config, more, Place(0, 1, Alone(), device), chosen.size)
     training.parallel.train()
     return training
 
 
-def parts(training: Training) -> Iterator[loader.Part]:
+def parts(training: RecognizerTraining) -> Iterator[loader.Part]:
     """What the loader gives, epoch after epoch."""
     for epoch in itertools.count():
         own, order = training.place.streams(training.config.streams), loader.order_of(0, epoch)
@@ -95,7 +95,7 @@ def wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
-def report(chosen: argparse.Namespace, training: Training, rates: dict[str, list[float]]) -> None:
+def report(chosen: argparse.Namespace, training: RecognizerTraining, rates: dict[str, list[float]]) -> None:
     gpu = training.place.device.type == "cuda"
     measured: dict[str, Any] = {f"{name}, images/s": record.spread(values) for name, values in rates.items()}
     for name in ("training", "loader alone"):
@@ -132,7 +132,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="hyperface-bench-") as folder:
         training = prepared(chosen, folder, device)
-        with contextlib.closing(parts(training)) as loaded, contextlib.closing(training.run()) as trained:
+        with contextlib.closing(parts(training)) as loaded, contextlib.closing(loop.steps_left(training)) as trained:
             there = next(loaded)
             ways = {
                 "loader alone": lambda: next(loaded),

@@ -12,7 +12,7 @@ from cluster.workers import Workers
 from hyperface import config as configuration
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
-from hyperface.training.recognizer.trainer import Training
+from hyperface.training.recognizer.trainer import RecognizerTraining
 
 WORLD, BATCH, CLASSES, SIZE, STEPS = 3, 24, 11, 32, 3
 OPTIONS = ("train.recipe=toy", f"train.batch_size={BATCH}", "train.streams=4", "train.embedding_dim=16")
@@ -25,9 +25,9 @@ class Counted:
     num_images, num_classes, fingerprint = 240, CLASSES, ""
 
 
-def training(place: Place) -> Training:
+def training(place: Place) -> RecognizerTraining:
     config = configuration.load(None, ["run.dir=anywhere", *OPTIONS]).train
-    made = Training(config, Counted(), place, SIZE)  # type: ignore[arg-type] # its images are never asked for
+    made = RecognizerTraining(config, Counted(), place, SIZE)  # type: ignore[arg-type] # its images are never asked for
     made.network.eval()  # normalisation that does not see the batch: a rank sees a part of it only
     return made
 
@@ -37,7 +37,7 @@ def batch(step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8), rng.integers(0, CLASSES, BATCH)
 
 
-def taken(made: Training) -> tuple[list[float], Tensor, Tensor]:
+def taken(made: RecognizerTraining) -> tuple[list[float], Tensor, Tensor]:
     """(losses, parameters, own centres) after the steps."""
     losses, own = [], made.ranks.own_images
     for step in range(STEPS):

@@ -14,7 +14,7 @@ from cluster.training import train_generator_stage
 from hyperface import config as configuration
 from hyperface.models.toy.faces import render_faces
 from hyperface.run import Run, open_run
-from hyperface.training.generator import checkpoint
+from hyperface.training.folder import Folder
 
 SECONDS = 600
 OPTIONS = (
@@ -52,7 +52,7 @@ def test_two_workers_of_which_one_is_killed_take_the_steps_that_one_takes(
     run = run_of(tmp_path / "two", folder, "num_workers=2", "checkpoint_every=5")
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train_generator_stage, run)
-        wait_for(lambda: checkpoint.of(run).newest() > 0 or training.done(), SECONDS)
+        wait_for(lambda: Folder(run, "train_generator").checkpoints.newest() > 0 or training.done(), SECONDS)
         workers = [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in each.name()]
         max(workers, key=lambda worker: worker.create_time()).kill()
         assert not run.store.exists("generator/vec2face/summary.json")

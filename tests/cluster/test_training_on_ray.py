@@ -18,7 +18,8 @@ from hyperface.errors import StorageError
 from hyperface.models.trained import load_trained, summary_file
 from hyperface.run import Run
 from hyperface.storage import LocalStore
-from hyperface.training.recognizer import checkpoint
+from hyperface.training import loop
+from hyperface.training.folder import Folder
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.batch_size=12", "train.streams=3", "train.margin=0.1")
 SECONDS = 600
@@ -47,7 +48,8 @@ def test_three_workers_go_on_from_the_checkpoint_of_one_and_finish(ray_cluster: 
     with pytest.raises(StorageError, match="No space left"):
         train_stage(dataset(tmp_path, *options, store=FullDisk(str(tmp_path), refused="step-000000020/marker.json")))
     run = dataset(tmp_path, *options, "train.num_workers=3")
-    before = checkpoint.of(run).marker(checkpoint.of(run).newest(), checkpoint.Marker)["progress"]["history"]
+    checkpoints = Folder(run, "train").checkpoints
+    before = checkpoints.marker(checkpoints.newest(), loop.Marker)["progress"]["history"]
     train_stage(run)
     summary = run.get_json(summary_file("student"))
     rows = [json.loads(line) for line in run.store.read("recognition/student/steps.jsonl").splitlines()]
@@ -61,7 +63,7 @@ def test_a_group_whose_worker_is_killed_goes_on_from_its_checkpoint(ray_cluster:
     run = dataset(tmp_path, "train.epochs=100", "train.num_workers=2", "train.checkpoint_every=20")
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train_stage, run)
-        wait_for(lambda: checkpoint.of(run).newest() > 0 or training.done(), SECONDS)
+        wait_for(lambda: Folder(run, "train").checkpoints.newest() > 0 or training.done(), SECONDS)
         workers = [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in each.name()]
         max(workers, key=lambda worker: worker.create_time()).kill()
         assert not run.store.exists(summary_file("student"))

@@ -11,8 +11,9 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.models.onnx_export import export_trained
 from hyperface.run import Run
+from hyperface.training import loop
 from hyperface.training.recognizer import stage
-from hyperface.training.recognizer.trainer import Training
+from hyperface.training.recognizer.trainer import RecognizerTraining
 from hyperface.training.sources import open_images
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,8 +32,8 @@ def test_a_step_gives_the_loss_of_the_cpu(tmp_path: Path, head: str):
     losses = []
     for device in ("cpu", "cuda"):
         images = open_images(run, run.config.train.data)
-        training = Training(run.config.train, images, Place(0, 1, Alone(), torch.device(device)), 16)
-        losses.append(float(next(training.run()).loss))
+        training = RecognizerTraining(run.config.train, images, Place(0, 1, Alone(), torch.device(device)), 16)
+        losses.append(float(next(loop.steps_left(training)).loss))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 

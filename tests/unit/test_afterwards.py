@@ -29,10 +29,14 @@ ANCHORS = "synthesis/anchors/0123456789abcdef/block-000000.npy"
 class Trained:
     """As much of a training that took its steps as its folder asks for."""
 
+    network: bytes
     step: int = 5
     seconds: float = 1.0
     place: Place = field(default_factory=lambda: Place(0, 1, Alone(), torch.device("cpu")))
     history: tuple[dict[str, float], ...] = ({"step": 5, "epoch": 1.0, "loss": 1.5, "learning_rate": 0.1},)
+
+    def result(self) -> tuple[bytes, dict[str, object]]:
+        return self.network, {}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         write_color_report(run)
         audit.write(run, audit.asked(open_source(run), {"recognizer": ColorRecognizer()}, {}), {}, {})
         stage.begin(run)
-        Folder(run, "train").finish(f"network of {seed}".encode(), Trained(), Trained())  # type: ignore[arg-type]
+        done = Trained(f"network of {seed}".encode())
+        Folder(run, "train").finish(done, done)  # type: ignore[arg-type]
     return places
 
 

@@ -25,10 +25,11 @@ from hyperface.models.vec2face import Vec2FaceGenerator
 from hyperface.models.vec2face_network import SIZES
 from hyperface.run import Run, open_run
 from hyperface.storage import LocalStore
+from hyperface.training import loop
 from hyperface.training.folder import Folder
-from hyperface.training.generator import checkpoint, stage
+from hyperface.training.generator import stage
 from hyperface.training.generator.losses import balance
-from hyperface.training.generator.trainer import TERMS, Training, learning_rate
+from hyperface.training.generator.trainer import TERMS, GeneratorTraining, learning_rate
 from hyperface.training.sources import open_images
 from tests.unit.threaded_ranks import ranks_of
 from tests.unit.tiny_vec2face import named
@@ -120,7 +121,7 @@ def test_the_summary_holds_recipe_recogniser_data_and_every_term_of_the_loss(don
     config = done.config.train_generator
     for row in rows:
         assert abs(row["loss"] - sum(getattr(config, term) * row[term] for term in TERMS)) < 1e-3
-    assert not done.store.list(checkpoint.of(done).root)
+    assert not done.store.list(Folder(done, "train_generator").checkpoints.root)
 
 
 def test_the_loss_falls(done: Run, folder: Path, tmp_path: Path):
@@ -157,9 +158,11 @@ def test_another_seed_gives_another_network(done: Run, folder: Path, tmp_path: P
     assert weights(train(run_of(tmp_path, folder, "seed=1"))) != weights(done)
 
 
-def training_of(run: Run, place: Place) -> Training:
+def training_of(run: Run, place: Place) -> GeneratorTraining:
     images = open_images(run, run.config.train_generator.data)
-    made = Training(run.config.train_generator, images, place, 64, load_teacher(run.config, run.store, place.device))
+    made = GeneratorTraining(
+        run.config.train_generator, images, place, 64, load_teacher(run.config, run.store, place.device)
+    )
     made.norm = 10.0
     return made
 
@@ -167,14 +170,14 @@ def training_of(run: Run, place: Place) -> Training:
 def test_two_ranks_see_the_images_masks_and_losses_that_one_sees(folder: Path, tmp_path: Path):
     run = run_of(tmp_path, folder, "dropout=0", "epochs=1")
     alone = training_of(run, ALONE)
-    [wanted] = [next(iter(alone.run()))]
+    [wanted] = [next(iter(loop.steps_left(alone)))]
 
     # Made one after the other: the weights come from a generator that threads share.
     both = [training_of(run, Place(rank, 2, Alone(), torch.device("cpu"))) for rank in range(2)]
 
     def first(rank: int, group: Group) -> dict[str, float]:
         both[rank].place = replace(both[rank].place, group=group)
-        stepped = next(iter(both[rank].run()))
+        stepped = next(iter(loop.steps_left(both[rank])))
         return {name: float(value) for name, value in {"loss": stepped.loss, **stepped.terms}.items()}
 
     for found in ranks_of(2, first):
@@ -186,12 +189,12 @@ def test_the_gradients_of_uneven_ranks_are_those_of_one(folder: Path, tmp_path: 
     monkeypatch.setitem(SIZES, "small", WHOLE)  # its gradients are what the tolerances are for
     run = run_of(tmp_path, folder, "dropout=0", "epochs=1", "batch_size=6", "streams=3", "clip_norm=0")
     alone = training_of(run, ALONE)
-    next(iter(alone.run()))
+    next(iter(loop.steps_left(alone)))
     both = [training_of(run, Place(rank, 2, Alone(), torch.device("cpu"))) for rank in range(2)]
 
     def first(rank: int, group: Group) -> None:
         both[rank].place = replace(both[rank].place, group=group)
-        next(iter(both[rank].run()))
+        next(iter(loop.steps_left(both[rank])))
 
     ranks_of(2, first)
     for wanted, *own in zip(*(made.network.parameters() for made in (alone, *both)), strict=True):
@@ -238,9 +241,9 @@ def test_a_recogniser_without_named_maps_is_refused_where_the_loss_compares_maps
 def test_a_recogniser_without_maps_teaches_identity_alone(folder: Path, tmp_path: Path):
     run, toy = run_of(tmp_path, folder, "perceptual=0"), load_recognizer()
     images = open_images(run, str(folder))
-    training = Training(run.config.train_generator, images, ALONE, 64, Teacher(toy, toy.features_of))
-    training.measure_norm()
-    terms = next(iter(training.run())).terms
+    training = GeneratorTraining(run.config.train_generator, images, ALONE, 64, Teacher(toy, toy.features_of))
+    training.prepare(print)
+    terms = next(iter(loop.steps_left(training))).terms
     assert float(terms["perceptual"]) == 0.0
     assert float(terms["identity"]) > 0.1
 

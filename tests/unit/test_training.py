@@ -25,11 +25,12 @@ from hyperface.models.trained import TrainedRecognizer, load_trained, summary_fi
 from hyperface.progress.points import Every, Point
 from hyperface.run import Run
 from hyperface.storage import LocalStore
+from hyperface.training import loop
 from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress
-from hyperface.training.recognizer import checkpoint, stage
+from hyperface.training.recognizer import stage
 from hyperface.training.recognizer.schedule import learning_rate
-from hyperface.training.recognizer.trainer import Training
+from hyperface.training.recognizer.trainer import RecognizerTraining
 from hyperface.training.sources import open_images
 
 OPTIONS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=6", "train.batch_size=6", "train.streams=3")
@@ -96,10 +97,10 @@ def test_every_recorded_step_is_shown_with_its_loss_and_rate(tmp_path: Path):
 
 def test_a_line_tells_the_loss_also_when_nobody_has_looked_at_it_yet(tmp_path: Path):
     run, said = dataset(tmp_path / "run", "train.epochs=40"), list[str]()
-    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
+    made = RecognizerTraining(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     progress = Progress(made, said.append)
     progress._every, progress._due = 100, Every(0.0)  # steps between looks, as in a long training; a line each
-    progress.add(next(made.run()))
+    progress.add(next(loop.steps_left(made)))
     assert re.match(r"train: epoch 0\.2/40 loss \d", said[0])
 
 
@@ -114,7 +115,7 @@ def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert rows[-1]["loss"] == summary["loss"] < rows[0]["loss"]
     assert summary["trained_on"] == str(run)
-    assert not run.store.list(checkpoint.of(run).root)
+    assert not run.store.list(Folder(run, "train").checkpoints.root)
 
 
 @pytest.mark.parametrize(
@@ -197,33 +198,33 @@ def test_data_that_changed_since_the_training_was_begun_is_noticed(tmp_path: Pat
 def test_of_two_drivers_of_one_training_the_first_one_s_result_is_kept(tmp_path: Path):
     run = dataset(tmp_path, "train.epochs=1")
     stage.begin(run)
-    both = [Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16) for _ in range(2)]
+    both = [RecognizerTraining(run.config.train, open_images(run, run.config.train.data), ALONE, 16) for _ in range(2)]
     for made, seed in zip(both, (1, 2), strict=True):
         progress = Progress(made, lambda line: None)
-        for stepped in made.run():
+        for stepped in loop.steps_left(made):
             progress.add(stepped)
         made.network.fc.bias.data += seed  # what another device would have made
-        stage.write_results(run, made, progress)
+        Folder(run, "train").finish(made, progress)
     assert load_trained(run.store, "student").network.fc.bias.allclose(both[0].network.fc.bias)
 
 
 def test_a_checkpoint_is_never_of_a_loss_that_is_no_number(tmp_path: Path):
     run = dataset(tmp_path, "train.epochs=40")
     stage.begin(run)
-    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
-    progress, steps = Progress(made, lambda line: None), made.run()
+    made = RecognizerTraining(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
+    progress, steps = Progress(made, lambda line: None), loop.steps_left(made)
     progress.add(next(steps))
-    checkpoint.save(run, made, progress)
+    loop.save(Folder(run, "train").checkpoints, made, progress)
     progress._every = 100  # steps between looks, as in a long training
     progress.add(replace(next(steps), loss=torch.tensor(float("nan"))))
     with pytest.raises(RunError, match="no number any more"):
-        checkpoint.save(run, made, progress)
-    assert checkpoint.of(run).newest() == 1
+        loop.save(Folder(run, "train").checkpoints, made, progress)
+    assert Folder(run, "train").checkpoints.newest() == 1
 
 
 def test_weight_decay_is_for_convolutions_and_the_last_layer_only(tmp_path: Path):
     run = dataset(tmp_path)
-    made = Training(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
+    made = RecognizerTraining(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     decayed, kept = made.optimizer.param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (run.config.train.weight_decay, 0.0)
     names = {id(parameter): name for name, parameter in made.network.named_parameters()}

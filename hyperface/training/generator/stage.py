@@ -6,21 +6,17 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from hyperface.distributed.place import Place
-from hyperface.distributed.ranks import speaker
 from hyperface.errors import ConfigError
 from hyperface.models.teacher import Teacher, load_teacher
-from hyperface.models.vec2face import summary_of, to_bytes
 from hyperface.models.vec2face_network import sized
 from hyperface.progress.points import Watch, unwatched
 from hyperface.run import Run
+from hyperface.training import loop
 from hyperface.training.folder import Folder, Section
-from hyperface.training.generator import checkpoint
-from hyperface.training.generator.trainer import LOSS, Training
+from hyperface.training.generator.trainer import LOSS, GeneratorTraining
 from hyperface.training.images import Images
 from hyperface.training.loader import image_size
-from hyperface.training.progress import Progress
 from hyperface.training.sources import open_images
-from hyperface.training.underway import take_steps
 
 SECTION: Section = "train_generator"
 
@@ -75,25 +71,9 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     """
     config, images = run.config.train_generator, _images(run)
     teacher = load_teacher(run.config, run.store, place.device)
-    Folder(run, SECTION).check(images, decided(run, images, teacher))
-    training = Training(config, images, place, image_size(images), teacher)
-    progress = Progress(training, speaker(place.rank, say), SECTION, watch)
-    checkpoint.load(run, training, progress)
-    if not training.norm:
-        training.measure_norm()
-    where = f"{place.world} worker{'s' if place.world > 1 else ''} on {place.device.type}"
-    progress.say(
-        f"{SECTION}: {images.num_images} images of {images.num_classes} identities{images.left_out}, "
-        f"{training.last_step} steps of {config.batch_size}, from step {training.step}, {where}"
-    )
-    take_steps(training, progress.add, config.checkpoint_every, lambda: checkpoint.save(run, training, progress))
-    if place.rank == 0:
-        network = to_bytes(training.network, training.made())
-        more = {"network": summary_of(training.network), "norm": training.norm}
-        folder = Folder(run, SECTION)
-        folder.finish(network, training, progress, more)
-        uri = run.store.uri(folder.network)
-        progress.say(f"{SECTION}: loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}")
+    folder = Folder(run, SECTION)
+    folder.check(images, decided(run, images, teacher))
+    loop.train(folder, GeneratorTraining(config, images, place, image_size(images), teacher), say, watch)
 
 
 class _Size(TypedDict):

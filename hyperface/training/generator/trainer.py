@@ -8,8 +8,8 @@ Shape legend: B images of a step, b those of this rank, S pixels a side, D featu
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainGeneratorConfig
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.distributed.place import Place, Stepped
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
 from hyperface.models.teacher import Teacher
-from hyperface.models.vec2face import Made
+from hyperface.models.vec2face import Made, summary_of, to_bytes
 from hyperface.models.vec2face_network import MaskRatio, Masks, Vec2FaceNetwork, draw_masks, sized
 from hyperface.run.seeds import seed_of
 from hyperface.training import loader
 from hyperface.training.generator import losses
 from hyperface.training.generator.discriminator import PatchDiscriminator
 from hyperface.training.images import Images
-from hyperface.training.underway import steps_left
+from hyperface.training.training import Training
 
 LOSS = 2
 """Raised when the same recipe begins to ask for something else: no training goes on under another loss."""
@@ -39,17 +40,16 @@ NORM_IMAGES, _LOOKED_AT = 256, 32
 """Images whose features say how long features are, and how many are looked at together."""
 
 
-class Training:
-    """The state of a training on one rank."""
+class GeneratorTraining(Training):
+    """A network of Vec2Face, its teacher and, where it is asked for, a discriminator."""
+
+    config: TrainGeneratorConfig
 
     def __init__(
         self, config: TrainGeneratorConfig, images: Images, place: Place, image_size: int, teacher: Teacher
     ) -> None:
-        """Random weights; `checkpoint.load` puts others in their place. The dataset has at least a batch of images."""
-        self.config, self.images, self.place, self.teacher = config, images, place, teacher
-        self.image_size = image_size
-        self.steps = loader.Steps(images.num_images, config.batch_size, config.streams)
-        assert self.steps.count >= 1, self.steps
+        super().__init__(config, images, place, image_size)
+        self.teacher = teacher
         torch.manual_seed(seed_of("generator", config.seed))
         architecture = sized(config.size, teacher.recognizer.embedding_dim, image_size)
         self.network = Vec2FaceNetwork(architecture, config.dropout).to(place.device)
@@ -58,23 +58,18 @@ class Training:
         self.optimizer = torch.optim.AdamW(_groups(self.network, config.weight_decay), betas=BETAS)
         self.opponent = Opponent(config, place) if config.adversarial else None
         self.masks = MaskRatio(config.mask_min, config.mask_max, config.mask_mean, config.mask_std)
-        self.step = 0
-        self.seconds = 0.0
-        """Spent in steps, this training's earlier parts included."""
         self.norm = 0.0
         """Mean length of the recogniser's features; 0: not measured yet."""
-
-    @property
-    def last_step(self) -> int:
-        return self.steps.count * self.config.epochs
 
     def made(self) -> Made:
         """What the weights are to know of their training."""
         a, recognizer = self.network.architecture, self.teacher.recognizer
         return Made(self.config.size, a.embedding_dim, a.image_size, self.norm, recognizer.fingerprint)
 
-    def measure_norm(self) -> None:
-        """How long features are, from the first images of the dataset; rank 0 says it. Every rank calls it."""
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Measure how long features are, on the first images of the dataset, if no checkpoint told it; rank 0 says."""
+        if self.norm:
+            return
         count = min(NORM_IMAGES, self.images.num_images)
         steps = loader.Steps(count, min(count, _LOOKED_AT), 1)
         parts = loader.batches(self.images, steps, slice(0, 1), 0, 0, self.image_size, self.config.loader_threads)
@@ -83,13 +78,8 @@ class Training:
         mine = torch.cat(rows).norm(dim=1).mean()
         self.norm = float(self.place.group.gather(mine[None], (1,) * self.place.world)()[0])
 
-    def run(self) -> Iterator[Stepped]:
-        """Take the steps that are left; after each of them the state may be saved."""
-        self.parallel.train()
-        return steps_left(self)
-
     def take(self, images_bSSC: NDArray[np.uint8], labels_b: NDArray[np.int64]) -> Stepped:
-        """One step on the own images [b, S, S, 3], whoever they show. Every rank calls it."""
+        """Take one step of AdamW, whoever the images show."""
         config = self.config
         rate = learning_rate(config, self.step, self.steps.count)
         wanted, masks = self._drawn(to_signal(images_bSSC, self.place.device))
@@ -188,6 +178,35 @@ class Training:
         means = (all_WT[:, :-1] * all_WT[:, -1:]).sum(0) / all_WT[:, -1].sum()
         names = (*TERMS, "discriminator") if self.opponent is not None else TERMS
         return Stepped(self.step, means[0], rate, dict(zip(names, means[1:], strict=True)))
+
+    def write(self, checkpoints: Checkpoints) -> dict[str, Any]:
+        """Rank 0 writes the networks and their moments: all ranks have the same."""
+        if self.place.rank == 0:
+            checkpoints.put(self.step, "network", self.network.state_dict())
+            checkpoints.put(self.step, "moments", moments(self.network, self.optimizer))
+            if self.opponent is not None:
+                checkpoints.put(self.step, "discriminator", self.opponent.network.state_dict())
+                opposing = moments(self.opponent.network, self.opponent.optimizer)
+                checkpoints.put(self.step, "discriminator-moments", opposing)
+        return {"norm": self.norm}
+
+    def read(self, checkpoints: Checkpoints, step: int) -> None:
+        """Take the networks and their moments."""
+        self.network.load_state_dict(checkpoints.read(step, "network"))
+        put_moments(self.network, self.optimizer, checkpoints.read(step, "moments"))
+        if self.opponent is not None:
+            self.opponent.network.load_state_dict(checkpoints.read(step, "discriminator"))
+            opposing = checkpoints.read(step, "discriminator-moments")
+            put_moments(self.opponent.network, self.opponent.optimizer, opposing)
+        self.norm = checkpoints.marker(step, _Marker)["norm"]
+
+    def result(self) -> tuple[bytes, dict[str, Any]]:
+        """The network in the form that `hyperface/models/vec2face.py` reads."""
+        return to_bytes(self.network, self.made()), {"network": summary_of(self.network), "norm": self.norm}
+
+
+class _Marker(TypedDict):
+    norm: float
 
 
 class Opponent:

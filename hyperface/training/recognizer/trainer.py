@@ -1,10 +1,10 @@
-"""One rank of a training: network and centres, step by step, with checkpoints any number of ranks goes on from.
+"""The training of a recogniser: network and class centres, a step of them, and their part of a checkpoint.
 
 Shape legend: B images of a step over all ranks, b of this rank, S pixels a side, D embedding dimension.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,28 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperface.config import TrainConfig
+from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.distributed.place import Place, Stepped
 from hyperface.distributed.ranks import even_sizes
 from hyperface.models import iresnet
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
+from hyperface.models.trained import to_bytes
 from hyperface.run.seeds import seed_of
-from hyperface.training import loader
+from hyperface.run.shapes import TWO
 from hyperface.training.images import Images
 from hyperface.training.recognizer.augment import NUMBERS, Augmentation, augment
 from hyperface.training.recognizer.partial_fc import Centres, Head, Ranks, Update
 from hyperface.training.recognizer.schedule import learning_rate
-from hyperface.training.underway import steps_left
+from hyperface.training.training import Training
 
 
-class Training:
-    """The state of a training on one rank."""
+class RecognizerTraining(Training):
+    """A backbone, and this rank's part of the class centres."""
+
+    config: TrainConfig
 
     def __init__(self, config: TrainConfig, images: Images, place: Place, image_size: int) -> None:
-        """Random weights; `checkpoint.load` puts others in their place. The dataset has at least a batch of images."""
-        self.config, self.images, self.place, self.image_size = config, images, place, image_size
-        self.steps = loader.Steps(images.num_images, config.batch_size, config.streams)
-        assert self.steps.count >= 1, self.steps
+        super().__init__(config, images, place, image_size)
         each, worlds = self.steps.each, even_sizes(config.streams, place.world)
         sizes = tuple(each * streams for streams in worlds)
         self.ranks = Ranks(place.rank, place.group, even_sizes(images.num_classes, place.world), sizes)
@@ -51,21 +52,18 @@ class Training:
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "float16")
         head = Head(config.head, config.scale, config.margin, config.sample_rate)
         self.centres = Centres(self.ranks, head, config.embedding_dim, config.seed, place.device)
-        self.step = 0
-        self.seconds = 0.0
-        """Spent in steps, this training's earlier parts included."""
 
     @property
-    def last_step(self) -> int:
-        return self.steps.count * self.config.epochs
+    def shared_rows(self) -> Sequence[int]:
+        return self.ranks.classes
 
-    def run(self) -> Iterator[Stepped]:
-        """Take the steps that are left; after each of them the state may be saved."""
-        self.parallel.train()
-        return steps_left(self)
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Say it where the precision costs time."""
+        if self.place.device.type == "cpu" and self.config.precision != "float32":
+            say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")
 
     def take(self, images_bSSC: NDArray[np.uint8], labels_b: NDArray[np.int64]) -> Stepped:
-        """One step on the own images [b, S, S, 3] and labels [b]. Every rank calls it."""
+        """Take one step of SGD; the loss is that of the head over the classes of all ranks."""
         config, device = self.config, self.place.device
         rate = learning_rate(config, self.step, self.steps.count)
         torch.manual_seed(seed_of("dropout", config.seed, self.step))  # a resumed training drops the same
@@ -109,6 +107,48 @@ class Training:
         for name, parameter in self.network.named_parameters():
             if name in found:
                 self.optimizer.state[parameter]["momentum_buffer"] = found[name].to(parameter.device).clone()
+
+    def write(self, checkpoints: Checkpoints) -> dict[str, Any]:
+        """Each rank writes its centres, rank 0 the network and its momentum."""
+        centres = self.centres
+        rows = {"weight": centres.weight_cD, "momentum": centres.momentum_cD}
+        checkpoints.put_rows(self.step, self.ranks.own_classes, rows)
+        if self.place.rank == 0:
+            checkpoints.put(self.step, "network", self.network.state_dict())
+            checkpoints.put(self.step, "momentum", self.momentum())
+        norms = [centres.norms.mean, centres.norms.deviation]
+        return {"norms": norms, "scale": self.scaler.state_dict()}
+
+    def read(self, checkpoints: Checkpoints, step: int) -> None:
+        """Take the network, its momentum and this rank's classes, whichever ranks wrote their centres."""
+        marker, centres = checkpoints.marker(step, _Marker), self.centres
+        self.network.load_state_dict(checkpoints.read(step, "network"))
+        self.put_momentum(checkpoints.read(step, "momentum"))
+        read = checkpoints.parts(step, self.ranks.own_classes)
+        parts = [(rows["weight"][own], rows["momentum"][own]) for own, rows in read]
+        if parts:
+            weight_cD, momentum_cD = (torch.cat(column).to(self.place.device) for column in zip(*parts, strict=True))
+            centres.weight_cD, centres.momentum_cD = weight_cD, momentum_cD
+        centres.norms.mean, centres.norms.deviation = marker["norms"]
+        if marker["scale"]:
+            self.scaler.load_state_dict(marker["scale"])
+
+    def result(self) -> tuple[bytes, dict[str, Any]]:
+        """The backbone in the form that `hyperface/models/trained.py` reads."""
+        config = self.config
+        architecture = {
+            "backbone": config.backbone,
+            "image_size": self.image_size,
+            "embedding_dim": config.embedding_dim,
+            "se": config.squeeze_excitation,
+        }
+        return to_bytes(self.network, architecture), {}
+
+
+class _Marker(TypedDict):
+    norms: Annotated[list[float], TWO]
+    """Mean and deviation of the lengths of features."""
+    scale: dict[str, Any]
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
