@@ -116,8 +116,8 @@ def _embed(run: Run) -> None:
 
 
 def _small() -> list[str]:
-    small = {"embed.num_faces": 12, "packing.num_identities": 4, "synthesis.images_per_identity": 3}
-    small |= {"synthesis.images_per_shard": 6, "packing.steps": 6}
+    small = {"embed.num_faces": 12, "packing.num_identities": 3, "synthesis.images_per_identity": 2}
+    small |= {"synthesis.images_per_shard": 3, "packing.steps": 6}
     return [f"{key}={value}" for key, value in small.items()]
 
 
