@@ -21,6 +21,12 @@ def test_an_unknown_key_is_refused_with_a_suggestion():
         config.load(None, [RUN, "packing.num_identites=3"])
 
 
+@pytest.mark.parametrize("override", ["pakcing.steps=3", "pakcing=3"])
+def test_an_unknown_section_is_refused(override: str):
+    with pytest.raises(ConfigError, match=r"^pakcing: Key 'pakcing' not in 'Config'"):
+        config.load(None, [RUN, override])
+
+
 def test_a_value_of_the_wrong_type_names_the_key():
     with pytest.raises(ConfigError, match=r"packing\.steps.*abc"):
         config.load(None, [RUN, "packing.steps=abc"])
