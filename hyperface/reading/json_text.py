@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 LARGEST = 2**63
 """Whole numbers of ours are below, so that they fit wherever they go."""
+_NUMBERS = {int: "int", float: "number"}
+Reader = Callable[[Any, str], Any]
+"""Makes a type of (a value, its place), or raises ValueError."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +47,62 @@ def built(kind: Any, given: Any, at: str = "it") -> Any:
     Raises:
         ValueError: it is another, or breaks a `Rule`; says where.
     """
+    return _reader(kind)(given, at)
+
+
+def _reader(kind: Any) -> Reader:
+    """What makes values that type. A type is looked at once, and not for each of thousands of values of a record."""
     if is_dataclass(kind):
-        return _object(kind, given, at)
+        return partial(_object, kind)
     if is_typeddict(kind):
-        return _typed_dict(kind, given, at)
+        return partial(_typed_dict, kind)
     if get_origin(kind) is not None:
-        return _of_parts(get_origin(kind), get_args(kind), given, at)
-    if kind is float and type(given) is int and abs(given) < LARGEST:
-        return float(given)
-    if kind is not Any and (type(given) is not kind or (kind is int and abs(given) >= LARGEST)):
-        _refuse("number" if kind is float else kind.__name__, given, at)
+        return _of_parts(get_origin(kind), get_args(kind))
+    return _any if kind is Any else partial(_number if kind in (int, float) else _plain, kind)
+
+
+def _of_parts(of: Any, parts: tuple[Any, ...]) -> Reader:
+    if of is Literal:
+        one_of = Rule(f"be one of {', '.join(map(repr, parts))}", parts.__contains__)
+        return _ruled(_reader(type(parts[0])), (one_of,))
+    if of is Annotated:
+        return _ruled(_reader(parts[0]), parts[1:])
+    if of in (Union, UnionType):
+        readers = {part: _reader(part) for part in parts}
+        return lambda given, at: readers.get(type(given), readers[parts[0]])(given, at)
+    return _dict(_reader(parts[1])) if of is dict else _list(of, _reader(parts[0]))
+
+
+def _any(given: Any, at: str) -> Any:
     return given
 
 
-def _of_parts(of: Any, parts: tuple[Any, ...], given: Any, at: str) -> Any:
-    if of is Annotated:
-        return _ruled(built(parts[0], given, at), parts[1:], at)
-    if of is Literal:
-        one_of = Rule(f"be one of {', '.join(map(repr, parts))}", parts.__contains__)
-        return _ruled(built(type(parts[0]), given, at), (one_of,), at)
-    if of in (Union, UnionType):
-        fitting = next((part for part in parts if part is type(given)), parts[0])
-        return built(fitting, given, at)
-    if of in (list, tuple) and isinstance(given, list):
-        return of(built(parts[0], value, f"{at}[{place}]") for place, value in enumerate(given))
-    if of is dict and isinstance(given, dict):
-        return {key: built(parts[1], value, _inside(at, key)) for key, value in given.items()}
-    return _refuse(of.__name__, given, at)
+def _plain(kind: Any, given: Any, at: str) -> Any:
+    return given if type(given) is kind else _refuse(kind.__name__, given, at)
+
+
+def _number(kind: Any, given: Any, at: str) -> Any:
+    if type(given) is float and kind is float:
+        return given
+    return kind(given) if type(given) is int and abs(given) < LARGEST else _refuse(_NUMBERS[kind], given, at)
+
+
+def _list(of: Any, each: Reader) -> Reader:
+    def read(given: Any, at: str) -> Any:
+        if not isinstance(given, list):
+            _refuse(of.__name__, given, at)
+        return of([each(value, f"{at}[{place}]") for place, value in enumerate(given)])
+
+    return read
+
+
+def _dict(each: Reader) -> Reader:
+    def read(given: Any, at: str) -> Any:
+        if not isinstance(given, dict):
+            _refuse("dict", given, at)
+        return {key: each(value, _inside(at, key)) for key, value in given.items()}
+
+    return read
 
 
 def _object(kind: Any, given: Any, at: str) -> Any:
@@ -80,31 +112,35 @@ def _object(kind: Any, given: Any, at: str) -> Any:
     needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if not needed <= given.keys() <= known.keys():
         raise ValueError(f"{at} must have the fields {', '.join(known)}")
-    types = _types(kind)
-    return kind(**{name: built(types[name], value, _inside(at, name)) for name, value in given.items()})
+    readers = _readers(kind)
+    return kind(**{name: readers[name](value, _inside(at, name)) for name, value in given.items()})
 
 
 def _typed_dict(kind: Any, given: Any, at: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         _refuse("object", given, at)
-    types = _types(kind)
-    for name in types:
+    readers = _readers(kind)
+    for name in readers:
         if name in kind.__required_keys__ and name not in given:
             raise ValueError(f"{at} has no {name!r}".lstrip())
-    return {name: built(types.get(name, Any), value, _inside(at, name)) for name, value in given.items()}
+    return {name: readers.get(name, _any)(value, _inside(at, name)) for name, value in given.items()}
 
 
 @cache
-def _types(kind: Any) -> dict[str, Any]:
+def _readers(kind: Any) -> dict[str, Reader]:
     found = get_type_hints(kind, include_extras=True)
-    return {name: get_args(of)[0] if get_origin(of) is NotRequired else of for name, of in found.items()}
+    return {name: _reader(get_args(of)[0] if get_origin(of) is NotRequired else of) for name, of in found.items()}
 
 
-def _ruled(value: Any, rules: tuple[Rule, ...], at: str) -> Any:
-    for rule in rules:
-        if not rule.holds(value):
-            raise ValueError(f"{at} must {rule.says}; it is {ascii(value)[:60]}".lstrip())
-    return value
+def _ruled(reader: Reader, rules: tuple[Rule, ...]) -> Reader:
+    def read(given: Any, at: str) -> Any:
+        value = reader(given, at)
+        for rule in rules:
+            if not rule.holds(value):
+                raise ValueError(f"{at} must {rule.says}; it is {ascii(value)[:60]}".lstrip())
+        return value
+
+    return read
 
 
 def _inside(at: str, name: str) -> str:
