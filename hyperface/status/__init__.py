@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hyperface.config import StorageConfig
+from hyperface.reading.one_line import shown
 from hyperface.run import Run, names
 from hyperface.status.next_command import next_command
 from hyperface.status.seen import Seen
@@ -37,7 +38,7 @@ class Status:
     driver: dict[str, Any]
     """Who drives the run, where its storage needs a lease; else empty, since nobody has to say so."""
     last: dict[str, dict[str, Any]]
-    """The last row of each record, by stage."""
+    """The last row of each record, by stage; for programs only, since the stages say in words what it tells."""
     next: str
     """The command to give; empty where nothing is left to do."""
 
@@ -86,9 +87,6 @@ def lines(found: Status) -> Iterator[str]:
     if found.driver:
         who = f"process {found.driver.get('pid')} of {found.driver.get('host')}"
         yield _row("driver", f"{who}, seen {found.driver.get('seen')}")
-    for record, row in found.last.items():
-        told = ", ".join(_told(key, value) for key, value in row.items() if not isinstance(value, dict | list))
-        yield _row(f"last of {record}", told[:160])
     yield from (_row("quarantined", found.quarantined[shard]) for shard in sorted(found.quarantined))
     yield from (_row("failing", problem) for problem in found.failing)
     yield _row("next", found.next or "nothing is left to do")
@@ -96,15 +94,8 @@ def lines(found: Status) -> Iterator[str]:
         yield _row("on a cluster", found.next.replace("-m jobs.", "-m jobs.submit ", 1))
 
 
-def _told(key: str, value: Any) -> str:
-    """A number of a record, short enough to be read: the record has all of its digits."""
-    if key == "event":
-        return str(value)
-    return f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
-
-
 def _row(name: str, told: str) -> str:
-    return f"{name:<25} {told}"  # the longest usual name is `train_generator vec2face`
+    return shown(f"{name:<25} {told}")  # the longest usual name is `train_generator vec2face`
 
 
 def to_json(found: Status) -> str:

@@ -22,7 +22,7 @@ from hyperface.dataset.source import open_source
 from hyperface.experiment import comparison as experiment
 from hyperface.run import Run, open_run
 from hyperface.run.command_line import run_of, storage_of
-from hyperface.run.names import INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT
+from hyperface.run.names import GALLERY, INDEX, LEASE, PACKING_SUMMARY, REFERENCES, REPORT
 from hyperface.run.records import to_json
 from hyperface.status import COMPLETE, FAILING, UNFINISHED, Status, lines, status
 from hyperface.storage import LocalStore, open_store
@@ -151,6 +151,16 @@ def test_rejects_notes_and_the_driver_are_told(run: Run):
     assert (found.rejects, found.pending) == (4, 1)
     assert found.last["synthesis"] == rows[-1]
     assert any("process 7 of head" in line for line in lines(found))
+
+
+def test_what_a_record_holds_is_told_in_words_and_never_obeyed(run: Run):
+    run.store.delete(GALLERY)
+    run.record("embed", [{"event": "problem", "key": "\x1b[2Ja\nnext  x", "problem": "unreadable"}])
+    run.store.put("records/odd\x1b.jsonl", b'{"a": 1}\n')
+    told = list(lines(status(run)))
+    assert all(line.isprintable() for line in told)
+    assert not [line for line in told if line.startswith("last of")]
+    assert any(r"1 faces could not be used, e.g. \x1b[2Ja\nnext  x: unreadable" in line for line in told)
 
 
 def test_a_packing_is_told_by_its_newest_checkpoint(run: Run):
