@@ -4,18 +4,60 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hyperface.dataset.export.measured import NETWORKS, by_network
+
 _NONE = "not measurable"
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
-    """One line per network, per table of real faces, for attributes, for all that was not measured, and notes."""
+    """One line per network, per table of real faces, for attributes, for all that was not measured, and notes; at the
+    end what the numbers mean, by the network that comes first."""
     found = [_separation(name, network) for name, network in record["networks"].items()]
     for table, networks in record["leakage"].items():
         found += [_leakage(table, name, of_table) for name, of_table in networks.items()]
     if record["attributes"]:
         found.append(_attributes(record["attributes"]))
     found += [f"  not measured: {note}" for note in record["not_measured"]]
-    return found + [f"  note: {note}" for note in record["notes"]]
+    found += [f"  note: {note}" for note in record["notes"]]
+    return found + list(_verdict(record))
+
+
+def over_strangers(of_table: Mapping[str, Any]) -> list[bool]:
+    """Whether images come nearer to real faces than strangers do: by each yardstick that there is."""
+    images, real, as_near = of_table["images"], of_table["real"], of_table["as_near"]
+    nearest, strangers, more = images["nearest"], real["nearest_other"], list[bool]()
+    if of_table["threshold"]["cosine"] is not None:
+        more.append(images["pairs_over"] > images["pairs_expected"])
+        if real["share_over"] is not None:
+            more.append(images["share_over"] > real["share_over"])
+    if strangers is not None:
+        more.append(nearest["most"] > strangers["most"])
+        if as_near is not None:
+            more.append(as_near["images"] / nearest["count"] > as_near["strangers"] / strangers["count"])
+    return more
+
+
+def _verdict(record: Mapping[str, Any]) -> Iterator[str]:
+    (name, network), *_ = by_network(record["networks"])
+    alone = "" if name == "judge" else ", and nobody independent looked"
+    at = network["at_calibrated"] or network["at_equal_error"]
+    apart = "whether identities can be told apart is not known"
+    if at:
+        apart = f"of {at['identities']} identities as many as {at['effective_identities']} can be told apart"
+    yield f"audit: in words: by the {NETWORKS[name]}, {apart}{alone}"
+    for table, networks in record["leakage"].items():
+        for name, of_table in [*by_network(networks)][:1]:
+            yield f"audit: in words: near {table}, by the {NETWORKS[name]}, {_beside_strangers(of_table)}"
+
+
+def _beside_strangers(of_table: Mapping[str, Any]) -> str:
+    more = over_strangers(of_table)
+    if any(more):
+        how = "all" if all(more) else "some"
+        return f"{how} of this is more than strangers give: look at the pairs on the page of jobs.report"
+    if of_table["threshold"]["cosine"] is None:
+        return "nobody can say without a threshold"
+    return "none of this is more than strangers give; it is no proof: see the planted copies"
 
 
 def _separation(name: str, network: Mapping[str, Any]) -> str:

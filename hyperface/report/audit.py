@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperface.audit.summary import over_strangers
 from hyperface.dataset.export.measured import NETWORKS, by_network
 from hyperface.report import attributes
 from hyperface.report import elements as e
@@ -261,40 +262,38 @@ def _nearest(table: str, name: str, of: Record) -> str:
     called = _table_name(table)
     title = f"{called if called == table else called.capitalize()}, by the {NETWORKS[name]}"
     svg = histograms(f"{title}. {numbers}", series, "images, of faces", rule, shown)
-    said = _over(images, real, of["threshold"], of["as_near"]) + _planted(of["control"])
+    said = _over(of) + _planted(of["control"])
     return e.figure(title, svg, f"{said}Record: {e.record(AUDIT)}.")
 
 
-def _over(images: Record, real: Record, threshold: Record, as_near: Record | None) -> str:
+def _over(of: Record) -> str:
     """What lies over the threshold, how near the nearest are, and how many are as near as copies: each beside what
     strangers give. That it is no more is said only where all of it agrees."""
-    more, said = list[bool](), list[str]()
+    images, real, threshold, as_near = of["images"], of["real"], of["threshold"], of["as_near"]
+    said = list[str]()
     if threshold["cosine"] is None:
         said.append(f"No threshold: {e.text(threshold['reason'])}.")
     else:
         pairs, chance, share = images["pairs_over"], images["pairs_expected"], images["share_over"]
-        more.append(pairs > chance)
         said.append(
             f"{e.count(pairs)} of {e.count(images['pairs']['count'])} pairs are over the threshold, where as many "
             f"pairs of strangers would give {_expected(chance)}. {_share(share)} of the images are in one"
         )
         if real["share_over"] is not None:
-            more.append(share > real["share_over"])
             said[-1] += f"; {_share(real['share_over'])} of the real faces are, with a stranger"
         said[-1] += "."
     nearest, strangers = images["nearest"], real["nearest_other"]
     said.append(f"The nearest image reaches cosine {e.cosine(nearest['most'])}.")
     if strangers is None:
         return " ".join(said) + " "
-    more.append(nearest["most"] > strangers["most"])
     said[-1] = said[-1].removesuffix(".") + f", the nearest two strangers {e.cosine(strangers['most'])}."
     if as_near is not None:
-        more.append(as_near["images"] / nearest["count"] > as_near["strangers"] / strangers["count"])
         said.append(
             f"{e.count(as_near['images'])} of {e.count(nearest['count'])} images are as near to a real face as planted "
             f"copies are (cosine {e.cosine(as_near['cosine'])}); {e.count(as_near['strangers'])} of "
             f"{e.count(strangers['count'])} real faces are, to a stranger."
         )
+    more = over_strangers(of)
     if any(more):
         said.append(f"{'All' if all(more) else 'Some'} of this is more than strangers give: look at the pairs below.")
     elif threshold["cosine"] is not None:

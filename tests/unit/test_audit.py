@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import shutil
 import tarfile
 from dataclasses import dataclass, replace
@@ -81,7 +82,30 @@ def test_every_image_and_pair_is_measured_by_both_networks(run: Run) -> None:
         assert leak["real"]["nearest_other"]["count"] == FACES
     assert record["references"]["pairs"]["count"] == IDENTITIES * (IDENTITIES - 1) // 2
     assert run.get_json(AUDIT) == record
-    assert sum(line.startswith("audit: ") for line in lines(record)) == 4
+    assert sum(line.startswith("audit: ") for line in lines(record)) == 6
+
+
+def test_the_last_lines_say_in_words_what_the_numbers_mean(run: Run) -> None:
+    record = audit_here(auditor(run))
+    network, leak = record["networks"]["judge"], record["leakage"]["gallery"]["judge"]
+    strangers = leak["real"]["nearest_other"]["most"]
+
+    def told(most: float, over: int) -> str:
+        leak["as_near"], leak["images"]["nearest"]["most"] = None, most
+        leak["images"] |= {"pairs_over": over, "share_over": over / IMAGES}
+        return lines(record)[-1].removeprefix("audit: in words: near gallery, by the independent judge, ")
+
+    assert told(strangers - 0.1, 0).startswith("none of this is more than strangers give; it is no proof")
+    assert told(strangers + 0.1, 0).startswith("some of this is more than strangers give: look")
+    assert told(strangers + 0.1, IMAGES).startswith("all of this is more than strangers give: look")
+    leak["threshold"]["cosine"] = None
+    assert told(strangers - 0.1, IMAGES) == "nobody can say without a threshold"
+    apart = rf"by the independent judge, of {IDENTITIES} identities as many as \d can be told apart"
+    assert re.fullmatch(f"audit: in words: {apart}", lines(record)[-2])
+    network |= {"at_calibrated": None, "at_equal_error": None}
+    assert "whether identities can be told apart is not known" in lines(record)[-2]
+    del record["networks"]["judge"]
+    assert lines(record)[-2].endswith("and nobody independent looked")
 
 
 def test_the_audit_says_what_the_report_says_of_the_same_images(run: Run) -> None:
