@@ -13,6 +13,9 @@ COLUMNS = ("image", "jpg", "png", "webp")
 _ROWS = 1
 """Read at once: a picture that is stored once may be in every row. More are not faster."""
 
+_SMALLEST = 64
+"""Bytes that a picture has at least."""
+
 
 class NoPictures(ValueError):
     """A table without a column of pictures. The message says what is wanted and what there is."""
@@ -37,7 +40,7 @@ def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
     size, table = size_of(file), pq.ParquetFile(file)
     picture, keyed = _pictures(table.schema_arrow), table.schema_arrow.names.count("key") == 1
     number, columns = 0, [picture, *(["key"] if keyed else [])]
-    check_parquet(table, size)
+    check_parquet(table, size, _SMALLEST)
     for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
         pictures = batch.column(picture.removesuffix(".bytes")).to_pylist()
         keys = _texts(batch.column("key")) if keyed else [None] * len(batch)

@@ -22,6 +22,9 @@ def believed(size: int) -> int:
 
 
 _TEXTS = (pa.types.is_string, pa.types.is_large_string)
+_ANY_LENGTH = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+_LISTS = 16
+"""Lists of any length that are read at once: a million equal numbers are stored in ten bytes."""
 
 
 class UnpacksToMore(ValueError):
@@ -55,11 +58,11 @@ def read_parquet(file: BinaryIO, columns: Sequence[str], rows: int, once: str | 
     """Columns of a Parquet file, counted while they come.
 
     Args:
-        rows: read at once.
+        rows: read at once, of each column.
         once: a column of which equal values are kept once: as a dictionary, where it holds texts.
 
     Raises:
-        UnpacksToMore: more than is believed.
+        UnpacksToMore: more than is believed. One page, which Arrow unpacks whole, may be 2 GiB of it.
         ArrowException, OSError, ValueError: it is no Parquet file, damaged, or lacks a column.
     """
     size, schema = size_of(file), pq.read_schema(file)
@@ -69,17 +72,23 @@ def read_parquet(file: BinaryIO, columns: Sequence[str], rows: int, once: str | 
     texts = once is not None and any(test(schema.field(once).type) for test in _TEXTS)
     stored = pq.ParquetFile(file, read_dictionary=[once] if texts else None)
     check_parquet(stored, size)
-    batches, unpacked = [], 0
-    for batch in stored.iter_batches(rows, columns=columns):
-        batches.append(batch)
-        unpacked += batch.nbytes
-        check_unpacked(unpacked, size)
-    wanted = pa.schema([stored.schema_arrow.field(name) for name in columns], schema.metadata)
-    return pa.Table.from_batches(batches, wanted).select(columns)
+    found, unpacked = [], 0
+    fields = [stored.schema_arrow.field(name) for name in columns]
+    for field in fields:
+        parts, at_once = [], min(rows, _LISTS) if any(test(field.type) for test in _ANY_LENGTH) else rows
+        for batch in stored.iter_batches(at_once, columns=[field.name]):
+            parts.append(batch.column(0))
+            unpacked += batch.nbytes
+            check_unpacked(unpacked, size)
+        found.append(pa.chunked_array(parts, field.type))
+    return pa.Table.from_arrays(found, schema=pa.schema(fields, schema.metadata))
 
 
-def check_parquet(table: pq.ParquetFile, size: int) -> None:
+def check_parquet(table: pq.ParquetFile, size: int, least: int = 0) -> None:
     """Compare what a table claims to unpack to with the bytes of the file.
+
+    Args:
+        least: bytes that are believed of a row: a million that hold nothing are stored in ten.
 
     Raises:
         UnpacksToMore: more than is believed.
@@ -88,7 +97,7 @@ def check_parquet(table: pq.ParquetFile, size: int) -> None:
     groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
     check_unpacked(sum(max(0, group.total_byte_size) for group in groups), size)
     lists = [field.type for field in table.schema_arrow if pa.types.is_fixed_size_list(field.type)]
-    check_unpacked(sum(_NUMBER * kind.list_size * table.metadata.num_rows for kind in lists), size)
+    check_unpacked((least + sum(_NUMBER * kind.list_size for kind in lists)) * table.metadata.num_rows, size)
 
 
 def check_unpacked(unpacked: int, size: int) -> None:

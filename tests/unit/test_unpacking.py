@@ -1,6 +1,7 @@
 """Files that unpack to far more than they hold are refused in one line, before memory goes."""
 
 import io
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -197,6 +198,27 @@ def test_a_table_that_lies_about_its_size_is_found_out_while_it_is_read(tmp_path
     path.write_bytes(data[:footer] + data[footer:].replace(told, varint(2 ** (7 * len(told) - 8))))
     with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes"):
         read_file(str(path), StorageConfig())
+
+
+def test_long_lists_of_equal_numbers_are_found_out_before_there_are_many(tmp_path: Path):
+    numbers, count = 2**18, 256
+    rows = pa.ListArray.from_arrays(
+        np.arange(count + 1, dtype=np.int32) * numbers, np.zeros(count * numbers, np.float32)
+    )
+    pq.write_table(pa.table({"embedding": rows}), tmp_path / "t.parquet", compression="zstd")
+    with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes") as told:
+        read_file(str(tmp_path / "t.parquet"), StorageConfig())
+    unpacked = re.search(r"unpacks to (\d+)", str(told.value))
+    assert unpacked
+    assert int(unpacked[1]) < ALWAYS_UNPACKED + 2**25
+
+
+def test_rows_without_pictures_have_a_bound(tmp_path: Path):
+    pq.write_table(pa.table({"image": pa.nulls(2 * 10**6, pa.binary())}), tmp_path / "t.parquet")
+    with pytest.raises(
+        RunError, match=r"t\.parquet: is refused \(it unpacks to 128000000 bytes, .*; 0 faces came before"
+    ):
+        faces(tmp_path)
 
 
 def varint(number: int) -> bytes:
