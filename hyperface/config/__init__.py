@@ -213,6 +213,7 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     ]
 
 
+@functools.lru_cache(maxsize=16)  # a job compares what its run recorded with its own before each stage and part
 def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
@@ -229,4 +230,19 @@ def from_yaml(text: str) -> Config:
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
-    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+    plain = Config()
+    values = {section.name: getattr(config, section.name) for section in fields(config)}
+    return "".join(
+        _plain_yaml(name) if value == getattr(plain, name) else _section_yaml(name, value)
+        for name, value in values.items()
+    )
+
+
+@functools.cache
+def _plain_yaml(name: str) -> str:
+    """A section in which nothing is set; most sections are."""
+    return _section_yaml(name, getattr(Config(), name))
+
+
+def _section_yaml(name: str, section: Any) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create({name: asdict(section)}))
