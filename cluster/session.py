@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -28,6 +29,8 @@ LONGEST_PLACE = 20
 """Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
 ANSWER_SECONDS = 4.0
 """For so long the head of a cluster may take to answer."""
+AGAIN_SECONDS = 1.0
+"""After which one that does not is asked again."""
 
 
 @contextlib.contextmanager
@@ -128,17 +131,33 @@ def _said_to_wait(address: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where no head of Ray is: Ray itself asks for minutes. `auto` is for Ray to find."""
+    """Raise OSError where no head of Ray is: Ray itself asks for minutes. `auto` is for Ray to find.
+
+    A head that restarts just then is asked again: 6 seconds in all, so that a wrong address is said within 10.
+    """
+    if not address.rpartition(":")[2].isdecimal():
+        return
+    end = time.monotonic() + 1.5 * ANSWER_SECONDS
+    while True:
+        try:
+            _ask(address, min(ANSWER_SECONDS, end - time.monotonic()))
+            return
+        except OSError:
+            if time.monotonic() + AGAIN_SECONDS >= end:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def _ask(address: str, seconds: float) -> None:
+    """Raise OSError where what listens there is no head of Ray, or nothing does; each step may take so long."""
     client, address = address.startswith("ray://"), address.removeprefix("ray://")
     host, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        return
-    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=ANSWER_SECONDS)
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=seconds)
         except grpc.RpcError as error:
             silent = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             if silent or (error.code() == grpc.StatusCode.UNIMPLEMENTED and not client):

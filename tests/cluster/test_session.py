@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent import futures
 
+import grpc
 import pytest
 
 from cluster import session
@@ -46,6 +48,21 @@ def test_an_address_where_no_ray_is_is_said_soon_and_by_the_name_of_its_key(
 
 
 def test_the_variable_is_named_where_the_address_comes_from_it(refusing: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.3)
     monkeypatch.setenv("RAY_ADDRESS", refusing)
     with pytest.raises(RunError, match=r" \(RAY_ADDRESS\): "):
         connect(ClusterConfig())
+
+
+def test_a_head_that_restarts_is_asked_again(refusing: str, monkeypatch: pytest.MonkeyPatch):
+    head = grpc.server(futures.ThreadPoolExecutor(1))
+
+    def come_up(seconds: float) -> None:
+        head.add_insecure_port(refusing)
+        head.start()
+
+    monkeypatch.setattr(session.time, "sleep", come_up)
+    try:
+        session._knock(f"ray://{refusing}")
+    finally:
+        head.stop(None).wait()
