@@ -9,7 +9,7 @@ from cluster.session import connect
 from cluster.workers import Workers, fit
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import checkpoint, stage
-from hyperface.packing.shard import Shard, one_process
+from hyperface.packing.partition import Partition, one_process
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES
 
@@ -44,4 +44,4 @@ def _work(run: Run) -> None:
     sizes = even_sizes(run.config.packing.num_identities, context.get_world_size())
     rank = context.get_world_rank()
     watch = watching(run, "packing", rank=rank)
-    stage.pack_rows(run, Shard(sizes, rank, Workers()), get_device(), watch=watch)
+    stage.pack_rows(run, Partition(sizes, rank, Workers()), get_device(), watch=watch)

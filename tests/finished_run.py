@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hyperface.faces.embeddings import Embeddings, to_parquet
 from hyperface.packing import stage
-from hyperface.packing.shard import one_process
+from hyperface.packing.partition import one_process
 from hyperface.report import write_report
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY

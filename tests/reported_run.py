@@ -18,7 +18,7 @@ from hyperface.dataset.source import open_source
 from hyperface.experiment import comparison as experiment
 from hyperface.models.protocols import Preprocessing
 from hyperface.packing import stage
-from hyperface.packing.shard import one_process
+from hyperface.packing.partition import one_process
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY, VERIFICATION
 from hyperface.verification.pair_set import PairSet

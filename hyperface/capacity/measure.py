@@ -79,7 +79,7 @@ def pairs(config: Config, dim: int, device: str, budget: float = SECONDS) -> Num
     import torch
 
     from hyperface.packing import kernel, solver, sphere
-    from hyperface.packing.shard import one_process
+    from hyperface.packing.partition import one_process
 
     wanted = replace(config.packing, alpha=0.0, batch_identities=0, frozen="", protected="", steps=2)
     kinds, found = set[Kind](("float32", config.packing.precision)), Numbers()

@@ -27,7 +27,7 @@ from hyperface.models.toy.recognizer import load_judge, load_recognizer
 from hyperface.models.toy.render_generator import STRENGTH
 from hyperface.models.trained import load_trained
 from hyperface.packing import stage as packing
-from hyperface.packing.shard import one_process
+from hyperface.packing.partition import one_process
 from hyperface.run import Run, open_run
 from hyperface.run.names import GALLERY
 from hyperface.run.provenance import git_sha

@@ -6,8 +6,8 @@ from typing import TypedDict
 import torch
 
 from hyperface.distributed.checkpoints import Checkpoints
+from hyperface.packing.partition import Partition
 from hyperface.packing.result import Measures, Progress
-from hyperface.packing.shard import Shard
 from hyperface.packing.solver import State
 from hyperface.run.names import CHECKPOINTS
 from hyperface.storage import Store
@@ -38,7 +38,7 @@ def of(store: Store) -> Checkpoints:
     return Checkpoints(store, CHECKPOINTS)
 
 
-def save(store: Store, state: State, history: History, shard: Shard) -> None:
+def save(store: Store, state: State, history: History, partition: Partition) -> None:
     """Every rank calls it. Rows first, then, when all ranks have written theirs, rank 0's marker; older ones go.
 
     Raises:
@@ -46,24 +46,24 @@ def save(store: Store, state: State, history: History, shard: Shard) -> None:
     """
     tensors = {name: getattr(state, name) for name in ROWS}
     seen = torch.tensor([float(state.best), float(state.max_cosine), state.looked_best], dtype=torch.float64)
-    of(store).put_rows(state.step, shard.own, tensors, {"seen": seen})
-    _wait_for_all(state, shard)
-    if shard.rank == 0:
+    of(store).put_rows(state.step, partition.own, tensors, {"seen": seen})
+    _wait_for_all(state, partition)
+    if partition.rank == 0:
         counts = {"step": state.step, "seconds": state.seconds, "looked_step": state.looked_step}
-        of(store).finish(state.step, shard.sizes, {**counts, **asdict(history)})
+        of(store).finish(state.step, partition.sizes, {**counts, **asdict(history)})
 
 
-def load(store: Store, shard: Shard, device: torch.device) -> tuple[State, History] | None:
+def load(store: Store, partition: Partition, device: torch.device) -> tuple[State, History] | None:
     """The newest checkpoint with a marker, of it the rows that this rank owns; None when there is none.
 
     Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
     """
     found = of(store)
-    step = int(shard.each(torch.tensor(found.newest(), device=device))[0])
+    step = int(partition.each(torch.tensor(found.newest(), device=device))[0])
     if step < 0:
         return None
     marker, parts = found.marker(step, Marker), []
-    for own, rows in found.parts(step, shard.own):
+    for own, rows in found.parts(step, partition.own):
         parts.append({column: rows[column][own] for column in ROWS})
         seen = rows["seen"]
     x_LD, mean_LD, square_LD, count_L, near_L, wall_L, best_LD = (
@@ -81,5 +81,5 @@ def clear(store: Store) -> None:
     of(store).clear()
 
 
-def _wait_for_all(state: State, shard: Shard) -> None:
-    shard.each(state.x_LD.new_zeros(()))
+def _wait_for_all(state: State, partition: Partition) -> None:
+    partition.each(state.x_LD.new_zeros(()))

@@ -14,9 +14,9 @@ from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing.others import Rows, identity_of
+from hyperface.packing.partition import Partition
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample
-from hyperface.packing.shard import Shard
 from hyperface.run import Run
 from hyperface.run.names import START, START_SUMMARY
 from hyperface.run.records import to_json
@@ -45,7 +45,7 @@ def keep(run: Run, posed: Posed) -> None:
 
 
 def kept(
-    run: Run, frozen_FD: Rows | None, protected_PD: Rows | None, device: torch.device, shard: Shard
+    run: Run, frozen_FD: Rows | None, protected_PD: Rows | None, device: torch.device, partition: Partition
 ) -> Sample | None:
     """What `keep` wrote; None where it has to be drawn.
 
@@ -54,8 +54,8 @@ def kept(
     Raises:
         StorageError: it cannot be read.
     """
-    found = _vouched(run, _beside(frozen_FD, protected_PD)) if shard.rank == 0 else None
-    candidates = int(shard.each(torch.tensor(found or 0, device=device))[0])
+    found = _vouched(run, _beside(frozen_FD, protected_PD)) if partition.rank == 0 else None
+    candidates = int(partition.each(torch.tensor(found or 0, device=device))[0])
     if not candidates:
         return None
     table = embeddings.read(run.store, START, "identity")

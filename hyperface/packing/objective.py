@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hyperface.packing.kernel import Block, Nearest, SoftPairs, unpack
-from hyperface.packing.shard import Shard
+from hyperface.packing.partition import Partition
 
 AT_A_TIME = 4096
 """Rows that are copied at a time, so that copies stay small."""
@@ -59,7 +59,9 @@ class Value:
     mean_gallery_cosine: Tensor | None
 
 
-def evaluate(own_LD: Tensor, near_LD: Tensor | None, shard: Shard, terms: Terms, others: Others | None = None) -> Value:
+def evaluate(
+    own_LD: Tensor, near_LD: Tensor | None, partition: Partition, terms: Terms, others: Others | None = None
+) -> Value:
     """separation + alpha * mean over all rows of the cosine distance to the nearest gallery row.
 
     Paper: HyperFace, ICLR 2025: -d(closest pair) + alpha * (1/n) sum_k min_g d(x_k, g), d = 1 - cosine. Here: without
@@ -71,11 +73,11 @@ def evaluate(own_LD: Tensor, near_LD: Tensor | None, shard: Shard, terms: Terms,
     """
     others = others or Others()
     separate = _soft_maximum if terms.separation == "logsumexp" else _hard
-    loss, gradient_LD, cosine_N = separate(own_LD.to(terms.dtype), shard, terms, others)
+    loss, gradient_LD, cosine_N = separate(own_LD.to(terms.dtype), partition, terms, others)
     closeness = None
     if near_LD is not None:
-        n = sum(shard.sizes)
-        closeness = shard.each((own_LD * near_LD).sum(dtype=torch.float64)).sum() / n
+        n = sum(partition.sizes)
+        closeness = partition.each((own_LD * near_LD).sum(dtype=torch.float64)).sum() / n
         loss = loss + terms.alpha * (1 - closeness)
         gradient_LD.sub_(near_LD, alpha=terms.alpha / n)
     return Value(loss, gradient_LD, cosine_N.max(), cosine_N.mean(), closeness)
@@ -85,46 +87,46 @@ Separation = tuple[Tensor, Tensor, Tensor]
 """(value, its gradient for the own rows, cosine of each row of the step with the nearest)."""
 
 
-def _hard(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) -> Separation:
-    seen = Nearest(sum(shard.sizes), own_LD.device)
-    columns_MD = _look(seen.look, own_LD, shard, others)
-    cosine_N, index_N = unpack(shard.group.max(seen.packed_N))
+def _hard(own_LD: Tensor, partition: Partition, terms: Terms, others: Others) -> Separation:
+    seen = Nearest(sum(partition.sizes), own_LD.device)
+    columns_MD = _look(seen.look, own_LD, partition, others)
+    cosine_N, index_N = unpack(partition.group.max(seen.packed_N))
     if terms.separation == "nearest":
-        gradient_LD = nearest_gradient(index_N, columns_MD, shard.own, others.all_ND is None)
+        gradient_LD = nearest_gradient(index_N, columns_MD, partition.own, others.all_ND is None)
         return cosine_N.double().mean(), gradient_LD, cosine_N
-    gradient_LD = closest_pair_gradient(cosine_N, index_N, own_LD, columns_MD, shard, others.self_L)
+    gradient_LD = closest_pair_gradient(cosine_N, index_N, own_LD, columns_MD, partition, others.self_L)
     return cosine_N.max(), gradient_LD, cosine_N
 
 
-def _soft_maximum(own_LD: Tensor, shard: Shard, terms: Terms, others: Others) -> Separation:
+def _soft_maximum(own_LD: Tensor, partition: Partition, terms: Terms, others: Others) -> Separation:
     """tau log sum_{i<j} exp(cosine_ij / tau), one softmax over all pairs, and its gradient.
 
     Never below the maximal cosine, and equal to it in the limit tau -> 0. The paper knows the limit only.
     """
     shift = terms.shift
     if shift is None:
-        seen = Nearest(sum(shard.sizes), own_LD.device)
-        _look(seen.look, own_LD, shard, others)
-        shift = unpack(shard.group.max(seen.packed_N))[0].max().to(_sums(own_LD))
-    pairs = SoftPairs(sum(shard.sizes), own_LD.shape[1], own_LD, shift, terms.tau)
-    _look(pairs.look, own_LD, shard, others)
+        seen = Nearest(sum(partition.sizes), own_LD.device)
+        _look(seen.look, own_LD, partition, others)
+        shift = unpack(partition.group.max(seen.packed_N))[0].max().to(_sums(own_LD))
+    pairs = SoftPairs(sum(partition.sizes), own_LD.shape[1], own_LD, shift, terms.tau)
+    _look(pairs.look, own_LD, partition, others)
     # A sum that is 0 has gradient 0: the shift was far off, and the next step's is right.
-    total = shard.each(pairs.total).sum().clamp_min(torch.finfo(pairs.total.dtype).tiny)
-    gradient_LD = shard.group.sum(pairs.pull_ND, shard.sizes).div_(total)
-    return pairs.shift + terms.tau * total.log(), gradient_LD, shard.group.max(pairs.cosine_N)
+    total = partition.each(pairs.total).sum().clamp_min(torch.finfo(pairs.total.dtype).tiny)
+    gradient_LD = partition.group.sum(pairs.pull_ND, partition.sizes).div_(total)
+    return pairs.shift + terms.tau * total.log(), gradient_LD, partition.group.max(pairs.cosine_N)
 
 
-def _look(look: Callable[[Block], None], own_LD: Tensor, shard: Shard, others: Others) -> Tensor:
+def _look(look: Callable[[Block], None], own_LD: Tensor, partition: Partition, others: Others) -> Tensor:
     """Show this rank's share of the pairs, and return what rows can be nearest to, in the order of its numbers.
 
     The own rows are looked at among each other while those of other ranks arrive.
     """
-    first = shard.own.start
+    first = partition.own.start
     if others.all_ND is None:
-        arriving = shard.group.gather(own_LD, shard.sizes)
+        arriving = partition.group.gather(own_LD, partition.sizes)
         look(Block(own_LD, first, own_LD, first, both=True))
         columns_MD = arriving()
-        for rows, columns in shard.rectangles():
+        for rows, columns in partition.rectangles():
             look(Block(columns_MD[rows], rows.start, columns_MD[columns], columns.start, both=True))
     else:
         columns_MD = others.all_ND.to(own_LD.dtype)
@@ -137,7 +139,7 @@ def _look(look: Callable[[Block], None], own_LD: Tensor, shard: Shard, others: O
 
 
 def closest_pair_gradient(
-    cosine_N: Tensor, index_N: Tensor, own_LD: Tensor, columns_MD: Tensor, shard: Shard, self_L: Tensor | None
+    cosine_N: Tensor, index_N: Tensor, own_LD: Tensor, columns_MD: Tensor, partition: Partition, self_L: Tensor | None
 ) -> Tensor:
     """Gradient, for the own rows, of the cosine of the closest pair.
 
@@ -146,11 +148,11 @@ def closest_pair_gradient(
     the step, the other.
     """
     if self_L is None:
-        self_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device)
+        self_L = torch.arange(partition.own.start, partition.own.stop, device=own_LD.device)
     i = cosine_N.argmax()[None]
     j = index_N.gather(0, i)
-    at_i_L = torch.arange(shard.own.start, shard.own.stop, device=own_LD.device) == i
-    row_i = shard.each(torch.where(at_i_L, 1, 0).to(own_LD.dtype) @ own_LD).sum(0)
+    at_i_L = torch.arange(partition.own.start, partition.own.stop, device=own_LD.device) == i
+    row_i = partition.each(torch.where(at_i_L, 1, 0).to(own_LD.dtype) @ own_LD).sum(0)
     is_j_L = (self_L == j) & ~at_i_L
     takes_part_L2 = torch.stack([at_i_L, is_j_L], 1).to(own_LD.dtype)
     return takes_part_L2.matmul(torch.cat([columns_MD.index_select(0, j), row_i[None]])).to(_sums(own_LD))

@@ -14,8 +14,8 @@ from hyperface.config import PackingConfig
 from hyperface.errors import ConfigError, EmbeddingError
 from hyperface.faces.embeddings import check_unit
 from hyperface.packing import restarts, sampling, sphere, starts
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.sampling import STARTS, Candidates, Sample, Tell
-from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem
 
 Rows = NDArray[np.float32]
@@ -47,7 +47,7 @@ def pose(
     frozen_FD: Rows | None = None,
     protected_PD: Rows | None = None,
     norms_N: Rows | None = None,
-    shard: Shard | None = None,
+    partition: Partition | None = None,
     tell: Tell | None = None,
     drawn: Sample | None = None,
 ) -> Posed:
@@ -55,7 +55,7 @@ def pose(
 
     Args:
         norms_N: of the features that the rows of the start are the directions of; packing.start=pca draws features.
-        shard: the ranks that draw a start together; None: this process alone.
+        partition: the ranks that draw a start together; None: this process alone.
         tell: told while a start is drawn.
         drawn: the start, where it was drawn before.
 
@@ -67,7 +67,9 @@ def pose(
     on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
     problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
     if config.start in STARTS:
-        drawn = drawn or _draw(start_ND, norms_N, problem, shard or one_process(config.num_identities), device, tell)
+        drawn = drawn or _draw(
+            start_ND, norms_N, problem, partition or one_process(config.num_identities), device, tell
+        )
         known = config.start == "pca" and norms_N is not None
         return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
     x_ND, duplicates = start_rows(start_ND, config, seed), 0
@@ -77,15 +79,20 @@ def pose(
 
 
 def _draw(
-    start_ND: Rows, norms_N: Rows | None, problem: Problem, shard: Shard, device: torch.device, tell: Tell | None
+    start_ND: Rows,
+    norms_N: Rows | None,
+    problem: Problem,
+    partition: Partition,
+    device: torch.device,
+    tell: Tell | None,
 ) -> Sample:
     config, dim, normal = problem.config, start_ND.shape[1], None
     if config.start == "pca":
         _check_norms(norms_N)
         features_ND = start_ND if norms_N is None else start_ND * norms_N[:, None]
-        normal = sampling.shared(sampling.fit(features_ND) if shard.rank == 0 else None, dim, shard, device)
+        normal = sampling.shared(sampling.fit(features_ND) if partition.rank == 0 else None, dim, partition, device)
     candidates = Candidates(dim, (problem.seed, config.first_identity), normal)
-    return sampling.sample(candidates, config, shard, device, problem.frozen_FD, problem.protected_PD, tell)
+    return sampling.sample(candidates, config, partition, device, problem.frozen_FD, problem.protected_PD, tell)
 
 
 def _check_norms(norms_N: Rows | None) -> None:

@@ -18,8 +18,8 @@ from hyperface.packing import kernel, sampling, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
+from hyperface.packing.partition import Partition
 from hyperface.packing.problem import Posed
-from hyperface.packing.shard import Shard
 from hyperface.packing.solver import Problem, State, fresh_state
 
 BINS = 40
@@ -115,37 +115,39 @@ class Packing:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in rows}
 
 
-def begin(posed: Posed, shard: Shard) -> tuple[State, Measures | None]:
+def begin(posed: Posed, partition: Partition) -> tuple[State, Measures | None]:
     """The state before the first step, and how good the start is; None where the result is just that.
 
     Raises:
         ConfigError: packing.protected_cosine cannot be met.
         RunError: rows that were drawn are closer than they may be.
     """
-    problem, x_LD = posed.problem, posed.x_ND[shard.own]
+    problem, x_LD = posed.problem, posed.x_ND[partition.own]
     if not (problem.config.steps or problem.config.polish or problem.protected_PD is not None):
         return fresh_state(x_LD, problem.config, math.inf), None
-    before = measure(x_LD, problem, shard)
+    before = measure(x_LD, problem, partition)
     _refuse_close(before, posed)
     if problem.protected_PD is not None:  # said before the steps, not after them
-        x_LD, stuck_L = _settled(x_LD, problem, shard)
-        stuck = int(shard.each(stuck_L.sum()).sum())
+        x_LD, stuck_L = _settled(x_LD, problem, partition)
+        stuck = int(partition.each(stuck_L.sum()).sum())
         if stuck:
-            rule = f"found no place for {stuck} of {sum(shard.sizes)} identities that far from all protected ones"
+            rule = f"found no place for {stuck} of {sum(partition.sizes)} identities that far from all protected ones"
             fix = "raise it, or protect fewer embeddings"
             raise ConfigError(f"packing.protected_cosine {rule}: {fix}; it is {problem.config.protected_cosine}")
     return fresh_state(x_LD, problem.config, before.max_cosine), before
 
 
-def _settled(x_LD: Tensor, problem: Problem, shard: Shard) -> tuple[Tensor, Tensor]:
+def _settled(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Tensor, Tensor]:
     """The rows out of reach of the protected ones, and which found no place."""
     assert problem.protected_PD is not None
-    return walls.settle(x_LD, problem.protected_PD, problem.config.protected_cosine, (problem.seed, shard.own.start))
+    return walls.settle(
+        x_LD, problem.protected_PD, problem.config.protected_cosine, (problem.seed, partition.own.start)
+    )
 
 
-def measure(x_LD: Tensor, problem: Problem, shard: Shard) -> Measures:
+def measure(x_LD: Tensor, problem: Problem, partition: Partition) -> Measures:
     """How good all rows are, of which this rank owns `x_LD`; the same on every rank."""
-    return _measure(x_LD, problem, shard)[0]
+    return _measure(x_LD, problem, partition)[0]
 
 
 def _refuse_close(start: Measures, posed: Posed) -> None:
@@ -156,7 +158,7 @@ def _refuse_close(start: Measures, posed: Posed) -> None:
         raise RunError(f"packing: {rule}; this is no fault of the configuration: run it again and report it")
 
 
-def finished(state: State, posed: Posed, shard: Shard, before: Measures | None) -> Packing:
+def finished(state: State, posed: Posed, partition: Partition, before: Measures | None) -> Packing:
     """All rows, of the best step or the last, and what they reached; the same on every rank.
 
     Raises:
@@ -165,8 +167,8 @@ def finished(state: State, posed: Posed, shard: Shard, before: Measures | None) 
     problem = posed.problem
     # Without a best step, as of random choices, the start is the other candidate.
     candidates = [state.x_LD, state.best_LD] if state.step else [state.x_LD]
-    refined = [_refined(x_LD, posed, shard) for x_LD in candidates]
-    reached = [(x_LD, *_measure(x_LD, problem, shard)) for x_LD in refined]
+    refined = [_refined(x_LD, posed, partition) for x_LD in candidates]
+    reached = [(x_LD, *_measure(x_LD, problem, partition)) for x_LD in refined]
     x_LD, after, cosine_N = min(reached, key=lambda each: score(each[1], problem))
     stopped_by = "steps" if state.step >= problem.config.steps else "target_cosine"
     if before is None:
@@ -175,20 +177,20 @@ def finished(state: State, posed: Posed, shard: Shard, before: Measures | None) 
     if stopped_by != "steps" and float(state.max_cosine) > problem.config.target_cosine:
         stopped_by = "patience"
     run: dict[str, Any] = {"steps": state.step, "stopped_by": stopped_by, "seconds": state.seconds}
-    references_ND = shard.all(x_LD).cpu().numpy()
-    run["max_cosine_within_frozen"] = _max_cosine_within_frozen(problem, shard)
+    references_ND = partition.all(x_LD).cpu().numpy()
+    run["max_cosine_within_frozen"] = _max_cosine_within_frozen(problem, partition)
     both = problem.frozen_FD is not None and problem.protected_PD is not None
     run["max_protected_cosine_of_frozen"] = _intrusion(problem.frozen_FD, problem.protected_PD) if both else None
     run |= {"norms_N": posed.norms_N, "sampled": posed.sampled}
     return certify(references_ND, cosine_N, after, before, posed.duplicates, problem, run)
 
 
-def _refined(x_LD: Tensor, posed: Posed, shard: Shard) -> Tensor:
+def _refined(x_LD: Tensor, posed: Posed, partition: Partition) -> Tensor:
     """What is left to do when the steps are over. A row that finds no place goes back to the one it started from."""
     problem = posed.problem
     if problem.protected_PD is not None:
-        x_LD, stuck_L = _settled(x_LD, problem, shard)
-        start_LD, _ = _settled(posed.x_ND[shard.own], problem, shard)
+        x_LD, stuck_L = _settled(x_LD, problem, partition)
+        start_LD, _ = _settled(posed.x_ND[partition.own], problem, partition)
         return torch.where(stuck_L[:, None], start_LD, x_LD)
     if problem.config.polish:  # of one rank
         from hyperface.packing.polish import polish
@@ -245,26 +247,26 @@ def _intrusion(x_LD: Tensor | None, protected_PD: Tensor | None) -> float:
     return float(kernel.nearest(x_LD, protected_PD)[0].max())
 
 
-def _max_cosine_within_frozen(problem: Problem, shard: Shard) -> float | None:
+def _max_cosine_within_frozen(problem: Problem, partition: Partition) -> float | None:
     """Of the closest pair of frozen rows, shared among the ranks."""
     if problem.frozen_FD is None or len(problem.frozen_FD) < 2:
         return None
-    share = Shard(even_sizes(len(problem.frozen_FD), len(shard.sizes)), shard.rank, shard.group)
+    share = Partition(even_sizes(len(problem.frozen_FD), len(partition.sizes)), partition.rank, partition.group)
     return measure(problem.frozen_FD[share.own], Problem(problem.config, problem.seed), share).max_cosine
 
 
-def _measure(x_LD: Tensor, problem: Problem, shard: Shard) -> tuple[Measures, Tensor]:
+def _measure(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Measures, Tensor]:
     """The measures, and each row's cosine with its nearest."""
-    seen, first = Nearest(sum(shard.sizes), x_LD.device), shard.own.start
-    arriving = shard.group.gather(x_LD, shard.sizes)
+    seen, first = Nearest(sum(partition.sizes), x_LD.device), partition.own.start
+    arriving = partition.group.gather(x_LD, partition.sizes)
     seen.look(Block(x_LD, first, x_LD, first, both=True))
     x_ND = arriving()
-    for rows, columns in shard.rectangles():
+    for rows, columns in partition.rectangles():
         seen.look(Block(x_ND[rows], rows.start, x_ND[columns], columns.start, both=True))
     if problem.frozen_FD is not None:
         seen.look(Block(x_LD, first, problem.frozen_FD, len(x_ND)))
-    cosine_N, _ = unpack(shard.group.max(seen.packed_N))
+    cosine_N, _ = unpack(partition.group.max(seen.packed_N))
     gallery, protected = problem.gallery_GD, problem.protected_PD
-    closeness = None if gallery is None else shard.all(kernel.nearest(x_LD, gallery)[0].double()).mean().item()
-    intrusion = None if protected is None else shard.all(kernel.nearest(x_LD, protected)[0]).max().item()
+    closeness = None if gallery is None else partition.all(kernel.nearest(x_LD, gallery)[0].double()).mean().item()
+    intrusion = None if protected is None else partition.all(kernel.nearest(x_LD, protected)[0]).max().item()
     return Measures(cosine_N.max().item(), cosine_N.double().mean().item(), closeness, intrusion), cosine_N

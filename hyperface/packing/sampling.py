@@ -22,7 +22,7 @@ from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
 from hyperface.packing import kernel
 from hyperface.packing.bounds import max_cosine_bound
-from hyperface.packing.shard import Shard
+from hyperface.packing.partition import Partition
 from hyperface.packing.walls import MARGIN
 
 Rows = NDArray[np.float32]
@@ -208,7 +208,7 @@ def first_come(x_BD: Tensor, limit: float) -> NDArray[np.bool_]:
 def sample(
     candidates: Candidates,
     config: PackingConfig,
-    shard: Shard,
+    partition: Partition,
     device: torch.device,
     frozen_FD: Tensor | None = None,
     protected_PD: Tensor | None = None,
@@ -232,7 +232,7 @@ def sample(
         x_BD = torch.from_numpy(rows_BD).to(device)
         walls = [(kept_ND[:kept], config.start_cosine), (frozen_FD, config.start_cosine)]
         walls.append((protected_PD, config.protected_cosine - MARGIN))  # what `settle` would move is not kept
-        chosen_b = _chosen(x_BD, walls, config.start_cosine, shard)[: n - kept]
+        chosen_b = _chosen(x_BD, walls, config.start_cosine, partition)[: n - kept]
         new = slice(kept, kept + len(chosen_b))
         kept_ND[new], norms_N[new] = x_BD[torch.from_numpy(chosen_b).to(device)], norms_B[chosen_b]
         kept = new.stop
@@ -257,18 +257,20 @@ def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _chosen(x_BD: Tensor, walls: list[tuple[Tensor | None, float]], limit: float, shard: Shard) -> NDArray[np.int64]:
+def _chosen(
+    x_BD: Tensor, walls: list[tuple[Tensor | None, float]], limit: float, partition: Partition
+) -> NDArray[np.int64]:
     """Which candidates of a block are kept, the same on every rank."""
     near_B = torch.zeros(len(x_BD), dtype=torch.int32, device=x_BD.device)
     for wall_CD, cosine in walls:
         if wall_CD is not None:
-            share = Shard(even_sizes(len(wall_CD), len(shard.sizes)), shard.rank, shard.group)
+            share = Partition(even_sizes(len(wall_CD), len(partition.sizes)), partition.rank, partition.group)
             near_B |= near(x_BD, wall_CD[share.own], cosine)
-    left_b = (shard.group.max(near_B) == 0).nonzero().flatten()
+    left_b = (partition.group.max(near_B) == 0).nonzero().flatten()
     kept_b = torch.zeros(len(left_b), dtype=torch.int32, device=x_BD.device)
-    if shard.rank == 0:
+    if partition.rank == 0:
         kept_b = torch.from_numpy(first_come(x_BD[left_b], limit)).to(kept_b)
-    chosen_b: NDArray[np.int64] = left_b[shard.group.max(kept_b) > 0].cpu().numpy()
+    chosen_b: NDArray[np.int64] = left_b[partition.group.max(kept_b) > 0].cpu().numpy()
     return chosen_b
 
 
@@ -313,12 +315,12 @@ def _not_met(
     return ConfigError(f"packing.start={config.start} {found}: {', or '.join(fixes)}; {told}")
 
 
-def shared(normal: Normal | None, dim: int, shard: Shard, device: torch.device) -> Normal:
+def shared(normal: Normal | None, dim: int, partition: Partition, device: torch.device) -> Normal:
     """Rank 0's distribution, which alone has to have fitted it: on two kinds of processors it would not be one."""
     own = torch.empty(0, dim, dtype=torch.float64)
-    if shard.rank == 0:
+    if partition.rank == 0:
         assert normal is not None
         own = torch.cat([normal.mean_D[None], normal.root_DD])
-    sizes = (dim + 1,) + (0,) * (len(shard.sizes) - 1)
-    both = shard.group.gather(own.to(device), sizes)().cpu()
+    sizes = (dim + 1,) + (0,) * (len(partition.sizes) - 1)
+    both = partition.group.gather(own.to(device), sizes)().cpu()
     return Normal(both[0], both[1:])

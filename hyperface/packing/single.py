@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from hyperface.config import PackingConfig
 from hyperface.packing import result, solver
+from hyperface.packing.partition import one_process
 from hyperface.packing.problem import pose
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import Tell
-from hyperface.packing.shard import one_process
 
 
 def pack(
@@ -54,10 +54,10 @@ def pack(
             dimension; packing.protected_cosine or packing.start_cosine that cannot be met; an algebraic start that does
             not exist.
     """
-    shard, place = one_process(config.num_identities), torch.device(device)
-    posed = pose(start_ND, config, seed, place, gallery_GD, frozen_FD, protected_PD, norms_N, shard, on_draw)
-    state, before = result.begin(posed, shard)
-    for value in solver.iterate(state, posed.problem, shard):
+    partition, place = one_process(config.num_identities), torch.device(device)
+    posed = pose(start_ND, config, seed, place, gallery_GD, frozen_FD, protected_PD, norms_N, partition, on_draw)
+    state, before = result.begin(posed, partition)
+    for value in solver.iterate(state, posed.problem, partition):
         if on_step is not None:
             on_step(Progress.of(value, state))
-    return result.finished(state, posed, shard, before)
+    return result.finished(state, posed, partition, before)

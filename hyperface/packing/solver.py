@@ -19,7 +19,7 @@ from hyperface.config import PackingConfig
 from hyperface.packing import kernel, objective, restarts, sphere, walls
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.objective import Others, Terms, Value
-from hyperface.packing.shard import Shard
+from hyperface.packing.partition import Partition
 
 PAPER_BETAS = (0.9, 0.999)
 """Adam's usual decays, for the paper's rate: constant but for a factor 0.75 every 5,000 steps (recalled only)."""
@@ -109,14 +109,14 @@ def fresh_state(x_LD: Tensor, config: PackingConfig, max_cosine: float) -> State
     )
 
 
-def iterate(state: State, problem: Problem, shard: Shard) -> Iterator[Value]:
+def iterate(state: State, problem: Problem, partition: Partition) -> Iterator[Value]:
     """Take the remaining steps, until one of the rules to stop holds; yields after each. `state` changes in place."""
     before, clock = state.seconds, time.perf_counter()
     if problem.config.restarts > 1 and state.step < problem.config.steps:
         _restart(state, problem)
         state.seconds = before + time.perf_counter() - clock
     while state.step < problem.config.steps and not stops(state, problem.config):
-        value = local_step(state, problem, shard)
+        value = local_step(state, problem, partition)
         state.seconds = before + time.perf_counter() - clock
         yield value
 
@@ -142,40 +142,40 @@ def stops(state: State, config: PackingConfig) -> bool:
     return 0 < config.patience <= state.step - state.looked_step
 
 
-def local_step(state: State, problem: Problem, shard: Shard) -> Value:
+def local_step(state: State, problem: Problem, partition: Partition) -> Value:
     """One update of this rank's rows. Every rank calls it; what it computes does not depend on how many there are."""
     config = problem.config
-    rows, of_step = _rows_of_step(state, problem, shard)
+    rows, of_step = _rows_of_step(state, problem, partition)
     _find_neighbours(state, problem, rows)
     own_bD = state.x_LD[rows]
     tau = temperature(state.step, config, own_bD.shape[1])
     near_bD = None if problem.gallery_GD is None or not config.alpha else problem.gallery_GD[state.near_L[rows]]
     terms = _terms(state, config, tau, own_bD.shape[1])
-    others = _others(state, problem, shard, rows, terms.dtype)
+    others = _others(state, problem, partition, rows, terms.dtype)
     with _tensor_cores(config.precision == "bfloat16"):
         value = objective.evaluate(own_bD, near_bD, of_step, terms, others)
     if isinstance(rows, slice):
         _keep_best(state, value, config)
     state.max_cosine = value.max_cosine.to(state.max_cosine.dtype)
     # Times n: Adam ignores the scale of a gradient except against its epsilon, which must not depend on n.
-    rate = _rate(state.step, tau, problem, sum(shard.sizes), own_bD.shape[1])
+    rate = _rate(state.step, tau, problem, sum(partition.sizes), own_bD.shape[1])
     _update(state, rows, value.gradient_LD.mul_(sum(of_step.sizes)), rate, problem)
     state.step += 1
     return value
 
 
-def _rows_of_step(state: State, problem: Problem, shard: Shard) -> tuple[slice | Tensor, Shard]:
+def _rows_of_step(state: State, problem: Problem, partition: Partition) -> tuple[slice | Tensor, Partition]:
     """Which of the own rows take part in this step, and the ranks' shares of it.
 
     Paper: algorithm 2, a random mini-batch of identities each step. Here: drawn from (seed, step) alone, the same on
     every rank; rows outside it rest, with their optimiser state.
     """
-    size, n = problem.config.batch_identities, sum(shard.sizes)
+    size, n = problem.config.batch_identities, sum(partition.sizes)
     if size in (0, n):
-        return slice(None), shard
+        return slice(None), partition
     batch_b = batch(n, size, problem.seed, state.step)
-    of_batch = shard.of_batch(batch_b)
-    own_b = torch.from_numpy(batch_b[of_batch.own] - shard.own.start)
+    of_batch = partition.of_batch(batch_b)
+    own_b = torch.from_numpy(batch_b[of_batch.own] - partition.own.start)
     return own_b.to(state.x_LD.device), of_batch
 
 
@@ -195,10 +195,10 @@ def _tensor_cores(rough: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _others(state: State, problem: Problem, shard: Shard, rows: slice | Tensor, dtype: torch.dtype) -> Others:
+def _others(state: State, problem: Problem, partition: Partition, rows: slice | Tensor, dtype: torch.dtype) -> Others:
     if isinstance(rows, slice) or problem.config.batch_against == "batch":
         return Others(problem.frozen_FD)
-    return Others(problem.frozen_FD, shard.all(state.x_LD.to(dtype)), rows + shard.own.start)
+    return Others(problem.frozen_FD, partition.all(state.x_LD.to(dtype)), rows + partition.own.start)
 
 
 def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> None:

@@ -18,10 +18,10 @@ from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import checkpoint, kept_start, others, result, solver
 from hyperface.packing.checkpoint import History
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.problem import Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
-from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import Problem, State
 from hyperface.progress.points import Every, Point, Watch, unwatched
 from hyperface.run import Run
@@ -62,12 +62,12 @@ def refuse_impossible(run: Run) -> None:
 
 
 def load_problem(
-    run: Run, device: torch.device, shard: Shard | None = None, say: Callable[[str], None] | None = None
+    run: Run, device: torch.device, partition: Partition | None = None, say: Callable[[str], None] | None = None
 ) -> Posed:
     """The run's problem and its start; one that was drawn for an earlier attempt is read.
 
     Args:
-        shard: the ranks that draw a start together, all of which call this; None: this process alone.
+        partition: the ranks that draw a start together, all of which call this; None: this process alone.
         say: told how far the drawing is.
 
     Raises:
@@ -79,7 +79,7 @@ def load_problem(
     gallery = embeddings.read(run.store, GALLERY, "key")
     frozen_FD, protected_PD = others.read(config, run.config.storage)
     tell = draw_teller(config.num_identities, say) if say else None
-    ranks, rows = shard or one_process(config.num_identities), gallery.vectors_ND
+    ranks, rows = partition or one_process(config.num_identities), gallery.vectors_ND
     drawn = kept_start.kept(run, frozen_FD, protected_PD, device, ranks) if config.start in STARTS else None
     return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, ranks, tell, drawn)
 
@@ -112,14 +112,14 @@ def start_of(run: Run) -> NDArray[np.float32]:
 
 def pack_rows(
     run: Run,
-    shard: Shard,
+    partition: Partition,
     device: torch.device,
     say: Callable[[str], None] | None = None,
     watch: Watch = unwatched,
 ) -> None:
     """One rank's part of the run's packing, from the newest checkpoint; rank 0 writes the results.
 
-    Every rank calls it, with the same `shard.sizes`.
+    Every rank calls it, with the same `partition.sizes`.
 
     Args:
         say: told how far it is, on rank 0; None: standard output.
@@ -130,20 +130,20 @@ def pack_rows(
         RunError: other references are there already.
         StorageError: something cannot be read or written; the newest checkpoint stays.
     """
-    say = speaker(shard.rank, say)
-    posed = load_problem(run, device, shard, say)
-    if shard.rank == 0:
+    say = speaker(partition.rank, say)
+    posed = load_problem(run, device, partition, say)
+    if partition.rank == 0:
         bind(run)
     config, problem = run.config.packing, posed.problem
-    state, history = checkpoint.load(run.store, shard, device) or _begin(posed, shard)
-    if posed.sampled is not None and config.steps and shard.rank == 0:  # now that it has been looked at
+    state, history = checkpoint.load(run.store, partition, device) or _begin(posed, partition)
+    if posed.sampled is not None and config.steps and partition.rank == 0:  # now that it has been looked at
         kept_start.keep(run, posed)
-    n, dim = sum(shard.sizes), state.x_LD.shape[1]
-    workers = len(shard.sizes)
+    n, dim = sum(partition.sizes), state.x_LD.shape[1]
+    workers = len(partition.sizes)
     told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
     say(f"packing: {told}, from step {state.step} of {config.steps}")
     due, saved = Every(PROGRESS_SECONDS), state.step
-    for value in solver.iterate(state, problem, shard):
+    for value in solver.iterate(state, problem, partition):
         last = state.step == config.steps
         if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
             history.progress.append(Progress.of(value, state))
@@ -151,15 +151,15 @@ def pack_rows(
             if due():
                 say(progress_line(history.progress[-1], config.steps))
         if state.step % config.checkpoint_every == 0 or last:
-            checkpoint.save(run.store, state, history, shard)
+            checkpoint.save(run.store, state, history, partition)
             saved = state.step
     if saved < state.step:
-        checkpoint.save(run.store, state, history, shard)
-    packing = result.finished(state, posed, shard, history.before)
+        checkpoint.save(run.store, state, history, partition)
+    packing = result.finished(state, posed, partition, history.before)
     if state.step:
         history.progress.append(Progress.at_the_end(packing, problem))
         watch(_point(history.progress[-1], packing.steps))
-    if shard.rank == 0:
+    if partition.rank == 0:
         write_results(run, packing, history, problem)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
 
@@ -170,8 +170,8 @@ def _point(progress: Progress, steps: int) -> Point:
     return Point(progress.step, steps, numbers)
 
 
-def _begin(posed: Posed, shard: Shard) -> tuple[State, History]:
-    state, before = result.begin(posed, shard)
+def _begin(posed: Posed, partition: Partition) -> tuple[State, History]:
+    state, before = result.begin(posed, partition)
     return state, History(before)
 
 

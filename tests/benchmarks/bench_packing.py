@@ -23,8 +23,8 @@ from torch import Tensor, distributed
 from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.problem import pose
-from hyperface.packing.shard import Shard, one_process
 from tests.benchmarks import record
 from tests.benchmarks.packing_baseline import Baseline
 
@@ -288,7 +288,7 @@ def _worker(n: int, precision: str, rank: int, world_size: int, answers: Any) ->
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
     x_ND = clustered(n, DIM)
     config = replace(FREE, num_identities=n, precision=precision, steps=10_000)
-    shard = Shard(even_sizes(n, world_size), rank, Workers())
+    shard = Partition(even_sizes(n, world_size), rank, Workers())
     problem = solver.Problem(config, 0)
     state = solver.fresh_state(torch.from_numpy(x_ND)[shard.own], config, 0.8)
     taken = [seconds_of(lambda: solver.local_step(state, problem, shard)) for _ in range(4)]

@@ -32,7 +32,7 @@ from hyperface.config import Config
 from hyperface.faces import gallery, source
 from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_judge, load_models, load_recognizer
-from hyperface.packing.shard import one_process
+from hyperface.packing.partition import one_process
 from hyperface.packing.stage import pack_rows
 from hyperface.report import write_report
 from hyperface.run import open_run

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from hyperface.config import PackingConfig
 from hyperface.packing import sampling
+from hyperface.packing.partition import one_process
 from hyperface.packing.sampling import Candidates
-from hyperface.packing.shard import one_process
 from tests.benchmarks import record
 from tests.benchmarks.bench_packing import extra_memory_of, seconds_of
 

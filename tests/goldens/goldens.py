@@ -24,7 +24,7 @@ from hyperface.faces import gallery, source
 from hyperface.faces.embeddings import to_parquet
 from hyperface.models.loading import load_models, load_recognizer
 from hyperface.packing import pack, stage
-from hyperface.packing.shard import one_process
+from hyperface.packing.partition import one_process
 from hyperface.run import Run, open_run
 from hyperface.run.names import DATASET, GALLERY, REFERENCES
 from hyperface.synthesis import single

@@ -6,8 +6,8 @@ import torch
 
 from hyperface.config import PackingConfig
 from hyperface.packing import pack, result, solver, sphere
+from hyperface.packing.partition import one_process
 from hyperface.packing.problem import pose
-from hyperface.packing.shard import one_process
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -14,7 +14,7 @@ from hyperface.capacity.packing import Rows
 from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import Group
 from hyperface.packing import kernel, sampling, solver, sphere
-from hyperface.packing.shard import Shard, one_process
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.solver import Problem
 
 N, D, G, F = 600, 32, 300, 100
@@ -32,7 +32,7 @@ def rows(n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(sphere.random_points(n, D, seed))
 
 
-def step(config: PackingConfig, shard: Shard, problem: Problem) -> None:
+def step(config: PackingConfig, shard: Partition, problem: Problem) -> None:
     state = solver.fresh_state(rows(N, 0)[shard.own], config, 1.0)
     state.step = 1  # without a search of the gallery, unless rows are a choice
     solver.local_step(state, problem, shard)
@@ -81,7 +81,7 @@ class Counting:
 def test_the_planned_network_of_a_step_is_what_its_ranks_exchange(name: str, precision: str):
     config = replace(CASES[name], precision=precision)
 
-    def work(shard: Shard) -> Counting:
+    def work(shard: Partition) -> Counting:
         counting = Counting(shard.group)
         step(config, replace(shard, group=counting), Problem(config, 0, rows(G, 1)))
         return counting

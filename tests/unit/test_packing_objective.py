@@ -15,7 +15,7 @@ from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import kernel, objective, sphere
 from hyperface.packing.kernel import Block, SoftPairs
 from hyperface.packing.objective import Others, Terms
-from hyperface.packing.shard import Shard, one_process
+from hyperface.packing.partition import Partition, one_process
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
 
@@ -211,7 +211,7 @@ def test_a_pair_is_looked_at_once_by_all_ranks_together():
         sizes = even_sizes(21, world_size)
         looks_NN = np.zeros((21, 21), int)
         for rank in range(world_size):
-            shard = Shard(sizes, rank, one_process(1).group)
+            shard = Partition(sizes, rank, one_process(1).group)
             looks_NN[shard.own, shard.own] += 1
             for rows, columns in shard.rectangles():
                 looks_NN[rows, columns] += 1

@@ -16,7 +16,7 @@ from hyperface.errors import ConfigError, StorageError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import kept_start, pack, sampling, sphere, stage
-from hyperface.packing.shard import Shard, one_process
+from hyperface.packing.partition import Partition, one_process
 from hyperface.run import Run
 from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES, START, START_SUMMARY
 from hyperface.storage import LocalStore
@@ -127,7 +127,7 @@ def test_all_ranks_go_by_what_the_first_sees_of_a_kept_sample(tmp_path, late):
     stage.pack_rows(run, one_process(50), CPU)
     blind = replace(run, store=Late(str(tmp_path)))
 
-    def seen(shard: Shard) -> bool:
+    def seen(shard: Partition) -> bool:
         own = blind if shard.rank == late else run
         return kept_start.kept(own, None, None, CPU, shard) is not None
 

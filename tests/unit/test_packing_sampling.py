@@ -19,9 +19,9 @@ from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import pack, result, sampling, sphere
 from hyperface.packing.__main__ import main
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.problem import pose
 from hyperface.packing.sampling import Candidates
-from hyperface.packing.shard import Shard, one_process
 
 CPU = torch.device("cpu")
 DIM = 16
@@ -108,7 +108,7 @@ def test_neither_ranks_nor_blocks_change_a_sample(monkeypatch, start, world, blo
     monkeypatch.setitem(sampling.BLOCK, "cpu", block)
     monkeypatch.setitem(sampling.SEGMENT, "cpu", segment)
 
-    def on_rank(shard: Shard):
+    def on_rank(shard: Partition):
         posed = pose(rows_ND, config, 4, CPU, None, rows_ND[:20], protected_PD, norms_N, shard)
         state, before = result.begin(posed, shard)
         return result.finished(state, posed, shard, before)

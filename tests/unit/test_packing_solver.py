@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
+from hyperface.packing.partition import one_process
 from hyperface.packing.problem import pose
-from hyperface.packing.shard import one_process
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)

@@ -21,8 +21,8 @@ from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import checkpoint, pack, result, sphere, stage
 from hyperface.packing.checkpoint import History
+from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.result import Measures, Progress
-from hyperface.packing.shard import Shard, one_process
 from hyperface.packing.solver import State
 from hyperface.progress.points import Point
 from hyperface.run import Run
@@ -137,7 +137,7 @@ def test_any_world_size_reads_its_rows_of_any_others_checkpoint(tmp_path, writte
     history = History(Measures(0.9, 0.8, None, None), [Progress(0, 0.9, 0.8, None, 0.95, 0.1)])
     on_ranks(even_sizes(N, written_by), lambda shard: checkpoint.save(store, a_state(4, shard.own), history, shard))
 
-    def check(shard: Shard) -> None:
+    def check(shard: Partition) -> None:
         loaded = checkpoint.load(store, shard, CPU)
         assert loaded is not None
         state, told = loaded

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from hyperface.distributed.ranks import Group
-from hyperface.packing.shard import Shard
+from hyperface.packing.partition import Partition
 
 Result = TypeVar("Result")
 
 
-def on_ranks(sizes: tuple[int, ...], work: Callable[[Shard], Result]) -> list[Result]:
+def on_ranks(sizes: tuple[int, ...], work: Callable[[Partition], Result]) -> list[Result]:
     """What `work` returns on each rank of a packing, in their order; an exception on one rank stops all."""
-    return ranks_of(len(sizes), lambda rank, group: work(Shard(sizes, rank, group)))
+    return ranks_of(len(sizes), lambda rank, group: work(Partition(sizes, rank, group)))
 
 
 def ranks_of(world: int, work: Callable[[int, Group], Result]) -> list[Result]:

@@ -14,7 +14,7 @@ from hyperface.distributed.ranks import Alone, Group, part_of
 
 
 @dataclass(frozen=True)
-class Shard:
+class Partition:
     """Consecutive rows: rank 0 owns the first `sizes[0]`, rank 1 the next, and so on."""
 
     sizes: tuple[int, ...]
@@ -49,16 +49,16 @@ class Shard:
             middle = (first.start + first.stop) // 2
             yield (slice(first.start, middle) if self.own == first else slice(middle, first.stop)), second
 
-    def of_batch(self, batch_b: NDArray[np.int64]) -> "Shard":
+    def of_batch(self, batch_b: NDArray[np.int64]) -> "Partition":
         """The same ranks over the rows `batch_b` (ascending) only; a rank may own none of them."""
         ends_W = np.cumsum(self.sizes)
         sizes = np.diff(np.searchsorted(batch_b, ends_W), prepend=0)
-        return Shard(tuple(sizes.tolist()), self.rank, self.group)
+        return Partition(tuple(sizes.tolist()), self.rank, self.group)
 
     def _rows(self, rank: int) -> slice:
         return part_of(self.sizes, rank)
 
 
-def one_process(n: int) -> Shard:
+def one_process(n: int) -> Partition:
     """One rank that owns all rows."""
-    return Shard((n,), 0, Alone())
+    return Partition((n,), 0, Alone())
