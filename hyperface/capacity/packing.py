@@ -7,7 +7,10 @@ b: rows that move in a step.
 import math
 from dataclasses import dataclass
 
+import torch
+
 from hyperface.config import PackingConfig
+from hyperface.packing import objectives
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -34,7 +37,8 @@ def moved(config: PackingConfig) -> int:
 
 
 def _soft(config: PackingConfig) -> bool:
-    return config.separation == "logsumexp"
+    """Whether what a pair pulls on is computed with its cosine, for both of its rows, and sent to their owners."""
+    return objectives.chosen(config).pulls_on_others
 
 
 def _is_choice(config: PackingConfig) -> bool:
@@ -46,11 +50,6 @@ def _sees_all(config: PackingConfig) -> bool:
     return _is_choice(config) and config.batch_against == "all"
 
 
-def passes(config: PackingConfig) -> int:
-    """Looks at the pairs in a step: a soft maximum over a choice must first find its shift."""
-    return 2 if _soft(config) and _is_choice(config) else 1
-
-
 def step_flop(config: PackingConfig, rows: Rows) -> float:
     """Of all workers: each pair's cosine once, and for `logsumexp` what either row of the pair takes from the other."""
     b = moved(config)
@@ -58,7 +57,7 @@ def step_flop(config: PackingConfig, rows: Rows) -> float:
     back = 1 if _sees_all(config) else 2  # rows of a pair that are pulled on
     products = 1 + back if _soft(config) else 1
     others = b * rows.frozen * (2 if _soft(config) else 1)
-    extra = (pairs + b * rows.frozen) * (passes(config) - 1)
+    extra = (pairs + b * rows.frozen) * (objectives.chosen(config).looks - 1)
     return 2.0 * rows.dim * (pairs * products + others + extra)
 
 
@@ -95,12 +94,8 @@ def cold_steps(config: PackingConfig, dim: int) -> int:
     """Steps whose products are float32 although bfloat16 is asked for."""
     if config.precision == "float32":
         return config.steps
-    if not _soft(config):
-        return 0
-    from hyperface.packing import solver
-
-    coldest = solver.BFLOAT16_COLDEST * dim**-0.5
-    return sum(solver.temperature(step, config, dim) < coldest for step in range(config.steps))
+    separation = objectives.chosen(config)
+    return sum(separation.dtype(step, torch.float32, dim) == torch.float32 for step in range(config.steps))
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,9 @@ class Wire:
 def wire(config: PackingConfig, dim: int, workers: int, product_bytes: int = FLOAT) -> Wire:
     """Args: product_bytes: of a number as it is sent, 2 in a step of bfloat16."""
     share, b = (workers - 1) / workers, moved(config)
-    sent = config.num_identities if _sees_all(config) else b * passes(config)
+    sent = config.num_identities if _sees_all(config) else b * objectives.chosen(config).looks
     soft = _soft(config)
-    first = 8 * b if soft and _is_choice(config) else 0
+    first = 8 * b * (objectives.chosen(config).looks - 1)
     return Wire(
         gather=share * sent * dim * product_bytes,
         reduce=share * b * dim * FLOAT if soft else 0.0,
@@ -165,10 +160,10 @@ def device_memory(config: PackingConfig, rows: Rows, workers: int) -> Memory:
     pull = b * dim * FLOAT if _soft(config) else 0
     step = pull + gathered * size * uneven + copied + near + gradient + update + frozen + 2 * tile * tile * FLOAT
     look = (0 if workers == 1 else uneven) * n * dim * FLOAT + 2 * own * dim * FLOAT + tile * tile * FLOAT + 24 * n
-    moments = 3 if _soft(config) else 4
+    scales = objectives.chosen(config).scales(dim)
     return Memory(
         problem=float(dim * FLOAT * (n + rows.gallery + rows.frozen + rows.protected)),
-        state=float(own * (moments * dim * FLOAT + 28)),
+        state=float(own * FLOAT * (3 * dim + scales) + own * 24),
         step=float(max(step, look)),
     )
 

@@ -67,7 +67,7 @@ class Progress:
     def at_the_end(cls, packing: "Packing", problem: Problem) -> "Progress":
         """The result itself, as the step after the last."""
         reached = packing.max_cosine, packing.mean_nearest_cosine, packing.mean_gallery_cosine
-        hard = packing.mean_nearest_cosine if problem.config.separation == "nearest" else packing.max_cosine
+        hard = problem.separation.score(packing.max_cosine, packing.mean_nearest_cosine)
         alpha = problem.config.alpha
         loss = hard + (0.0 if reached[2] is None else alpha * (1 - reached[2]))
         return cls(packing.steps, *reached, loss, packing.seconds)
@@ -201,7 +201,7 @@ def _refined(x_LD: Tensor, posed: Posed, partition: Partition) -> Tensor:
 
 def score(measures: Measures, problem: Problem) -> float:
     """The objective with the hard maximum: what the best of several packings is best in."""
-    hard = measures.mean_nearest_cosine if problem.config.separation == "nearest" else measures.max_cosine
+    hard = problem.separation.score(measures.max_cosine, measures.mean_nearest_cosine)
     closeness = measures.mean_gallery_cosine
     if not math.isfinite(hard):
         return math.inf

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,38 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.config import PackingConfig
-from hyperface.packing import kernel, objective, restarts, sphere, walls
-from hyperface.packing.bounds import max_cosine_bound
-from hyperface.packing.objective import Others, Terms, Value
+from hyperface.packing import kernel, objective, objectives, restarts, sphere, walls
+from hyperface.packing.objective import Against, Separation, Value
 from hyperface.packing.partition import Partition
 
-PAPER_BETAS = (0.9, 0.999)
-"""Adam's usual decays, for the paper's rate: constant but for a factor 0.75 every 5,000 steps (recalled only)."""
 EPSILON = 1e-4
 """Adam's, against gradients of n times the loss: as its usual 1e-8 against those of the loss at n = 10,000."""
-SOFT_BETAS = (0.8, 0.9)
-SOFT_RATE = 70.0
-"""Steps of `logsumexp` are learning_rate * 70 * temperature in each coordinate.
-
-Paper: a rate that hardly falls. Here: it cools with the temperature, because rows need to move less the finer the soft
-maximum tells pairs apart; the factor makes the default of 0.01 right for it as well.
-"""
-CROWDED = 8
-"""Points a dimension from which on steps have their full length."""
-HOT, COLD, BEND = 0.6, 0.01, 1.8
-"""First and last temperature of `logsumexp`, in units of 1 / sqrt(dim), and how the fall between them bends."""
-CROWDED_COLD = 0.02
-"""Last temperature at most, as a share of the cosine distance that the bound allows the closest pair."""
-ALGEBRAIC_HOT, ALGEBRAIC_COLD = 0.12, 0.008
-"""The same from an algebraic start: what is nearly right already must not be melted."""
-BFLOAT16_COLDEST = 0.05
-"""Below this temperature, in the same units, the rounding of bfloat16 would decide which pairs are the closest."""
-LONGEST_SOFT_STEP = 1.2 * 2 * SOFT_RATE * 0.01
-"""Bound on the growth of the largest cosine in a step, in units of temperature * sqrt(dim), at the default rate.
-
-Two rows approach by at most the length of both their steps, and Adam's direction has at most 1.2 in each coordinate: by
-Cauchy and Schwarz the root of sum_k (1 - b1)^2 b1^2k / ((1 - b2) b2^k) for the decays of SOFT_BETAS.
-"""
 BLOCK = {"cpu": 512, "cuda": 1 << 16}
 """Rows that are updated at a time: what is needed on the way stays in a CPU's cache, and a GPU has enough to do."""
 LOOK_EVERY = 10
@@ -64,6 +39,10 @@ class Problem:
     frozen_FD: Tensor | None = None
     protected_PD: Tensor | None = None
 
+    @cached_property
+    def separation(self) -> Separation:
+        return objectives.chosen(self.config)
+
 
 @dataclass
 class State:
@@ -72,7 +51,7 @@ class State:
     x_LD: Tensor
     mean_LD: Tensor
     square_LD: Tensor
-    """[L, 1] for `logsumexp`: one scale a row does as well there, is small, and favours no axes."""
+    """[L, D], or as many numbers a row as `Separation.scales` says."""
     count_L: Tensor
     """Updates of each row: in a mini-batch run not all are equal."""
     near_L: Tensor
@@ -95,7 +74,7 @@ class State:
 def fresh_state(x_LD: Tensor, config: PackingConfig, max_cosine: float) -> State:
     """The state before the first step, given the largest cosine among all rows."""
     zeros_L = torch.zeros(len(x_LD), dtype=torch.int64, device=x_LD.device)
-    width = 1 if config.separation == "logsumexp" else x_LD.shape[1]
+    width = objectives.chosen(config).scales(x_LD.shape[1])
     return State(
         x_LD=x_LD.clone(),
         mean_LD=torch.zeros_like(x_LD),
@@ -144,21 +123,21 @@ def stops(state: State, config: PackingConfig) -> bool:
 
 def local_step(state: State, problem: Problem, partition: Partition) -> Value:
     """One update of this rank's rows. Every rank calls it; what it computes does not depend on how many there are."""
-    config = problem.config
+    config, separation, dim = problem.config, problem.separation, state.x_LD.shape[1]
     rows, of_step = _rows_of_step(state, problem, partition)
     _find_neighbours(state, problem, rows)
     own_bD = state.x_LD[rows]
-    tau = temperature(state.step, config, own_bD.shape[1])
     near_bD = None if problem.gallery_GD is None or not config.alpha else problem.gallery_GD[state.near_L[rows]]
-    terms = _terms(state, config, tau, own_bD.shape[1])
-    others = _others(state, problem, partition, rows, terms.dtype)
+    terms = separation.terms(state.step, state.max_cosine, dim)
+    against = _against(state, problem, partition, rows, terms.dtype)
     with _tensor_cores(config.precision == "bfloat16"):
-        value = objective.evaluate(own_bD, near_bD, of_step, terms, others)
+        value = objective.evaluate(own_bD, near_bD, of_step, separation, terms, against)
     if isinstance(rows, slice):
-        _keep_best(state, value, config)
+        _keep_best(state, value, problem)
     state.max_cosine = value.max_cosine.to(state.max_cosine.dtype)
     # Times n: Adam ignores the scale of a gradient except against its epsilon, which must not depend on n.
-    rate = _rate(state.step, tau, problem, sum(partition.sizes), own_bD.shape[1])
+    points = sum(partition.sizes) + (0 if problem.frozen_FD is None else len(problem.frozen_FD))
+    rate = separation.rate(state.step, points, dim)
     _update(state, rows, value.gradient_LD.mul_(sum(of_step.sizes)), rate, problem)
     state.step += 1
     return value
@@ -195,10 +174,10 @@ def _tensor_cores(rough: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _others(state: State, problem: Problem, partition: Partition, rows: slice | Tensor, dtype: torch.dtype) -> Others:
+def _against(state: State, problem: Problem, partition: Partition, rows: slice | Tensor, dtype: torch.dtype) -> Against:
     if isinstance(rows, slice) or problem.config.batch_against == "batch":
-        return Others(problem.frozen_FD)
-    return Others(problem.frozen_FD, partition.all(state.x_LD.to(dtype)), rows + partition.own.start)
+        return Against(problem.frozen_FD)
+    return Against(problem.frozen_FD, partition.all(state.x_LD.to(dtype)), rows + partition.own.start)
 
 
 def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> None:
@@ -215,64 +194,25 @@ def _find_neighbours(state: State, problem: Problem, rows: slice | Tensor) -> No
         state.wall_L[rows] = kernel.nearest(own_bD, problem.protected_PD)[1]
 
 
-def temperature(step: int, config: PackingConfig, dim: int) -> float:
-    """Temperature of the soft maximum, in cosines: from hot, where all pairs count, to cold, where the closest do.
-
-    In units of 1 / sqrt(dim), the spread of the cosines of random points, one schedule serves every dimension. Only
-    where points are so many that the closest must nearly touch, it has to end colder.
-    """
-    share = step / max(1, config.steps - 1)
-    hot, cold = (ALGEBRAIC_HOT, ALGEBRAIC_COLD) if config.start == "algebraic" else (HOT, COLD)
-    room = 1 - max_cosine_bound(config.num_identities, dim)
-    cold = min(cold, CROWDED_COLD * room * dim**0.5)
-    return float(dim**-0.5 * hot * (cold / hot) ** (share**BEND))
-
-
-def _terms(state: State, config: PackingConfig, tau: float, dim: int) -> Terms:
-    """The shift of the exponents is the largest cosine of the step before, and more where that could overflow."""
-    soft = config.separation == "logsumexp"
-    rough = config.precision == "bfloat16" and not (soft and tau < BFLOAT16_COLDEST * dim**-0.5)
-    dtype = torch.bfloat16 if rough else state.x_LD.dtype
-    growth = LONGEST_SOFT_STEP * (config.learning_rate / 0.01) * dim**0.5
-    tracked = soft and not config.batch_identities  # of a random choice the one before says nothing
-    shift = state.max_cosine + tau * min(40.0, max(0.0, growth - 60.0)) if tracked else None
-    return Terms(config.separation, config.alpha, tau, shift, dtype)
-
-
-def _keep_best(state: State, value: Value, config: PackingConfig) -> None:
+def _keep_best(state: State, value: Value, problem: Problem) -> None:
     """Remember the rows, as they were before this step's update, if no step before had better ones."""
-    score = value.mean_nearest_cosine if config.separation == "nearest" else value.max_cosine
+    score = problem.separation.score(value.max_cosine, value.mean_nearest_cosine)
     if value.mean_gallery_cosine is not None:
-        score = score + config.alpha * (1 - value.mean_gallery_cosine)
+        score = score + problem.config.alpha * (1 - value.mean_gallery_cosine)
     score = score.to(state.best.dtype)
     torch.where(score < state.best, state.x_LD, state.best_LD, out=state.best_LD)
     state.best = torch.minimum(score, state.best)
 
 
-def _rate(step: int, tau: float, problem: Problem, n: int, dim: int) -> float:
-    """Length of a step in each coordinate.
-
-    Few points in many dimensions all push the same way, and overshoot: below 8 points a dimension the rate falls with
-    their number, down to a tenth.
-    """
-    config = problem.config
-    if config.separation != "logsumexp":
-        return config.learning_rate * 0.75 ** (step // 5000)
-    points = n + (0 if problem.frozen_FD is None else len(problem.frozen_FD))
-    crowding = min(1.0, max(0.1, points / (CROWDED * dim)))
-    return crowding * SOFT_RATE * config.learning_rate * tau
-
-
 def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, rate: float, problem: Problem) -> None:
     """One step of Adam for the rows of the step, a block at a time."""
     config = problem.config
-    betas = SOFT_BETAS if config.separation == "logsumexp" else PAPER_BETAS
     height = BLOCK.get(gradient_bD.device.type, BLOCK["cpu"])
     for start in range(0, len(gradient_bD), height):
         part = slice(start, min(start + height, len(gradient_bD)))
         at = part if isinstance(rows, slice) else rows[part]
         old = state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at]
-        x, mean, square, count = _adam(*old, gradient_bD[part], rate, betas)
+        x, mean, square, count = _adam(*old, gradient_bD[part], rate, problem.separation.betas)
         if problem.protected_PD is not None:
             x = walls.push_back(x, problem.protected_PD[state.wall_L[at]], config.protected_cosine)
         state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at] = x, mean, square, count

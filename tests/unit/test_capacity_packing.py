@@ -14,6 +14,7 @@ from hyperface.capacity.packing import Rows
 from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import Group
 from hyperface.packing import kernel, sampling, solver, sphere
+from hyperface.packing.objectives.soft_maximum import BFLOAT16_COLDEST, SoftMaximum
 from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.solver import Problem
 
@@ -96,9 +97,9 @@ def test_the_planned_network_of_a_step_is_what_its_ranks_exchange(name: str, pre
 def test_bfloat16_steps_that_are_too_cold_for_it_are_planned_in_float32():
     config = replace(PLAIN, precision="bfloat16", num_identities=100_000, steps=400)
     cold = packing.cold_steps(config, 512)
-    taus = [solver.temperature(step, config, 512) * 512**0.5 for step in range(400)]
+    taus = [SoftMaximum(config).temperature(step, 512) * 512**0.5 for step in range(400)]
     assert 0 < cold < 400
-    assert taus[400 - cold] < solver.BFLOAT16_COLDEST <= taus[400 - cold - 1]
+    assert taus[400 - cold] < BFLOAT16_COLDEST <= taus[400 - cold - 1]
     assert packing.cold_steps(replace(config, precision="float32"), 512) == 400
     assert packing.cold_steps(replace(config, separation="nearest"), 512) == 0
 

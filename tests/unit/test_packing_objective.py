@@ -11,10 +11,11 @@ from threaded_ranks import on_ranks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
-from hyperface.packing import kernel, objective, sphere
+from hyperface.packing import kernel, objective, objectives, sphere
 from hyperface.packing.kernel import Block, SoftPairs
-from hyperface.packing.objective import Others, Terms
+from hyperface.packing.objective import Against, Separation, Terms
 from hyperface.packing.partition import Partition, one_process
 
 SEPARATIONS = ["closest_pair", "nearest", "logsumexp"]
@@ -54,8 +55,12 @@ def plain_loss(
     return loss if gallery_GD is None else loss + alpha * (1 - (x_ND @ gallery_GD.T).amax(1)).mean()
 
 
-def terms(separation: str, alpha: float = 0.0, tau: float = 0.05, shift: float = 1.0) -> Terms:
-    return Terms(separation, alpha, tau, torch.tensor(shift, dtype=torch.float64), torch.float64)
+def terms(alpha: float = 0.0, tau: float = 0.05, shift: float = 1.0) -> Terms:
+    return Terms(alpha, tau, torch.tensor(shift, dtype=torch.float64), torch.float64)
+
+
+def called(name: str) -> Separation:
+    return objectives.chosen(PackingConfig(separation=name))  # type: ignore[arg-type] # one of SEPARATIONS
 
 
 def nearest_rows(x_ND: Tensor, gallery_GD: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ def test_loss_and_gradient_equal_autograd_of_the_definition(
 
     def evaluate(shard):
         near_LD = None if near_ND is None else near_ND[shard.own]
-        return objective.evaluate(x_ND[shard.own], near_LD, shard, terms(separation, 0.7), Others(frozen_FD))
+        return objective.evaluate(x_ND[shard.own], near_LD, shard, called(separation), terms(0.7), Against(frozen_FD))
 
     values = on_ranks(even_sizes(31, world_size), evaluate)
     torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), gradient_ND)
@@ -120,7 +125,9 @@ def test_a_choice_of_rows_that_looks_at_all_gets_their_gradient(separation, worl
     def evaluate(shard):
         of_batch = shard.of_batch(chosen_b)
         own_b = torch.from_numpy(chosen_b[of_batch.own])
-        return objective.evaluate(x_ND[own_b], None, of_batch, terms(separation), Others(frozen_FD, x_ND, own_b))
+        return objective.evaluate(
+            x_ND[own_b], None, of_batch, called(separation), terms(), Against(frozen_FD, x_ND, own_b)
+        )
 
     values = on_ranks(even_sizes(31, world_size), evaluate)
     torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), expected_bD)
@@ -145,8 +152,8 @@ def test_mini_batches_give_the_full_gradient_on_average_up_to_the_factor_of_theo
 def test_the_soft_maximum_is_finite_and_near_the_maximum_when_cold():
     x_ND = points(50, 16, 0, torch.float32)
     largest = cosines(x_ND, None).max().item()
-    cold = replace(terms("logsumexp", tau=1e-5, shift=largest), dtype=torch.float32)
-    value = objective.evaluate(x_ND, None, one_process(50), cold)
+    cold = replace(terms(tau=1e-5, shift=largest), dtype=torch.float32)
+    value = objective.evaluate(x_ND, None, one_process(50), called("logsumexp"), cold)
     assert value.max_cosine <= value.loss <= value.max_cosine + 1e-5 * math.log(50 * 49 / 2)
     assert torch.isfinite(value.gradient_LD).all()
 
@@ -155,10 +162,10 @@ def test_the_soft_maximum_is_finite_and_near_the_maximum_when_cold():
 def test_a_rank_without_rows_takes_part(separation):
     x_ND = points(9, 4, 0)
     near_ND = nearest_rows(x_ND, points(5, 4, 1))
-    whole = objective.evaluate(x_ND, near_ND, one_process(9), terms(separation, 0.5))
+    whole = objective.evaluate(x_ND, near_ND, one_process(9), called(separation), terms(0.5))
     values = on_ranks(
         (5, 0, 4),
-        lambda shard: objective.evaluate(x_ND[shard.own], near_ND[shard.own], shard, terms(separation, 0.5)),
+        lambda shard: objective.evaluate(x_ND[shard.own], near_ND[shard.own], shard, called(separation), terms(0.5)),
     )
     torch.testing.assert_close(torch.cat([value.gradient_LD for value in values]), whole.gradient_LD)
     assert values[1].loss.item() == pytest.approx(whole.loss.item())
@@ -169,7 +176,7 @@ def test_bfloat16_products_give_the_gradient_to_their_precision(separation):
     x_ND = points(200, 32, 0, torch.float32)
     shift = torch.tensor(cosines(x_ND, None).max().item())
     exact, rough = (
-        objective.evaluate(x_ND, None, one_process(200), Terms(separation, tau=0.05, shift=shift, dtype=dtype))
+        objective.evaluate(x_ND, None, one_process(200), called(separation), Terms(tau=0.05, shift=shift, dtype=dtype))
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert rough.gradient_LD.dtype == torch.float32
@@ -198,7 +205,9 @@ def test_no_matrix_of_all_pairs_is_ever_held(separation, dtype, monkeypatch):
     x_ND = points(n, dim, 0, torch.float32)
     with LargestTensor() as largest:
         near_ND = x_ND[kernel.nearest(x_ND, x_ND)[1]]
-        blocked = objective.evaluate(x_ND, near_ND, one_process(n), Terms(separation, 0.5, 0.05, torch.ones(()), dtype))
+        blocked = objective.evaluate(
+            x_ND, near_ND, one_process(n), called(separation), Terms(0.5, 0.05, torch.ones(()), dtype)
+        )
     assert largest.elements <= max(kernel.TILE["cpu"] ** 2, (n + 1) * dim) < n * n / 30
     exact_NN = cosines(x_ND.double(), None)
     tolerance = 1e-6 if dtype == torch.float32 else 4e-3
