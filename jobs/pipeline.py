@@ -10,13 +10,13 @@ def main(config: Config) -> None:
     from cluster.preflight import try_models
     from cluster.session import driving
     from cluster.synthesis import synthesize_stage
-    from hyperface.packing import others
+    from hyperface.packing import keep_away
     from hyperface.run.names import DATASET, REPORT
     from hyperface.synthesis.steering import check_targets
     from jobs import report
 
     check_targets(config)
-    others.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
+    keep_away.read(config.packing, config.storage)  # what is wrong with them is better said before faces are embedded
     with driving(config) as run:
         try_models(run)
         embed_stage(run)

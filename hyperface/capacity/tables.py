@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from hyperface.config import Config, StorageConfig
 from hyperface.errors import EmbeddingError, StorageError
 from hyperface.faces import embeddings
-from hyperface.packing import others
+from hyperface.packing import keep_away
 from hyperface.reading.one_line import one_line
 from hyperface.storage import open_file
 
@@ -18,8 +18,8 @@ def row_counts(config: Config) -> tuple[int, int]:
         ConfigError: a file is missing; names the key.
         EmbeddingError: it is no table.
     """
-    others.refuse_missing(config.packing, config.storage)
-    frozen = sum(_rows(path, config.storage) for path in others.frozen_files(config.packing))
+    keep_away.refuse_missing(config.packing, config.storage)
+    frozen = sum(_rows(path, config.storage) for path in keep_away.frozen_files(config.packing))
     return frozen, _rows(config.packing.protected, config.storage) if config.packing.protected else 0
 
 

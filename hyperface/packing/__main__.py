@@ -21,7 +21,7 @@ from hyperface.config import PackingConfig, StorageConfig
 from hyperface.errors import ConfigError, UserError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
-from hyperface.packing import Packing, others, pack, stage
+from hyperface.packing import Packing, keep_away, pack, stage
 from hyperface.packing.result import Progress
 from hyperface.progress.points import Every
 from hyperface.run import command_line
@@ -69,7 +69,7 @@ def _packed(arguments: argparse.Namespace) -> Packing:
     if not len(start_ND) and config.start in ("gallery", "pca"):
         wanted = "add start=random, algebraic or rejection, alpha=0 and num_identities, or name a file"
         raise ConfigError(f"START={arguments.start} is a number of dimensions: {wanted}")
-    frozen_FD, protected_PD = others.read(config, StorageConfig())
+    frozen_FD, protected_PD = keep_away.read(config, StorageConfig())
     packing = pack(
         start_ND,
         config,

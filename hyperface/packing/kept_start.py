@@ -13,7 +13,7 @@ from torch import Tensor
 from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
-from hyperface.packing.others import Rows, identity_of
+from hyperface.packing.keep_away import Rows, identity_of
 from hyperface.packing.partition import Partition
 from hyperface.packing.problem import Posed
 from hyperface.packing.sampling import Sample

@@ -3,7 +3,7 @@
 N: identities, G: gallery rows, F: frozen rows, P: protected rows, D: embedding dimension.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,25 @@ LARGEST_NORM = 1e18
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The rows that a packing is given, all unit, float32 and of one dimension."""
+
+    start_ND: Rows
+    """Rows to start from: a seeded choice of them, or what a normal distribution is fitted to; for other starts they
+    only say the dimension."""
+    gallery_GD: Rows | None = None
+    """Rows that references should stay near; None: no gallery term."""
+    frozen_FD: Rows | None = None
+    """Rows that do not move and that references keep away from, as from each other."""
+    protected_PD: Rows | None = None
+    """Rows that no reference comes closer to than packing.protected_cosine."""
+    norms_N: Rows | None = None
+    """Norms of the features that the rows of the start are the directions of; packing.start=pca draws features."""
+    drawn: Sample | None = None
+    """The start itself, where it was drawn before."""
+
+
+@dataclass(frozen=True)
 class Posed:
     """A checked problem and where it starts."""
 
@@ -39,53 +58,43 @@ class Posed:
 
 
 def pose(
-    start_ND: Rows,
+    inputs: Inputs,
     config: PackingConfig,
     seed: int,
     device: torch.device,
-    gallery_GD: Rows | None = None,
-    frozen_FD: Rows | None = None,
-    protected_PD: Rows | None = None,
-    norms_N: Rows | None = None,
     partition: Partition | None = None,
     tell: Tell | None = None,
-    drawn: Sample | None = None,
 ) -> Posed:
     """Check all rows, choose or draw the start and part its duplicates.
 
     Args:
-        norms_N: of the features that the rows of the start are the directions of; packing.start=pca draws features.
         partition: the ranks that draw a start together; None: this process alone.
         tell: told while a start is drawn.
-        drawn: the start, where it was drawn before.
 
     Raises:
         EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met; a norm that
             features cannot have.
     """
-    rows = check(start_ND, config, seed, gallery_GD, frozen_FD, protected_PD)
-    on_device = {name: None if r is None else torch.from_numpy(r).to(device) for name, r in rows.items()}
-    problem = Problem(config, seed, on_device["gallery"], on_device["frozen"], on_device["protected"])
+    given = check(inputs, config, seed)
+
+    def on_device(rows: Rows | None) -> torch.Tensor | None:
+        return None if rows is None else torch.from_numpy(rows).to(device)
+
+    rows = (on_device(each) for each in (given.gallery_GD, given.frozen_FD, given.protected_PD))
+    problem = Problem(config, seed, *rows)
     if config.start in STARTS:
-        drawn = drawn or _draw(
-            start_ND, norms_N, problem, partition or one_process(config.num_identities), device, tell
-        )
-        known = config.start == "pca" and norms_N is not None
+        ranks = partition or one_process(config.num_identities)
+        drawn = given.drawn or _draw(given, problem, ranks, device, tell)
+        known = config.start == "pca" and given.norms_N is not None
         return Posed(problem, drawn.x_ND, 0, drawn.norms_N if known else None, _told(drawn, config))
-    x_ND, duplicates = start_rows(start_ND, config, seed), 0
+    x_ND, duplicates = start_rows(given.start_ND, config, seed), 0
     if config.steps:
-        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, rows["frozen"])
+        x_ND, duplicates = sphere.separate_duplicates(x_ND, seed, given.frozen_FD)
     return Posed(problem, torch.from_numpy(x_ND).to(device), duplicates)
 
 
-def _draw(
-    start_ND: Rows,
-    norms_N: Rows | None,
-    problem: Problem,
-    partition: Partition,
-    device: torch.device,
-    tell: Tell | None,
-) -> Sample:
+def _draw(inputs: Inputs, problem: Problem, partition: Partition, device: torch.device, tell: Tell | None) -> Sample:
+    start_ND, norms_N = inputs.start_ND, inputs.norms_N
     config, dim, normal = problem.config, start_ND.shape[1], None
     if config.start == "pca":
         _check_norms(norms_N)
@@ -109,21 +118,15 @@ def _told(drawn: Sample, config: PackingConfig) -> dict[str, float]:
     return {"start_cosine": config.start_cosine, "candidates": drawn.candidates, "kept": len(drawn.x_ND)}
 
 
-def check(
-    start_ND: Rows,
-    config: PackingConfig,
-    seed: int,
-    gallery_GD: Rows | None = None,
-    frozen_FD: Rows | None = None,
-    protected_PD: Rows | None = None,
-) -> dict[str, Rows | None]:
-    """`gallery`, `frozen` and `protected` as they are worked with; what can be said before a start is known is said.
+def check(inputs: Inputs, config: PackingConfig, seed: int) -> Inputs:
+    """The rows as they are worked with; what can be said before a start is known is said.
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
         ConfigError: fewer than 2 identities or dimensions, rows of another dimension, more than packing.restarts or
             packing.polish can take, a sample that no luck could find, too few rows to fit a distribution to.
     """
+    start_ND = inputs.start_ND
     configuration.check_packing(config)
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0; it is {seed}")
@@ -135,20 +138,23 @@ def check(
         from hyperface.packing import polish  # scipy, for a second, which few packings need
 
         polish.refuse_large(config.num_identities, start_ND.shape[1])
-    if (config.start == "algebraic" or config.restarts > 1 or config.polish) and not (
-        frozen_FD is None and protected_PD is None
-    ):
+    free = inputs.frozen_FD is None and inputs.protected_PD is None
+    if (config.start == "algebraic" or config.restarts > 1 or config.polish) and not free:
         rule = "are for the free problem: without frozen and protected rows"
         raise ConfigError(
             f"packing.start=algebraic, packing.restarts and packing.polish {rule}; leave one or the other"
         )
-    given = {"gallery": gallery_GD, "frozen": frozen_FD, "protected": protected_PD}
     if config.start in STARTS:
-        frozen = 0 if frozen_FD is None else len(frozen_FD)
+        frozen = 0 if inputs.frozen_FD is None else len(inputs.frozen_FD)
         sampling.refuse_impossible(config, start_ND.shape[1], frozen, len(start_ND))
         if config.start == "pca":
             check_unit(start_ND, "packing start")
-    return {name: _checked(rows, name, start_ND) for name, rows in given.items()}
+    return replace(
+        inputs,
+        gallery_GD=_checked(inputs.gallery_GD, "gallery", start_ND),
+        frozen_FD=_checked(inputs.frozen_FD, "frozen", start_ND),
+        protected_PD=_checked(inputs.protected_PD, "protected", start_ND),
+    )
 
 
 def start_rows(start_ND: Rows, config: PackingConfig, seed: int) -> Rows:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError, RunError
-from hyperface.packing import kernel, sampling, walls
+from hyperface.packing import keep_away, kernel, sampling
 from hyperface.packing.bounds import max_cosine_bound
 from hyperface.packing.kernel import Block, Nearest, unpack
 from hyperface.packing.objective import Value
@@ -140,7 +140,7 @@ def begin(posed: Posed, partition: Partition) -> tuple[State, Measures | None]:
 def _settled(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Tensor, Tensor]:
     """The rows out of reach of the protected ones, and which found no place."""
     assert problem.protected_PD is not None
-    return walls.settle(
+    return keep_away.settle(
         x_LD, problem.protected_PD, problem.config.protected_cosine, (problem.seed, partition.own.start)
     )
 

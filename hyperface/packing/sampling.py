@@ -22,8 +22,8 @@ from hyperface.distributed.ranks import even_sizes
 from hyperface.errors import ConfigError
 from hyperface.packing import kernel
 from hyperface.packing.bounds import max_cosine_bound
+from hyperface.packing.keep_away import MARGIN
 from hyperface.packing.partition import Partition
-from hyperface.packing.walls import MARGIN
 
 Rows = NDArray[np.float32]
 Tell = Callable[[int, int], None]
@@ -230,9 +230,9 @@ def sample(
     for first, last in _spans(most, BLOCK.get(device.type, BLOCK["cpu"])):
         rows_BD, norms_B = candidates.rows(first, last)
         x_BD = torch.from_numpy(rows_BD).to(device)
-        walls = [(kept_ND[:kept], config.start_cosine), (frozen_FD, config.start_cosine)]
-        walls.append((protected_PD, config.protected_cosine - MARGIN))  # what `settle` would move is not kept
-        chosen_b = _chosen(x_BD, walls, config.start_cosine, partition)[: n - kept]
+        apart = [(kept_ND[:kept], config.start_cosine), (frozen_FD, config.start_cosine)]
+        apart.append((protected_PD, config.protected_cosine - MARGIN))  # what `settle` would move is not kept
+        chosen_b = _chosen(x_BD, apart, config.start_cosine, partition)[: n - kept]
         new = slice(kept, kept + len(chosen_b))
         kept_ND[new], norms_N[new] = x_BD[torch.from_numpy(chosen_b).to(device)], norms_B[chosen_b]
         kept = new.stop
@@ -258,14 +258,14 @@ def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
 
 
 def _chosen(
-    x_BD: Tensor, walls: list[tuple[Tensor | None, float]], limit: float, partition: Partition
+    x_BD: Tensor, apart: list[tuple[Tensor | None, float]], limit: float, partition: Partition
 ) -> NDArray[np.int64]:
     """Which candidates of a block are kept, the same on every rank."""
     near_B = torch.zeros(len(x_BD), dtype=torch.int32, device=x_BD.device)
-    for wall_CD, cosine in walls:
-        if wall_CD is not None:
-            share = Partition(even_sizes(len(wall_CD), len(partition.sizes)), partition.rank, partition.group)
-            near_B |= near(x_BD, wall_CD[share.own], cosine)
+    for rows_CD, cosine in apart:
+        if rows_CD is not None:
+            share = Partition(even_sizes(len(rows_CD), len(partition.sizes)), partition.rank, partition.group)
+            near_B |= near(x_BD, rows_CD[share.own], cosine)
     left_b = (partition.group.max(near_B) == 0).nonzero().flatten()
     kept_b = torch.zeros(len(left_b), dtype=torch.int32, device=x_BD.device)
     if partition.rank == 0:

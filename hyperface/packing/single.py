@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hyperface.config import PackingConfig
 from hyperface.packing import result, solver
 from hyperface.packing.partition import one_process
-from hyperface.packing.problem import pose
+from hyperface.packing.problem import Inputs, pose
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import Tell
 
@@ -55,7 +55,8 @@ def pack(
             not exist.
     """
     partition, place = one_process(config.num_identities), torch.device(device)
-    posed = pose(start_ND, config, seed, place, gallery_GD, frozen_FD, protected_PD, norms_N, partition, on_draw)
+    inputs = Inputs(start_ND, gallery_GD, frozen_FD, protected_PD, norms_N)
+    posed = pose(inputs, config, seed, place, partition, on_draw)
     state, before = result.begin(posed, partition)
     for value in solver.iterate(state, posed.problem, partition):
         if on_step is not None:

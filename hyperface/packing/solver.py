@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperface.config import PackingConfig
-from hyperface.packing import kernel, objective, objectives, restarts, sphere, walls
+from hyperface.packing import keep_away, kernel, objective, objectives, restarts, sphere
 from hyperface.packing.objective import Against, Separation, Value
 from hyperface.packing.partition import Partition
 
@@ -214,7 +214,7 @@ def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, rate: float
         old = state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at]
         x, mean, square, count = _adam(*old, gradient_bD[part], rate, problem.separation.betas)
         if problem.protected_PD is not None:
-            x = walls.push_back(x, problem.protected_PD[state.wall_L[at]], config.protected_cosine)
+            x = keep_away.push_back(x, problem.protected_PD[state.wall_L[at]], config.protected_cosine)
         state.x_LD[at], state.mean_LD[at], state.square_LD[at], state.count_L[at] = x, mean, square, count
 
 

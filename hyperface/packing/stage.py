@@ -16,10 +16,10 @@ from hyperface.distributed.ranks import speaker
 from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
-from hyperface.packing import checkpoint, kept_start, others, result, solver
+from hyperface.packing import checkpoint, keep_away, kept_start, result, solver
 from hyperface.packing.checkpoint import History
 from hyperface.packing.partition import Partition, one_process
-from hyperface.packing.problem import Posed, check, pose, start_rows
+from hyperface.packing.problem import Inputs, Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.solver import Problem, State
@@ -58,7 +58,8 @@ def refuse_impossible(run: Run) -> None:
         load_problem(run, torch.device("cpu"))
         return
     gallery_GD = embeddings.read(run.store, GALLERY, "key").vectors_ND
-    check(gallery_GD, config, run.config.run.seed, gallery_GD, *others.read(config, run.config.storage))
+    inputs = Inputs(gallery_GD, gallery_GD, *keep_away.read(config, run.config.storage))
+    check(inputs, config, run.config.run.seed)
 
 
 def load_problem(
@@ -71,17 +72,18 @@ def load_problem(
         say: told how far the drawing is.
 
     Raises:
-        ConfigError: the gallery has fewer rows than there are identities to pack; as `others.read` and `check`; a
+        ConfigError: the gallery has fewer rows than there are identities to pack; as `keep_away.read` and `check`; a
             sample that cannot be met.
         EmbeddingError: the gallery, the frozen or the protected rows cannot be used.
     """
     config, seed = run.config.packing, run.config.run.seed
     gallery = embeddings.read(run.store, GALLERY, "key")
-    frozen_FD, protected_PD = others.read(config, run.config.storage)
+    frozen_FD, protected_PD = keep_away.read(config, run.config.storage)
     tell = draw_teller(config.num_identities, say) if say else None
     ranks, rows = partition or one_process(config.num_identities), gallery.vectors_ND
     drawn = kept_start.kept(run, frozen_FD, protected_PD, device, ranks) if config.start in STARTS else None
-    return pose(rows, config, seed, device, rows, frozen_FD, protected_PD, gallery.norms, ranks, tell, drawn)
+    inputs = Inputs(rows, rows, frozen_FD, protected_PD, gallery.norms, drawn)
+    return pose(inputs, config, seed, device, ranks, tell)
 
 
 def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
@@ -191,8 +193,8 @@ def write_results(run: Run, packing: Packing, history: History, problem: Problem
     described = {"num_identities": n, "dim": dim, "references_sha256": hashlib.sha256(contents).hexdigest()}
     described |= {key: getattr(config, key) for key in ("separation", "alpha", "start", "precision")}
     described |= {
-        "frozen": others.identity_of(problem.frozen_FD),
-        "protected": others.identity_of(problem.protected_PD),
+        "frozen": keep_away.identity_of(problem.frozen_FD),
+        "protected": keep_away.identity_of(problem.protected_PD),
     }
     run.put_json(PACKING_SUMMARY, packing.numbers | described)
     checkpoint.clear(run.store)

@@ -24,7 +24,7 @@ from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.partition import Partition, one_process
-from hyperface.packing.problem import pose
+from hyperface.packing.problem import Inputs, pose
 from tests.benchmarks import record
 from tests.benchmarks.packing_baseline import Baseline
 
@@ -45,7 +45,7 @@ def clustered(n: int, dim: int) -> np.ndarray:
 
 def stepper(x_ND: np.ndarray, config: PackingConfig) -> Callable[[], object]:
     """One step of ours, again and again."""
-    posed = pose(x_ND, replace(config, steps=10_000), 0, torch.device("cpu"))
+    posed = pose(Inputs(x_ND), replace(config, steps=10_000), 0, torch.device("cpu"))
     state = solver.fresh_state(posed.x_ND, posed.problem.config, 0.8)
     shard = one_process(len(x_ND))
     return lambda: solver.local_step(state, posed.problem, shard)
@@ -311,7 +311,9 @@ def bench_gpu(n: int = 100_000) -> None:
         return (time.perf_counter() - began) / times
 
     peak = 2 * 8192**3 / seconds(lambda: x_DD @ x_DD, 50)
-    posed = pose(clustered(n, DIM), replace(VARIANTS["logsumexp bfloat16"], num_identities=n), 0, torch.device("cuda"))
+    posed = pose(
+        Inputs(clustered(n, DIM)), replace(VARIANTS["logsumexp bfloat16"], num_identities=n), 0, torch.device("cuda")
+    )
     state = solver.fresh_state(posed.x_ND, posed.problem.config, 0.8)
     taken = [seconds(lambda: solver.local_step(state, posed.problem, one_process(n)), 5) for _ in range(5)]
     rate = 3 * n**2 * DIM / statistics.median(taken)  # half of the pairs, three products each

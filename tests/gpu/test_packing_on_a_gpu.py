@@ -7,7 +7,7 @@ import torch
 from hyperface.config import PackingConfig
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.partition import one_process
-from hyperface.packing.problem import pose
+from hyperface.packing.problem import Inputs, pose
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -29,7 +29,7 @@ def test_the_trajectory_is_that_of_a_cpu(separation):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_step_waits_for_the_device(separation, precision):
     config = PackingConfig(N, separation, steps=20, precision=precision)
-    posed = pose(GALLERY_GD, config, 0, torch.device("cuda"), GALLERY_GD, GALLERY_GD[:50], GALLERY_GD[50:90])
+    posed = pose(Inputs(GALLERY_GD, GALLERY_GD, GALLERY_GD[:50], GALLERY_GD[50:90]), config, 0, torch.device("cuda"))
     state, _ = result.begin(posed, one_process(N))
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -20,7 +20,7 @@ from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import pack, result, sampling, sphere
 from hyperface.packing.__main__ import main
 from hyperface.packing.partition import Partition, one_process
-from hyperface.packing.problem import pose
+from hyperface.packing.problem import Inputs, pose
 from hyperface.packing.sampling import Candidates
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_neither_ranks_nor_blocks_change_a_sample(monkeypatch, start, world, blo
     monkeypatch.setitem(sampling.SEGMENT, "cpu", segment)
 
     def on_rank(shard: Partition):
-        posed = pose(rows_ND, config, 4, CPU, None, rows_ND[:20], protected_PD, norms_N, shard)
+        posed = pose(Inputs(rows_ND, None, rows_ND[:20], protected_PD, norms_N), config, 4, CPU, shard)
         state, before = result.begin(posed, shard)
         return result.finished(state, posed, shard, before)
 
@@ -253,7 +253,7 @@ def test_as_many_candidates_as_are_advised_are_enough_where_the_share_that_is_ke
 def test_rows_closer_than_they_may_be_do_not_pass_the_check_of_all_pairs():
     for steps in (0, 1):
         config = replace(CROWDED, num_identities=20, steps=steps)
-        posed = pose(NOBODY, config, 0, CPU)
+        posed = pose(Inputs(NOBODY), config, 0, CPU)
         spoilt = replace(posed, x_ND=posed.x_ND[[*range(19), 0]])
         shard = one_process(20)
         with pytest.raises(RunError, match=r"start_cosine=0\.6 is not kept: two rows that were drawn have cosine"):

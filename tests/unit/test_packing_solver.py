@@ -14,7 +14,7 @@ from hyperface.config import PackingConfig
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import pack, result, solver, sphere
 from hyperface.packing.partition import one_process
-from hyperface.packing.problem import pose
+from hyperface.packing.problem import Inputs, pose
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
@@ -74,7 +74,7 @@ def test_ranks_follow_the_one_process_solver(separation, batch_identities, batch
     frozen_FD, protected_PD = sphere.random_points(13, 16, 1), sphere.random_points(9, 16, 2)
     rows = {"gallery_GD": gallery_GD, "frozen_FD": frozen_FD, "protected_PD": protected_PD}
     packing = pack(gallery_GD, config, seed=3, **rows)
-    posed = pose(gallery_GD, config, 3, torch.device("cpu"), gallery_GD, frozen_FD, protected_PD)
+    posed = pose(Inputs(gallery_GD, gallery_GD, frozen_FD, protected_PD), config, 3, torch.device("cpu"))
 
     def work(shard):
         state, before = result.begin(posed, shard)
@@ -95,7 +95,7 @@ def test_a_mini_batch_depends_on_seed_and_step_and_the_rows_outside_it_rest():
     assert all(batch == sorted(set(batch)) and len(batch) == 8 for batch in batches)
     gallery_GD = clustered(40, 8)
     config = PackingConfig(40, steps=1, batch_identities=8)
-    posed = pose(gallery_GD, config, 0, torch.device("cpu"), gallery_GD)
+    posed = pose(Inputs(gallery_GD, gallery_GD), config, 0, torch.device("cpu"))
     state, _ = result.begin(posed, one_process(40))
     solver.local_step(state, posed.problem, one_process(40))
     moved = np.flatnonzero(np.abs(state.x_LD.numpy() - gallery_GD).max(1) > 1e-6)
@@ -211,7 +211,7 @@ def test_no_step_waits_for_the_device(separation, batch_identities, batch_agains
     gallery_GD = clustered(60, 16)
     batch = {"batch_identities": batch_identities, "batch_against": batch_against, "precision": precision}
     config = PackingConfig(50, separation, steps=12, **batch)
-    posed = pose(gallery_GD, config, 0, torch.device("cpu"), gallery_GD, gallery_GD[:5], gallery_GD[5:9])
+    posed = pose(Inputs(gallery_GD, gallery_GD, gallery_GD[:5], gallery_GD[5:9]), config, 0, torch.device("cpu"))
     state, _ = result.begin(posed, one_process(50))
     with Waiting():
         for _ in solver.iterate(state, posed.problem, one_process(50)):
