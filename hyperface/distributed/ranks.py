@@ -4,36 +4,37 @@ N: all rows, L: own rows of this rank.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from hyperface.progress.logs import say as say_it
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Group(Protocol):
     """Ranks that work together. Every rank calls the same verbs in the same order."""
 
-    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+    def gather(self, own_LD: "Tensor", sizes: tuple[int, ...]) -> "Callable[[], Tensor]":
         """Start to send the own rows, of which each rank has sizes[rank]; what is returned waits for all rows."""
 
-    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    def sum(self, all_ND: "Tensor", sizes: tuple[int, ...]) -> "Tensor":
         """The own rows of the sum of what the ranks hold for all rows."""
 
-    def max(self, all_N: Tensor) -> Tensor:
+    def max(self, all_N: "Tensor") -> "Tensor":
         """The largest of what the ranks hold, element by element."""
 
 
 class Alone:
     """A group of one."""
 
-    def gather(self, own_LD: Tensor, sizes: tuple[int, ...]) -> Callable[[], Tensor]:
+    def gather(self, own_LD: "Tensor", sizes: tuple[int, ...]) -> "Callable[[], Tensor]":
         return lambda: own_LD
 
-    def sum(self, all_ND: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    def sum(self, all_ND: "Tensor", sizes: tuple[int, ...]) -> "Tensor":
         return all_ND
 
-    def max(self, all_N: Tensor) -> Tensor:
+    def max(self, all_N: "Tensor") -> "Tensor":
         return all_N
 
 
