@@ -25,9 +25,8 @@ from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
-from hyperface.report.records import FACES
 from hyperface.run import Run
-from hyperface.run.names import GALLERY, INDEX, REFERENCES, SEPARATION
+from hyperface.run.names import FACES, GALLERY, INDEX, REFERENCES, SEPARATION
 
 CLOSEST_PAIRS = 8
 

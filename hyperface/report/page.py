@@ -6,9 +6,9 @@ from typing import Any
 from hyperface.report import audit, figures, verification
 from hyperface.report import elements as e
 from hyperface.report.plots import occupied_range
-from hyperface.report.records import FACES, STAGES, Records
+from hyperface.report.records import STAGES, Records
 from hyperface.report.shell import document, provenance
-from hyperface.run.names import INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
+from hyperface.run.names import FACES, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, record_name
 from hyperface.run.shapes import Distribution, FacePair, FaceRow, Images, PackingSummary
 
 Measures = list[tuple[str, str, Distribution]]

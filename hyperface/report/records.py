@@ -8,10 +8,19 @@ from hyperface.config import Config
 from hyperface.errors import RunError
 from hyperface.run import Run
 from hyperface.run.audit_shapes import Audit, AuditFaces
-from hyperface.run.names import AUDIT, AUDIT_FACES, CONFIG, INDEX, PACKING_SUMMARY, PROVENANCE, SEPARATION, VERIFICATION
+from hyperface.run.names import (
+    AUDIT,
+    AUDIT_FACES,
+    CONFIG,
+    FACES,
+    INDEX,
+    PACKING_SUMMARY,
+    PROVENANCE,
+    SEPARATION,
+    VERIFICATION,
+)
 from hyperface.run.shapes import Faces, Index, PackingSummary, Row, Separation, Verification
 
-FACES = "report/faces.json"
 STAGES = ("embed", "packing", "synthesis", "report")
 
 

@@ -25,6 +25,8 @@ AUDIT_FACES = "evaluation/audit_faces.json"
 EXPERIMENT = "experiment/summary.json"
 AUDIT_EMBEDDINGS = "evaluation/embeddings"
 REPORT = "report/index.html"
+FACES = "report/faces.json"
+"""The faces that the page shows."""
 EMBEDDED, PACKED = "records/embed.json", "records/packing.json"
 """Records of the values that decided a stage's result: {section: {key: value}}."""
 MADE_BY = {EMBEDDED: GALLERY, PACKED: REFERENCES, PACKING_SUMMARY: REFERENCES, FINGERPRINT: FINGERPRINT}

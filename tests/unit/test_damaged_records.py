@@ -23,13 +23,13 @@ from hyperface.audit import summary as audit_lines
 from hyperface.dataset.export import measured
 from hyperface.errors import RunError
 from hyperface.report import experiment, page, records, write_report
-from hyperface.report.records import FACES
 from hyperface.run import Run, existing_run
 from hyperface.run.audit_shapes import Audit
 from hyperface.run.names import (
     AUDIT,
     AUDIT_FACES,
     EXPERIMENT,
+    FACES,
     INDEX,
     PACKING_SUMMARY,
     REFERENCES,

@@ -11,9 +11,9 @@ from finished_run import finished_run, write_color_report
 from hyperface.dataset import Dataset, verify
 from hyperface.errors import EmbeddingError
 from hyperface.faces.embeddings import Embeddings, to_parquet
-from hyperface.report.measure import FACES, sampled_identities
+from hyperface.report.measure import sampled_identities
 from hyperface.run import Run, open_run
-from hyperface.run.names import GALLERY, INDEX, PACKING_SUMMARY, REPORT, SEPARATION
+from hyperface.run.names import FACES, GALLERY, INDEX, PACKING_SUMMARY, REPORT, SEPARATION
 from hyperface.synthesis.shards import read_references
 
 

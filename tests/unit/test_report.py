@@ -20,7 +20,7 @@ from hyperface.dataset import Dataset, ShardImages, jpeg
 from hyperface.errors import RunError
 from hyperface.report import measure, page, plots, records, write_report
 from hyperface.run import Run
-from hyperface.run.names import INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION
+from hyperface.run.names import FACES, INDEX, PACKING_SUMMARY, PROVENANCE, REPORT, SEPARATION
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_other_settings_or_another_judge_are_measured_anew(tmp_path: Path) -> No
     write_color_report(run)
     found = run.get_json(SEPARATION)
     assert (found["images"]["count"], found["images"]["by_judge"]["identities"]) == (15, 3)
-    assert len(run.get_json(measure.FACES)["grid"]) == 2
+    assert len(run.get_json(FACES)["grid"]) == 2
     write_report(run, ColorRecognizer(), None)
     assert run.get_json(SEPARATION)["images"]["by_judge"] is None
 
