@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from hyperface.report import elements as e
-from hyperface.report.plots import Curve, rates
+from hyperface.report import plots
+from hyperface.report.formats import percent, whole
 from hyperface.run.shapes import Trained, Verification, VerifiedSet
 from hyperface.verification.toy_sets import TOY_SETS
 from hyperface.verification.verification import FARS
@@ -19,21 +19,18 @@ BENCHMARKS = {
     "calfw": ("CALFW", 6000),
 }
 """{name of a file, in small letters and digits: (what it is called, its number of pairs)}."""
-MOST_PLOTS = 6
-MOST_CURVES = 8
-MOST_ROWS = 16
-"""Of the table of true accept rates that is not folded."""
+TOY_NOTE = "Drawings of people on whom nobody was trained; no number of photographs can be held beside these."
 TONES = ("tone-a", "tone-b", "tone-c", "tone-muted")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What others reached, in percent."""
+    """What others reached."""
 
     dataset: str
     source: str
     accuracy: Mapping[str, float]
-    """By benchmark; none where only the mean was published."""
+    """{benchmark: accuracy}; empty where only the mean was published."""
     mean: float
 
 
@@ -41,12 +38,12 @@ PUBLISHED = (
     Published(
         "HyperFace, 10k identities × 50",
         "arXiv 2411.08470, IResNet-50",
-        {"lfw": 98.50, "cfpfp": 88.83, "cplfw": 84.23, "agedb30": 86.53, "calfw": 89.40},
-        89.50,
+        {"lfw": 0.9850, "cfpfp": 0.8883, "cplfw": 0.8423, "agedb30": 0.8653, "calfw": 0.8940},
+        0.8950,
     ),
-    Published("Vec2Face, HSFace10K", "arXiv 2409.02979", {}, 92.00),
-    Published("Vec2Face, HSFace300K", "arXiv 2409.02979", {}, 93.52),
-    Published("CASIA-WebFace, real faces", "arXiv 2409.02979", {}, 94.79),
+    Published("Vec2Face, HSFace10K", "arXiv 2409.02979", {}, 0.9200),
+    Published("Vec2Face, HSFace300K", "arXiv 2409.02979", {}, 0.9352),
+    Published("CASIA-WebFace, real faces", "arXiv 2409.02979", {}, 0.9479),
 )
 
 
@@ -62,10 +59,19 @@ class Measured:
     equal_error: float | None
     tar: dict[str, float | None]
     reasons: dict[str, str]
-    """By the name of the number, or of the false accept rate."""
+    """{name of the number, or false accept rate: why there is none}"""
     far_T: list[float]
-    """Of the measurable part of the curve: from 1 of the impostors on."""
+    """The measurable part of the curve begins where one of the impostors is accepted."""
     tar_T: list[float]
+
+    @property
+    def unmeasured(self) -> dict[str, list[str]]:
+        """{reason: the false accept rates that have no number for it}"""
+        reasons: dict[str, list[str]] = {}
+        for far in reversed(FARS):
+            if self.tar[far] is None:
+                reasons.setdefault(self.reasons[far], []).append(far)
+        return reasons
 
 
 @dataclass(frozen=True)
@@ -77,40 +83,73 @@ class Verified:
     what: str
     order: int
     sets: dict[str, Measured]
-    """By the key of the benchmark, or the name of any other set."""
+    """{key of the benchmark, or name of any other set: what was measured}"""
+
+    @property
+    def mean(self) -> float | None:
+        """The mean accuracy over all benchmarks; None where one is missing."""
+        known = [a for key in BENCHMARKS if key in self.sets and (a := self.sets[key].accuracy) is not None]
+        return sum(known) / len(known) if len(known) == len(BENCHMARKS) else None
 
 
-def section(records: Mapping[str, Verification]) -> str:
-    """The section; empty when nothing was evaluated.
+@dataclass(frozen=True)
+class Accuracies:
+    """A table of recognisers by sets; with published rows, and a mean, where the sets are benchmarks."""
 
-    Args:
-        records: of `evaluation/verification/`, by their names.
-    """
+    caption: str
+    note: str
+    sets: dict[str, str]
+    """{set: what it is called}"""
+    published: Sequence[Published] = ()
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The curves of one set."""
+
+    title: str
+    svg: str
+    measured: Measured
+    impostors: int
+    models: list[Verified]
+
+
+@dataclass(frozen=True)
+class Verifications:
+    """All that `templates/verification.html` shows."""
+
+    models: list[Verified]
+    tables: list[Accuracies]
+    rates: list[tuple[str, Verified, Measured]]
+    """(name of the set, who was measured, what)"""
+    fars: list[str]
+    """The false accept rates at which something was measured."""
+    curves: list[Roc]
+
+
+def view(records: Mapping[str, Verification]) -> Verifications | None:
+    """What is shown of `evaluation/verification/`, by the records' names; None where nothing was evaluated."""
     models = [evaluated(name, record) for name, record in records.items()]
     models = sorted((model for model in models if model.sets), key=lambda model: (model.order, model.label))
     if not models:
-        return ""
+        return None
     benchmarks, others, toy = _sorted_sets(models)
-    tables = [_table("Benchmarks", models, benchmarks, _benchmarks_note(models, benchmarks))] if benchmarks else []
-    tables += [_table("Other sets", models, others, "No published numbers are held here for these.")] if others else []
-    told = "Drawings of people on whom nobody was trained; no number of photographs can be held beside these."
-    tables += [_table("Sets of the toy world", models, toy, told)] if toy else []
-    shown = [*_hardest_first(models, [*benchmarks, *others]), *_hardest_first(models, toy)]
-    plots = [plot for name in shown if (plot := _roc(models, name))]
-    rule = f"Drawn are {MOST_PLOTS} of {len(plots)} sets: photographs before drawings, the hardest first."
-    left_out = f'<p class="apart">{rule}</p>' if len(plots) > MOST_PLOTS else ""
-    return f"""<section>
-<h2>How well do recognisers tell people apart?</h2>
-<p>Do two pictures show one person? Each set asks it of pairs. Accuracy: mean of ten folds, the threshold of each chosen
-on the other nine, ± standard deviation of the folds. EER, the equal error rate: as many pairs of one person are refused
-as pairs of two are accepted. A network that was trained on these identities’ images is a student; the others are there
-to compare it with.</p>
-{"".join(tables)}
-{_rates_table(models, [*benchmarks, *others, *toy])}
-{left_out}<div class="plots">
-{"".join(plots[:MOST_PLOTS])}
-</div>
-</section>"""
+    photographs = [*benchmarks, *others]
+    tables = (
+        Accuracies("Benchmarks", _benchmarks_note(models, benchmarks), _called(benchmarks), PUBLISHED),
+        Accuracies("Other sets", "No published numbers are held here for these.", _called(others)),
+        Accuracies("Sets of the toy world", TOY_NOTE, _called(toy)),
+    )
+    names = _called([*photographs, *toy])
+    by_hardness = [*_hardest_first(models, photographs), *_hardest_first(models, toy)]
+    rates = [(names[n], model, model.sets[n]) for n in names for model in models if n in model.sets]
+    return Verifications(
+        models=models,
+        tables=[table for table in tables if table.sets],
+        rates=rates,
+        fars=[far for far in reversed(FARS) if any(measured.tar[far] is not None for _, _, measured in rates)],
+        curves=[roc for name in by_hardness if (roc := _roc(models, name, names[name]))],
+    )
 
 
 def evaluated(name: str, record: Verification) -> Verified:
@@ -138,7 +177,7 @@ def _student(training: Trained) -> str:
     backbone = train["backbone"].replace("iresnet", "IResNet-").replace("small", "small network")
     attention = " with squeeze-excitation" if train["squeeze_excitation"] else ""
     head = {"arcface": "ArcFace", "cosface": "CosFace", "adaface": "AdaFace"}.get(train["head"], train["head"])
-    on = f"{e.count(data['images'])} images of {e.count(data['classes'])} identities"
+    on = f"{whole(data['images'])} images of {whole(data['classes'])} identities"
     return f"trained here: {backbone}{attention}, {head}, {train['epochs']} epochs on {on}; recipe {train['recipe']}"
 
 
@@ -185,8 +224,10 @@ def _sorted_sets(models: Sequence[Verified]) -> tuple[list[str], list[str], list
     return benchmarks, sorted(set(found) - set(toy) - set(benchmarks)), toy
 
 
-def _called(name: str) -> str:
-    return BENCHMARKS[name][0] if name in BENCHMARKS else {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(name, name)
+def _called(names: Sequence[str]) -> dict[str, str]:
+    """{set: its usual name}"""
+    known = {"ijbb": "IJB-B", "ijbc": "IJB-C"} | {key: name for key, (name, _) in BENCHMARKS.items()}
+    return {name: known.get(name, name) for name in names}
 
 
 def _benchmarks_note(models: Sequence[Verified], benchmarks: Sequence[str]) -> str:
@@ -197,88 +238,8 @@ def _benchmarks_note(models: Sequence[Verified], benchmarks: Sequence[str]) -> s
     for key in benchmarks:
         called, pairs = BENCHMARKS[key]
         for other in sorted({model.sets[key].pairs for model in models if key in model.sets} - {pairs}):
-            note += f" {called} has {e.count(pairs)} pairs, and here {e.count(other)}: not comparable."
+            note += f" {called} has {whole(pairs)} pairs, and here {whole(other)}: not comparable."
     return note
-
-
-def _table(caption: str, models: Sequence[Verified], sets: Sequence[str], note: str) -> str:
-    """Recognisers by sets; with published rows, and a mean, where the sets are benchmarks."""
-    with_mean = any(name in BENCHMARKS for name in sets)
-    rows = []
-    for model in models:
-        if not any(name in model.sets for name in sets):
-            continue
-        cells = [_cell(model.sets.get(name)) for name in sets]
-        rows.append([_name(model), *cells, *([_own_mean(model)] if with_mean else [])])
-    if with_mean:
-        rows += [_published_row(published, sets) for published in PUBLISHED]
-    head = ["Recogniser", *map(_called, sets), *(["Mean of the five"] if with_mean else [])]
-    note = f"Accuracy in percent, and below it the EER. The records are behind the names. {e.text(note)}"
-    return e.table(caption, note, head, rows, range(1, len(head)))
-
-
-def _name(model: Verified) -> str:
-    return f"{e.record(model.record, model.label)}<small>{e.text(model.what)}</small>"
-
-
-def _cell(measured: Measured | None) -> str:
-    if measured is None:
-        return e.NONE
-    shown = "" if measured.equal_error is None else f"<small>EER {e.percent(measured.equal_error)}</small>"
-    if measured.accuracy is None:
-        reason = measured.reasons.get("accuracy", "no folds, no accuracy")
-        return f"<small>{e.text(reason)}</small>{shown}"
-    return f"{_with_deviation(measured)}{shown}"
-
-
-def _with_deviation(measured: Measured) -> str:
-    deviation = "" if measured.deviation is None else f" ± {e.percent(measured.deviation)}"
-    return f"{e.percent(measured.accuracy)}{deviation}"
-
-
-def _own_mean(model: Verified) -> str:
-    reached = [model.sets[key].accuracy for key in BENCHMARKS if key in model.sets]
-    known = [accuracy for accuracy in reached if accuracy is not None]
-    return e.percent(sum(known) / len(known)) if len(known) == len(BENCHMARKS) else e.NONE
-
-
-def _published_row(published: Published, sets: Sequence[str]) -> list[str]:
-    cells = [f"{published.accuracy[key]:.2f}" if key in published.accuracy else e.NONE for key in sets]
-    name = f"{e.text(published.dataset)}<small>published: {e.text(published.source)}</small>"
-    return [name, *cells, f"{published.mean:.2f}"]
-
-
-def _rates_table(models: Sequence[Verified], sets: Sequence[str]) -> str:
-    """True accept rates; what a set cannot show is said beside its name, in words. Long ones are to be unfolded."""
-    found = [(name, model, model.sets[name]) for name in sets for model in models if name in model.sets]
-    shown = [far for far in reversed(FARS) if any(measured.tar[far] is not None for _, _, measured in found)]
-    rows = [
-        [
-            f"{e.text(_called(name))}{_unmeasured(measured)}",
-            e.record(model.record, model.label),
-            *(e.percent(measured.tar[far]) for far in shown),
-        ]
-        for name, model, measured in found
-    ]
-    caption, note = (
-        "True accept rate at a false accept rate",
-        "Share of pairs of one person that are accepted, in percent.",
-    )
-    table = e.table(
-        caption, note, ["Set", "Recogniser", *(f"FAR {far}" for far in shown)], rows, range(2, 2 + len(shown))
-    )
-    if len(rows) <= MOST_ROWS:
-        return table
-    return f"<details><summary>{caption}: {len(rows)} rows</summary>{table}</details>"
-
-
-def _unmeasured(measured: Measured) -> str:
-    """The reasons why rates have no number, each with its false accept rates."""
-    reasons: dict[str, list[str]] = {}
-    for far in reversed(FARS):
-        if measured.tar[far] is None:
-            reasons.setdefault(measured.reasons[far], []).append(far)
-    return "".join(f"<small>FAR {', '.join(fars)}: {e.text(reason)}</small>" for reason, fars in reasons.items())
 
 
 def _hardest_first(models: Sequence[Verified], sets: Sequence[str]) -> list[str]:
@@ -292,24 +253,17 @@ def _hardest_first(models: Sequence[Verified], sets: Sequence[str]) -> list[str]
     return sorted(sets, key=lambda name: (-error(name), name))
 
 
-def _roc(models: Sequence[Verified], name: str) -> str:
+def _roc(models: Sequence[Verified], name: str, called: str) -> Roc | None:
     drawn = [model for model in models if name in model.sets and model.sets[name].far_T]
     if not drawn:
-        return ""
+        return None
     styles = [f"{tone}{kind}" for kind in ("", " dashed") for tone in TONES]
     lines = [
-        Curve(model.label, style, model.sets[name].far_T, model.sets[name].tar_T)
+        plots.Curve(model.label, style, model.sets[name].far_T, model.sets[name].tar_T)
         for model, style in zip(drawn, styles, strict=False)
     ]
-    called, impostors = _called(name), max(model.sets[name].impostors for model in drawn)
-    errors = "; ".join(f"{m.label}: equal error rate {e.percent(m.sets[name].equal_error)} percent" for m in drawn)
+    errors = "; ".join(f"{m.label}: equal error rate {percent(m.sets[name].equal_error)} percent" for m in drawn)
     title = f"True accept rate by false accept rate on {called}. {errors}"
-    svg = rates(title, lines, "false accept rate", "true accept rate")
-    more = f" {len(drawn) - MOST_CURVES} more are in the table." if len(drawn) > MOST_CURVES else ""
-    records = ", ".join(e.record(model.record, model.label) for model in drawn[:MOST_CURVES])
-    caption = (
-        f"{e.count(drawn[0].sets[name].pairs)} pairs: {e.text(drawn[0].sets[name].source)}. The curves begin where one "
-        f"of the {e.count(impostors)} pairs of different people is accepted: rarer errors cannot be measured.{more} "
-        f"Records: {records}."
-    )
-    return e.figure(f"ROC: {called}", svg, caption)
+    svg = plots.rates(title, lines, "false accept rate", "true accept rate")
+    impostors = max(model.sets[name].impostors for model in drawn)
+    return Roc(f"ROC: {called}", svg, drawn[0].sets[name], impostors, drawn)

@@ -35,6 +35,7 @@ HOMES = {
     },
     "transformers": {"hyperface/models/arc2face.py"},
     "tensorboardX": {"hyperface/progress/curves.py"},
+    "jinja2": {"hyperface/report/drawing.py"},
     "huggingface_hub": {"hyperface/models/pretrained.py"},
 }
 

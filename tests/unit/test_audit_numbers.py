@@ -17,10 +17,10 @@ from hyperface.audit.image_embeddings import Stored
 from hyperface.audit.real_table import RealTable
 from hyperface.audit.record import Look, audit_run
 from hyperface.audit.separation import centres
+from hyperface.audit.summary import over_strangers
 from hyperface.dataset import jpeg
 from hyperface.dataset.source import Source
 from hyperface.models.arcface import normalised
-from hyperface.report import audit as page
 
 RATE = 1e-3
 Record = dict[str, Any]
@@ -351,8 +351,6 @@ def test_a_network_that_sees_nothing_finds_no_copy_though_many_are_near_some_fac
     assert control["over"] > 0.5
     assert control["strangers"] > 0.5
     assert control["found"] == control["right"] <= 0.02
-    assert "0 % were found" in page._planted(control)
-    assert page._found(control).startswith("0 %")
 
 
 def test_a_copy_without_an_embedding_is_not_right_though_its_face_comes_first() -> None:
@@ -373,6 +371,4 @@ def test_a_few_copies_among_many_images_that_keep_away_are_not_called_what_stran
     found, _ = leakage.leakage(images, centres(rows, images.identities_N), real, real.threshold, 0.995, 3)
     assert found["images"]["share_over"] < found["real"]["share_over"]
     assert found["as_near"] == {"cosine": 0.995, "images": 3, "strangers": 0}
-    said = page._over(found["images"], found["real"], found["threshold"], found["as_near"])
-    assert "None of this" not in said
-    assert "3 of 4,000 images are as near to a real face as planted copies are (cosine 0.995); 0 of 1,000" in said
+    assert any(over_strangers(found))

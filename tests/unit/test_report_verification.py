@@ -9,11 +9,11 @@ import pytest
 from color_world import color_config
 from finished_run import ColorJudge, finished_run, write_color_report
 from reported_run import TRAINING, ColorFeatures, pair_set, put_verification
-from test_report import Tags, Untouchable, html, visible
+from test_report import Tags, Untouchable, cells, html, visible
 
 from hyperface.errors import RunError
-from hyperface.report import plots, write_report
-from hyperface.report.verification import PUBLISHED, Measured, benchmark_of, evaluated
+from hyperface.report import page, plots, records, write_report
+from hyperface.report.verification import PUBLISHED, Measured, Verifications, benchmark_of, evaluated
 from hyperface.run import Run, open_run
 from hyperface.run.names import DATASET, REFERENCES, REPORT, VERIFICATION
 from hyperface.verification import verification as protocol
@@ -41,6 +41,12 @@ def section(run: Run) -> str:
     found = re.search(f"<h2>{re.escape(QUESTION)}</h2>(.*?)</section>", html(run), re.DOTALL)
     assert found
     return found[1]
+
+
+def drawn(run: Run) -> Verifications:
+    found = page.view(records.load(run)).verification
+    assert found
+    return found
 
 
 def table(run: Run, caption: str) -> str:
@@ -81,13 +87,12 @@ def test_published_numbers_stand_beside_benchmarks_with_their_source_and_nowhere
     for row in PUBLISHED:
         assert row.dataset in shown
         assert row.source in shown
-        assert f">{row.mean:.2f}<" in shown
+        assert f">{100 * row.mean:.2f}<" in shown
         assert row.dataset not in others
     for number in ("98.50", "88.83", "84.23", "86.53", "89.40"):
         assert f">{number}<" in shown
     assert re.findall("<th scope=.col. class=.number.>(.*?)</th>", shown)[0] == "LFW"
-    assert "Networks and recipes of the published rows may differ" in shown
-    assert "LFW has 6,000 pairs, and here 60: not comparable" in shown
+    assert "LFW has 6,000 pairs, and here 60" in shown
     assert np.isclose(PUBLISHED[0].mean, sum(PUBLISHED[0].accuracy.values()) / 5, atol=0.005)
 
 
@@ -115,11 +120,14 @@ def measured(source: str) -> Measured:
 
 
 def test_rates_that_cannot_be_measured_are_said_in_words(run: Run) -> None:
-    text = visible(run)
-    assert "FAR 1e-2, 1e-3, 1e-4, 1e-5, 1e-6: not measurable (30 impostors)" in text
-    rates = table(run, "True accept rate at a false accept rate")
-    assert "FAR 1e-1" in rates
-    assert '<th scope="col" class="number">FAR 1e-2' not in rates
+    found = drawn(run)
+    assert found.fars == ["1e-1"]
+    for _, _, measured in found.rates:
+        assert list(measured.unmeasured.values()) == [["1e-2", "1e-3", "1e-4", "1e-5", "1e-6"]]
+    (reason,) = found.rates[0][2].unmeasured
+    assert reason == "not measurable (30 impostors)"
+    assert reason in cells(section(run), "True accept rate at a false accept rate")[0]
+    assert len(cells(section(run), "True accept rate at a false accept rate")) == 3
 
 
 def test_a_set_without_folds_or_without_impostors_says_why_there_is_no_number(tmp_path: Path) -> None:
@@ -130,12 +138,11 @@ def test_a_set_without_folds_or_without_impostors_says_why_there_is_no_number(tm
     record["sets"]["none"] |= protocol.measured(distances, same)
     run.put_json(f"{VERIFICATION}/student.json", record)
     write_color_report(run)
-    text = visible(run)
-    assert "not measurable (8 pairs for 10 folds)" in text
-    assert "IJB-C" in text
-    assert "no folds, no accuracy" in text
-    assert "not measurable (0 impostors)" in text
-    assert "ROC: none" not in text
+    few, ijbc, none = cells(section(run), "Other sets")[1:]
+    assert few.startswith(record["sets"]["few"]["reasons"]["accuracy"])
+    assert ijbc.startswith("no folds, no accuracy")
+    assert none == record["sets"]["none"]["reasons"]["accuracy"]
+    assert [roc.title for roc in drawn(run).curves] == ["ROC: few", "ROC: IJB-C"]
 
 
 def test_only_the_measurable_part_of_a_curve_is_drawn(run: Run) -> None:
@@ -144,25 +151,23 @@ def test_only_the_measurable_part_of_a_curve_is_drawn(run: Run) -> None:
     distance_P = protocol.squared_distances(x_ND, pairs.first_P, pairs.second_P)
     curve = protocol.roc(1 - distance_P / 2, pairs.same_P)
     name = f"{VERIFICATION}/judge.json"
-    drawn = evaluated(name, run.get_json(name)).sets["hard"]
-    assert drawn.far_T[0] == 1 / 30
-    assert drawn.tar_T[0] == curve.tar_T[curve.far_T <= 1 / 30 + 1e-9].max()
-    assert drawn.far_T == sorted(drawn.far_T)
-    assert (drawn.far_T[-1], drawn.tar_T[-1]) == (1, 1)
+    hard = evaluated(name, run.get_json(name)).sets["hard"]
+    assert hard.far_T[0] == 1 / 30
+    assert hard.tar_T[0] == curve.tar_T[curve.far_T <= 1 / 30 + 1e-9].max()
+    assert hard.far_T == sorted(hard.far_T)
+    assert (hard.far_T[-1], hard.tar_T[-1]) == (1, 1)
 
 
 def test_every_set_has_a_plot_in_words_with_its_curves_labelled(run: Run) -> None:
-    found = re.findall(
-        "<h3>ROC: (.*?)</h3></figcaption><svg.*?<title>(.*?)</title>(.*?)</svg>", section(run), re.DOTALL
-    )
-    drawn = {name: (title, svg) for name, title, svg in found}
-    assert set(drawn) == {"LFW", "CFP-FP", "CPLFW", "AgeDB-30", "CALFW", "mine"}
-    assert "Drawn are 6 of 7 sets: photographs before drawings" in visible(run)
-    title, svg = drawn["LFW"]  # of LFW.bin and of lfw.bin
-    assert "student: equal error rate" in title
-    assert "onnx-5e5e5e5e5e5e: equal error rate" in title
-    assert svg.count('class="line') == 2
-    assert ">student</text>" in svg
+    curves = {roc.title.removeprefix("ROC: "): roc for roc in drawn(run).curves}
+    assert set(curves) == {"LFW", "CFP-FP", "CPLFW", "AgeDB-30", "CALFW", "mine", "hard"}
+    assert [*curves][-1] == "hard"  # photographs before drawings
+    assert re.findall("<h3>ROC: (.*?)</h3>", section(run)) == [*curves][:6]
+    lfw = curves["LFW"]  # of LFW.bin and of lfw.bin
+    assert [model.label for model in lfw.models] == ["student", "onnx-5e5e5e5e5e5e"]
+    assert "student: equal error rate" in lfw.svg
+    assert lfw.svg.count('class="line') == 2
+    assert ">student</text>" in lfw.svg
 
 
 def test_between_measured_rates_a_curve_claims_nothing() -> None:
