@@ -160,13 +160,14 @@ _Picture = tuple[Name, NDArray[np.uint8]]
 
 
 def _pictures(faces: Faces, number: int, sizes: set[int]) -> Iterator[_Picture]:
-    """The pictures of a chunk that are in the table and of one of the sizes; of equal names the first, as the table."""
+    """The pictures of a chunk that are in the table and of one of the sizes; of equal names the first of these, as the
+    table."""
     assert faces.config is not None
     shown = set[Name]()
     for face in source.read_chunk(faces.chunks[number], faces.config):
         image_HWC, new = face.image_HWC, face.key in faces.names and face.key not in shown
-        shown.add(face.key)
         if new and image_HWC is not None and any(image_HWC.shape == (size, size, 3) for size in sizes):
+            shown.add(face.key)
             yield face.key, image_HWC
 
 

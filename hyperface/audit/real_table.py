@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperface.faces.source import ARCHIVES
+
 Name = str | int
 Pictures = Callable[[Sequence[Name]], Mapping[Name, NDArray[np.uint8]]]
 """Names of faces to their pictures, uint8 RGB [H, W, 3]; those that can be read."""
-
-_ARCHIVES = (".tar", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -66,5 +66,5 @@ def people(keys: Sequence[Name], classes: Literal["folder", "each"]) -> NDArray[
 def _folder(key: str) -> str:
     """The folder in a key, not counting an archive: that is a shard, and no person."""
     parts = PurePosixPath(key).parts
-    inside = next((i + 1 for i, part in enumerate(parts) if part.endswith(_ARCHIVES)), 0)
+    inside = next((i + 1 for i, part in enumerate(parts) if part.lower().endswith((*ARCHIVES, ".parquet"))), 0)
     return "/".join(parts[inside:-1])

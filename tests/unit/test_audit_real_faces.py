@@ -57,6 +57,12 @@ def test_people_are_folders_inside_an_archive_and_numbers_of_identities() -> Non
     assert real_table.people([7, 7, 3], "folder").tolist() == [0, 0, 1]
 
 
+def test_an_archive_is_no_person_however_its_name_ends() -> None:
+    keys = [f"{shard}/{face}.jpg" for shard in ("a.tgz", "b.TAR", "c.tar.gz", "d.Parquet") for face in (1, 2)]
+    assert real_table.people(keys, "folder").tolist() == list(range(8))
+    assert real_table.people(["a.tar.gz/ada/1.jpg", "b.TGZ/ada/2.jpg", "eve/1.jpg"], "folder").tolist() == [0, 0, 1]
+
+
 def test_rows_keep_their_names_when_they_are_put_in_the_order_of_their_people() -> None:
     keys = ["b/1.jpg", "a/1.jpg", "b/2.jpg", "a/2.jpg"]
     rows = np.eye(4, dtype=np.float32)
@@ -85,6 +91,8 @@ def test_an_archive_is_embedded_without_holding_its_pictures(tmp_path: Path) -> 
         for i in range(400):
             wrong, colour = i % 10 == 5, rng.integers(0, 256, 3)
             image = np.full((320, 320, 3) if wrong else (64, 64, 3), colour, np.uint8)
+            if i == 9:
+                put_picture(archive, "9.png", image[:32])  # of two with one name it has the one that can be used
             put_picture(archive, f"{i}.png", image)
             if i == 7:
                 put_picture(archive, "7.png", 255 - image)  # of two with one name the gallery has the first
