@@ -129,8 +129,7 @@ def test_no_file_of_the_product_is_longer_than_four_hundred_lines():
 @pytest.mark.parametrize(
     ("importing", "library"),
     [
-        *(("hyperface.synthesis.shards", "torch"), ("hyperface.status", "torch")),
-        *(("hyperface.capacity.estimate", "torch"), ("hyperface.packing", "scipy")),
+        *(("hyperface.synthesis.shards", "torch"), ("hyperface.status", "torch"), ("hyperface.packing", "scipy")),
     ],
 )
 def test_nobody_waits_for_a_library_that_is_not_needed(importing: str, library: str):
