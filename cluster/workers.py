@@ -14,8 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cluster.actor_pool import DEATHS, KILLED, LESS, room
 from cluster.metrics import gauge
-from hyperface.config import PackingConfig, TrainConfig
-from hyperface.config.vec2face import TrainGeneratorConfig
+from hyperface.config import PackingConfig, TrainConfig, TrainGeneratorConfig
 from hyperface.errors import RunError, UserError, out_of_memory
 from hyperface.progress.logs import as_asked, note
 from hyperface.progress.points import harmless

@@ -1,248 +1,36 @@
-"""The configuration: load, check, compare. Only home of omegaconf."""
+"""The configuration: load, check, compare. Each section has its keys and their rules in the file of its name."""
 
-import functools
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
-from typing import Any, cast
-
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from hyperface.config.capacity import PlanConfig as PlanConfig
+from hyperface.config.arc2face import Arc2FaceConfig as Arc2FaceConfig
+from hyperface.config.audit import AuditConfig as AuditConfig
+from hyperface.config.config import Config as Config
+from hyperface.config.config import check as check
+from hyperface.config.config import check_packing as check_packing
+from hyperface.config.config import differences as differences
+from hyperface.config.config import flat as flat
+from hyperface.config.config import identity as identity
+from hyperface.config.config import without_knobs as without_knobs
 from hyperface.config.control import ControlConfig as ControlConfig
 from hyperface.config.control import reader_kind as reader_kind
-from hyperface.config.later import AuditConfig as AuditConfig
-from hyperface.config.later import EvaluateConfig as EvaluateConfig
-from hyperface.config.later import ExperimentConfig as ExperimentConfig
-from hyperface.config.later import GeneratorKind as GeneratorKind
-from hyperface.config.later import TrainConfig as TrainConfig
+from hyperface.config.dataset import Format as Format
+from hyperface.config.dataset import PublishConfig as PublishConfig
+from hyperface.config.embed import EmbedConfig as EmbedConfig
+from hyperface.config.evaluate import EvaluateConfig as EvaluateConfig
+from hyperface.config.experiment import ExperimentConfig as ExperimentConfig
+from hyperface.config.loading import changed as changed
+from hyperface.config.loading import from_yaml as from_yaml
+from hyperface.config.loading import is_override as is_override
+from hyperface.config.loading import load as load
+from hyperface.config.loading import to_yaml as to_yaml
+from hyperface.config.packing import PackingConfig as PackingConfig
 from hyperface.config.paths import local_path as local_path
 from hyperface.config.paths import plain_path as plain_path
-from hyperface.config.paths import refuse_unwritable
-from hyperface.config.plain_yaml import LARGEST, refuse_odd
-from hyperface.config.publish import PublishConfig as PublishConfig
-from hyperface.config.recipes import RECIPES as RECIPES
-from hyperface.config.rules import check as check
-from hyperface.config.rules import check_packing as check_packing
-from hyperface.config.schema import ADDED, LATER
-from hyperface.config.schema import Arc2FaceConfig as Arc2FaceConfig
-from hyperface.config.schema import ClusterConfig as ClusterConfig
-from hyperface.config.schema import Config as Config
-from hyperface.config.schema import DatasetConfig as DatasetConfig
-from hyperface.config.schema import EmbedConfig as EmbedConfig
-from hyperface.config.schema import Format as Format
-from hyperface.config.schema import JudgeConfig as JudgeConfig
-from hyperface.config.schema import PackingConfig as PackingConfig
-from hyperface.config.schema import RecognizerConfig as RecognizerConfig
-from hyperface.config.schema import ReportConfig as ReportConfig
-from hyperface.config.schema import RunConfig as RunConfig
-from hyperface.config.schema import StorageConfig as StorageConfig
-from hyperface.config.schema import SynthesisConfig as SynthesisConfig
-from hyperface.config.schema import flat as flat
-from hyperface.config.vec2face import TrainGeneratorConfig as TrainGeneratorConfig
+from hyperface.config.recognizer import RecognizerConfig as RecognizerConfig
+from hyperface.config.run import ClusterConfig as ClusterConfig
+from hyperface.config.run import RunConfig as RunConfig
+from hyperface.config.run import StorageConfig as StorageConfig
+from hyperface.config.synthesis import GeneratorKind as GeneratorKind
+from hyperface.config.synthesis import SynthesisConfig as SynthesisConfig
+from hyperface.config.train import RECIPES as RECIPES
+from hyperface.config.train import TrainConfig as TrainConfig
+from hyperface.config.train_generator import TrainGeneratorConfig as TrainGeneratorConfig
 from hyperface.config.vec2face import Vec2FaceConfig as Vec2FaceConfig
-from hyperface.errors import ConfigError
-
-_TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n")
-_LONGEST_SHOWN = 300
-"""Characters that a message shows of what it is about."""
-
-
-def is_override(word: str) -> bool:
-    """Whether a word is `key=value`; a path may have a `=` as well."""
-    return bool(re.match(r"[A-Za-z_][\w.]*=", word))
-
-
-def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file (None: the defaults), apply `key=value` overrides, check.
-
-    Raises:
-        ConfigError: unknown key, wrong type, impossible value or unreadable file.
-    """
-    try:
-        text = "{}"
-        if path:
-            with Path(plain_path(path)).open() as file:
-                text = file.read(LARGEST + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read: {why}; give a YAML file, e.g. jobs/configs/toy.yaml") from error
-    return _resolved(text, overrides, path or str(overrides))
-
-
-def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Config:
-    """The configuration that a run recorded, with `key=value` overrides; a new train.recipe replaces all its section.
-
-    Args:
-        directory: of the run, wherever it was when its configuration was recorded.
-
-    Raises:
-        ConfigError: as `load`.
-    """
-    kept = asdict(replace(recorded, run=replace(recorded.run, dir=directory)))
-    if any(override.startswith("train.recipe=") for override in overrides):
-        del kept["train"]
-    return _resolved(OmegaConf.to_yaml(OmegaConf.create(kept)), overrides, directory)
-
-
-def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
-    """Defaults, then the recipe's, then the text's values, then the overrides."""
-    for override in overrides:
-        if not is_override(override):
-            raise ConfigError(f"{override}: an override is written key=value without spaces, e.g. run.dir=runs/demo")
-        refuse_unwritable(override, override.partition("=")[0])
-    try:
-        given = _read(text, source)
-        wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
-        _refuse_other_kinds(wanted)
-        config = _typed(_recipe(wanted), wanted)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{error.full_key or source}: {str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]}"
-        ) from error
-    for key, value in flat(config).items():
-        for each in value if isinstance(value, list) else (value,):
-            refuse_unwritable(str(each), key)
-    check(config)
-    return config
-
-
-@functools.cache
-def _schema() -> Any:
-    """Every key with its type and default; made once, as making it takes longer than reading a configuration."""
-    return OmegaConf.structured(Config)
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    return flat(Config())
-
-
-def _typed(*given: Any) -> Config:
-    """Defaults, then what is given. Only given sections are merged: copying all others took half of the time."""
-    names, schema = {name for each in given for name in each}, _schema()
-    if names <= set(schema):  # or else the whole one says which section it has not
-        schema = OmegaConf.masked_copy(schema, list(names))
-    return Config(**cast(dict[str, Any], OmegaConf.to_object(OmegaConf.merge(schema, *given))))
-
-
-def _read(text: str, source: str) -> Any:
-    refuse_odd(text, source)
-    first = yaml.compose(text, Loader=yaml.CSafeLoader)
-    if not (first is None or isinstance(first, yaml.MappingNode)):
-        raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
-    return OmegaConf.create(text)
-
-
-def _literal(given: Any, source: str) -> Any:
-    """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
-    found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
-    if found is not None:
-        raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
-    if missing := OmegaConf.missing_keys(given):
-        raise ConfigError(f"{min(missing)}: must have a value; OmegaConf leaves out ???")
-    return given
-
-
-def _refuse_other_kinds(given: Any) -> None:
-    """Raise ConfigError for what OmegaConf would turn into the kind of value that belongs there, or let pass."""
-    for key, default in _defaults().items():
-        if key.partition(".")[0] not in given:
-            continue
-        value = OmegaConf.select(given, key)
-        if isinstance(default, str) and isinstance(value, bool | float):
-            raise ConfigError(f"{key} must be a text, and {value} is none: write it in quotes")
-        items = value if isinstance(default, list) and OmegaConf.is_list(value) else [value]
-        numbers = default if isinstance(default, list) else [default]
-        if any(isinstance(number, bool | int | float) for number in numbers) and any(map(_is_quoted_number, items)):
-            raise ConfigError(
-                f"{key}: a number or truth value is written without quotes; it is {str(value)[:_LONGEST_SHOWN]!r}"
-            )
-        if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
-            raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {str(value)[:_LONGEST_SHOWN]!r}")
-        if isinstance(default, list) and OmegaConf.is_list(value) and any(OmegaConf.is_config(item) for item in value):
-            raise ConfigError(f"{key} must be a list of plain values; it is {str(value)[:_LONGEST_SHOWN]}")
-
-
-def _is_quoted_number(value: object) -> bool:
-    """Whether a text would be taken for a number, or for true or false."""
-    return isinstance(value, str) and bool(re.search(r"\d", value) or value.strip().lower() in _TRUTHS)
-
-
-def _recipe(given: Any) -> dict[str, Any]:
-    """The defaults that the given recipe has; one that does not exist is refused later, like any other wrong value."""
-    defaults = RECIPES.get(str(OmegaConf.select(given, "train.recipe")))
-    return {"train": defaults} if defaults else {}
-
-
-def _from_words(overrides: Sequence[str]) -> DictConfig:
-    """The `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
-    defaults, given = _defaults(), OmegaConf.create()
-    for word in overrides:
-        key, _, text = word.partition("=")
-        if isinstance(defaults.get(key), str):
-            OmegaConf.update(given, key, text)
-        else:
-            refuse_odd(text, word[:_LONGEST_SHOWN])
-            given.merge_with_dotlist([word])
-    return given
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """{"section.key": value} of the fields that change what a run writes: all but the knobs and the later sections."""
-    sections = [section.name for section in fields(config) if section.name not in LATER]
-    return {f"{name}.{key}": value for name in sections for key, value in without_knobs(getattr(config, name)).items()}
-
-
-def without_knobs(section: Any) -> dict[str, Any]:
-    """{key: value} of the fields of a section that decide a result."""
-    return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata.get("knob")}
-
-
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line per key whose value differs: `key: recorded -> wanted`."""
-    return [
-        f"{key}: {recorded.get(key)!r} -> {wanted.get(key)!r}"
-        for key in sorted(recorded.keys() | wanted.keys())
-        if recorded.get(key) != wanted.get(key)
-    ]
-
-
-@functools.lru_cache(maxsize=16)  # a job compares what its run recorded with its own before each stage and part
-def from_yaml(text: str) -> Config:
-    """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
-    try:
-        given = _literal(_read(text, "it"), "it")
-        config = _typed(given)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
-    missing = [name for name in needed if name not in given]
-    if missing:
-        raise ConfigError(f"the sections {', '.join(missing)} are missing")
-    return config
-
-
-def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
-    plain = Config()
-    values = {section.name: getattr(config, section.name) for section in fields(config)}
-    return "".join(
-        _plain_yaml(name) if value == getattr(plain, name) else _section_yaml(name, value)
-        for name, value in values.items()
-    )
-
-
-@functools.cache
-def _plain_yaml(name: str) -> str:
-    """A section in which nothing is set; most sections are."""
-    return _section_yaml(name, getattr(Config(), name))
-
-
-def _section_yaml(name: str, section: Any) -> str:
-    return OmegaConf.to_yaml(OmegaConf.create({name: asdict(section)}))

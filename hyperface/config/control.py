@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.knobs import SHA256, Rule, is_sha256, knob
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob
 
 
 @dataclass(frozen=True)

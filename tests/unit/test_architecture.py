@@ -19,7 +19,7 @@ ROOMS = (
 )
 """Everything at the top of hyperface/, in an order in which each imports only what stands before it."""
 HOMES = {
-    "omegaconf": {"hyperface/config/__init__.py"},
+    "omegaconf": {"hyperface/config/loading.py"},
     "s3fs": {"hyperface/storage/s3.py"},
     "fsspec": {"hyperface/storage/s3.py"},
     "aiobotocore": {"hyperface/storage/bounded.py"},

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperface.config.vec2face import Vec2FaceConfig
+from hyperface.config import Vec2FaceConfig
 from hyperface.errors import ConfigError, ModelError
 from hyperface.models import vec2face_published
 from hyperface.models.pretrained import read_tensors

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hyperface.config.vec2face import Vec2FaceConfig
+from hyperface.config import Vec2FaceConfig
 from hyperface.models.vec2face_network import SIZES, Architecture
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperface.config.knobs import Rule, knob
+from hyperface.config.fields import Rule, knob
 
 
 @dataclass(frozen=True)

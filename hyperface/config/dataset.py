@@ -1,10 +1,36 @@
-"""The section `publish`: what a dataset says of itself to others, in its card and in its Croissant metadata."""
+"""The sections `dataset`, `report` and `publish`: how a dataset is written, shown, and described to others."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from hyperface.config.knobs import Rule, knob
+from hyperface.config.fields import Rule, knob
+
+Format = Literal["parquet", "webdataset"]
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    format: Literal["webdataset", "parquet", "both"] = "webdataset"
+    """File format of the shards."""
+    jpeg_quality: int = 95
+    """Quality of the JPEG images, 1 to 100."""
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The file formats of each shard."""
+        return ("parquet", "webdataset") if self.format == "both" else (self.format,)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    max_images: int = knob(4000)
+    """Images that are read back and embedded by recogniser and judge for the report."""
+    grid_identities: int = knob(10)
+    """Rows of the face grids."""
+    grid_images: int = knob(8)
+    """Columns of the face grids."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +44,10 @@ class PublishConfig:
     """Who publishes it: a person or an organisation."""
     url: str = knob("")
     """Where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
+
+
+def dataset_rules(d: DatasetConfig) -> Iterator[Rule]:
+    yield "dataset.jpeg_quality", 1 <= d.jpeg_quality <= 100, "must be between 1 and 100"
 
 
 def publish_rules(p: PublishConfig) -> Iterator[Rule]:

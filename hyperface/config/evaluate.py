@@ -1,0 +1,43 @@
+"""The section `evaluate`: which model is verified on which benchmarks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    model: Literal["trained", "recognizer", "judge", "onnx"] = "trained"
+    """Whose embeddings are verified: the training `train.name` of this run, the run's recogniser, its judge, or the
+    file `evaluate.path`."""
+    path: str = knob("")
+    """An ONNX file; required for evaluate.model=onnx."""
+    sha256: str = ""
+    """Expected SHA-256 of the file; required for evaluate.model=onnx."""
+    color_order: Literal["RGB", "BGR"] = "RGB"
+    """Order of the channels that evaluate.model=onnx takes. InsightFace's take RGB, AdaFace's BGR."""
+    pixel_mean: float = 127.5
+    """Subtracted from each grey level, for evaluate.model=onnx."""
+    pixel_std: float = 127.5
+    """By which the difference is divided, for evaluate.model=onnx."""
+    benchmarks: list[str] = knob([])
+    """What to verify on: `toy` (the toy world's held-out sets), files of InsightFace's form (lfw.bin), or lists of
+    pairs (pairs.txt, LFW's form or `path path 0|1` a line) beside the images they name. Empty, as is evaluate.ijb:
+    the toy world's sets, where the network takes their 64x64 images."""
+    ijb: list[str] = knob([])
+    """Folders of IJB-B or IJB-C: `loose_crop/` and `meta/`, as InsightFace distributes them."""
+    batch_size: int = knob(64)
+    """Images per forward pass."""
+    gpus: float = knob(0.0)
+    """GPUs that the evaluation, or the audit, reserves for what is not shared among actors."""
+
+
+def evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:
+    onnx = e.model == "onnx"
+    yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
+    yield "evaluate.sha256", is_sha256(e.sha256) or not onnx, f"{SHA256} when evaluate.model=onnx"
+    yield "evaluate.pixel_std", e.pixel_std > 0, "must be above 0"
+    yield "evaluate.batch_size", e.batch_size >= 1, "must be at least 1"
+    yield "evaluate.gpus", e.gpus >= 0, "must be at least 0"

@@ -1,0 +1,199 @@
+"""Reading and writing a configuration: YAML, `key=value` overrides, and the text that a run records."""
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hyperface.config.config import ADDED, LATER, Config, check, flat
+from hyperface.config.paths import plain_path, refuse_unwritable
+from hyperface.config.plain_yaml import LARGEST, refuse_odd
+from hyperface.config.train import RECIPES
+from hyperface.errors import ConfigError
+
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n")
+_LONGEST_SHOWN = 300
+"""Characters that a message shows of what it is about."""
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is `key=value`; a path may have a `=` as well."""
+    return bool(re.match(r"[A-Za-z_][\w.]*=", word))
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (None: the defaults), apply `key=value` overrides, check.
+
+    Raises:
+        ConfigError: unknown key, wrong type, impossible value or unreadable file.
+    """
+    try:
+        text = "{}"
+        if path:
+            with Path(plain_path(path)).open() as file:
+                text = file.read(LARGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read: {why}; give a YAML file, e.g. jobs/configs/toy.yaml") from error
+    return _resolved(text, overrides, path or str(overrides))
+
+
+def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Config:
+    """The configuration that a run recorded, with `key=value` overrides; a new train.recipe replaces all its section.
+
+    Args:
+        directory: of the run, wherever it was when its configuration was recorded.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    kept = asdict(replace(recorded, run=replace(recorded.run, dir=directory)))
+    if any(override.startswith("train.recipe=") for override in overrides):
+        del kept["train"]
+    return _resolved(OmegaConf.to_yaml(OmegaConf.create(kept)), overrides, directory)
+
+
+def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
+    """Defaults, then the recipe's, then the text's values, then the overrides."""
+    for override in overrides:
+        if not is_override(override):
+            raise ConfigError(f"{override}: an override is written key=value without spaces, e.g. run.dir=runs/demo")
+        refuse_unwritable(override, override.partition("=")[0])
+    try:
+        given = _read(text, source)
+        wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
+        _refuse_other_kinds(wanted)
+        config = _typed(_recipe(wanted), wanted)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{error.full_key or source}: {str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]}"
+        ) from error
+    for key, value in flat(config).items():
+        for each in value if isinstance(value, list) else (value,):
+            refuse_unwritable(str(each), key)
+    check(config)
+    return config
+
+
+@functools.cache
+def _schema() -> Any:
+    """Every key with its type and default; made once, as making it takes longer than reading a configuration."""
+    return OmegaConf.structured(Config)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flat(Config())
+
+
+def _typed(*given: Any) -> Config:
+    """Defaults, then what is given. Only given sections are merged: copying all others took half of the time."""
+    names, schema = {name for each in given for name in each}, _schema()
+    if names <= set(schema):  # or else the whole one says which section it has not
+        schema = OmegaConf.masked_copy(schema, list(names))
+    return Config(**cast(dict[str, Any], OmegaConf.to_object(OmegaConf.merge(schema, *given))))
+
+
+def _read(text: str, source: str) -> Any:
+    refuse_odd(text, source)
+    first = yaml.compose(text, Loader=yaml.CSafeLoader)
+    if not (first is None or isinstance(first, yaml.MappingNode)):
+        raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
+    return OmegaConf.create(text)
+
+
+def _literal(given: Any, source: str) -> Any:
+    """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
+    found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
+    if found is not None:
+        raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
+    if missing := OmegaConf.missing_keys(given):
+        raise ConfigError(f"{min(missing)}: must have a value; OmegaConf leaves out ???")
+    return given
+
+
+def _refuse_other_kinds(given: Any) -> None:
+    """Raise ConfigError for what OmegaConf would turn into the kind of value that belongs there, or let pass."""
+    for key, default in _defaults().items():
+        if key.partition(".")[0] not in given:
+            continue
+        value = OmegaConf.select(given, key)
+        if isinstance(default, str) and isinstance(value, bool | float):
+            raise ConfigError(f"{key} must be a text, and {value} is none: write it in quotes")
+        items = value if isinstance(default, list) and OmegaConf.is_list(value) else [value]
+        numbers = default if isinstance(default, list) else [default]
+        if any(isinstance(number, bool | int | float) for number in numbers) and any(map(_is_quoted_number, items)):
+            raise ConfigError(
+                f"{key}: a number or truth value is written without quotes; it is {str(value)[:_LONGEST_SHOWN]!r}"
+            )
+        if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
+            raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {str(value)[:_LONGEST_SHOWN]!r}")
+        if isinstance(default, list) and OmegaConf.is_list(value) and any(OmegaConf.is_config(item) for item in value):
+            raise ConfigError(f"{key} must be a list of plain values; it is {str(value)[:_LONGEST_SHOWN]}")
+
+
+def _is_quoted_number(value: object) -> bool:
+    """Whether a text would be taken for a number, or for true or false."""
+    return isinstance(value, str) and bool(re.search(r"\d", value) or value.strip().lower() in _TRUTHS)
+
+
+def _recipe(given: Any) -> dict[str, Any]:
+    """The defaults that the given recipe has; one that does not exist is refused later, like any other wrong value."""
+    defaults = RECIPES.get(str(OmegaConf.select(given, "train.recipe")))
+    return {"train": defaults} if defaults else {}
+
+
+def _from_words(overrides: Sequence[str]) -> DictConfig:
+    """The `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
+    defaults, given = _defaults(), OmegaConf.create()
+    for word in overrides:
+        key, _, text = word.partition("=")
+        if isinstance(defaults.get(key), str):
+            OmegaConf.update(given, key, text)
+        else:
+            refuse_odd(text, word[:_LONGEST_SHOWN])
+            given.merge_with_dotlist([word])
+    return given
+
+
+@functools.lru_cache(maxsize=16)  # a job compares what its run recorded with its own before each stage and part
+def from_yaml(text: str) -> Config:
+    """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
+    try:
+        given = _literal(_read(text, "it"), "it")
+        config = _typed(given)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ConfigError(f"the sections {', '.join(missing)} are missing")
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
+    plain = Config()
+    values = {section.name: getattr(config, section.name) for section in fields(config)}
+    return "".join(
+        _plain_yaml(name) if value == getattr(plain, name) else _section_yaml(name, value)
+        for name, value in values.items()
+    )
+
+
+@functools.cache
+def _plain_yaml(name: str) -> str:
+    """A section in which nothing is set; most sections are."""
+    return _section_yaml(name, getattr(Config(), name))
+
+
+def _section_yaml(name: str, section: Any) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create({name: asdict(section)}))

@@ -1,0 +1,44 @@
+"""The sections `recognizer` and `judge`: the two models that embed faces."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+
+
+@dataclass(frozen=True)
+class RecognizerConfig:
+    kind: Literal["toy", "onnx"] = "toy"
+    """`toy`: the shipped recogniser of the toy world; `onnx`: an ArcFace-style model from `recognizer.path`."""
+    path: str = knob("")
+    """The ONNX file. InsightFace's published models are licensed for non-commercial research only."""
+    sha256: str = ""
+    """Expected SHA-256 of the file; required for `onnx`."""
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    kind: Literal["auto", "none", "onnx"] = "auto"
+    """A second recogniser, which only measures. `auto`: the toy world's own where recognizer.kind=toy, else none;
+    `onnx`: an ArcFace-style model from `judge.path`, trained by other means than the recogniser."""
+    path: str = knob("")
+    """The ONNX file of the judge."""
+    sha256: str = ""
+    """Expected SHA-256 of the file; required for `onnx`."""
+
+
+def recognizer_rules(r: RecognizerConfig) -> Iterator[Rule]:
+    onnx = r.kind == "onnx"
+    yield "recognizer.path", bool(r.path) or not onnx, "is required when recognizer.kind=onnx"
+    rule = f"{SHA256} when recognizer.kind=onnx"
+    yield "recognizer.sha256", is_sha256(r.sha256) or not onnx, rule
+
+
+def judge_rules(j: JudgeConfig, r: RecognizerConfig) -> Iterator[Rule]:
+    judged = j.kind == "onnx"
+    yield "judge.path", bool(j.path) or not judged, "is required when judge.kind=onnx"
+    yield "judge.sha256", is_sha256(j.sha256) or not judged, f"{SHA256} when judge.kind=onnx"
+    same = bool(j.sha256) and j.sha256.lower() == r.sha256.lower()
+    rule = "must be another file than the recogniser's, or it would judge its own work; or judge.kind=none"
+    yield "judge.sha256", not (same and r.kind == "onnx" and judged), rule
