@@ -1,15 +1,11 @@
 """The command line of jobs.evaluate beside the configuration."""
 
 import sys
-from pathlib import Path
 
 import pytest
-from test_onnx_export import trained
 
 from hyperface.errors import ConfigError
-from hyperface.models.trained import onnx_file
-from hyperface.run.names import VERIFICATION
-from jobs.evaluate import main, run_job, taken_export
+from jobs.evaluate import run_job, taken_export
 
 
 def test_the_export_is_taken_out_of_the_words_wherever_it_stands() -> None:
@@ -47,13 +43,3 @@ def test_the_help_says_that_there_is_an_export(
         run_job()
     usage = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("usage: "))
     assert usage == "usage: python -m jobs.evaluate CONFIG.yaml|RUN [key=value ...] [--export onnx]"
-
-
-def test_with_an_export_there_need_be_nothing_to_verify_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = trained(tmp_path, "small", 32)
-    main(run.config, "onnx")
-    assert run.store.exists(onnx_file("student"))
-    assert not run.store.list(VERIFICATION)
-    assert "nothing was verified: evaluate.benchmarks: is empty" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="name a set"):
-        main(run.config)

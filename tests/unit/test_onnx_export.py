@@ -10,12 +10,14 @@ from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from numpy.typing import NDArray
 
 from hyperface import config as configuration
+from hyperface.errors import ConfigError
 from hyperface.models import iresnet
 from hyperface.models.iresnet import Backbone
-from hyperface.models.onnx_export import export_trained
 from hyperface.models.trained import load_trained, onnx_file, summary_file, to_bytes, weights_file
 from hyperface.run import Run, open_run
+from hyperface.run.names import VERIFICATION
 from hyperface.run.records import to_json
+from jobs.evaluate import main
 
 
 def trained(folder: Path, backbone: Backbone, size: int, se: bool = False) -> Run:
@@ -38,22 +40,25 @@ def faces(count: int, size: int) -> NDArray[np.uint8]:
     return np.random.default_rng(3).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("backbone", "size", "se"), [("small", 64, False), ("iresnet18", 48, True)])
-def test_insightface_sees_what_the_network_sees_in_a_file_that_is_named_with_its_hash(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    backbone: Backbone,
-    size: int,
-    se: bool,
-):
+@pytest.fixture(params=[("small", 32, False), ("iresnet18", 48, True)], ids=["small", "iresnet18"])
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Run:
     monkeypatch.setitem(iresnet.LAYERS, "iresnet18", (1, 1, 1, 1))  # the other blocks are the same again
-    run = trained(tmp_path, backbone, size, se)
-    found = export_trained(run)
-    assert found == sha256((tmp_path / "run" / onnx_file("student")).read_bytes()).hexdigest()
-    assert found in capsys.readouterr().out
+    return trained(tmp_path, *request.param)
+
+
+def test_the_job_names_a_file_with_its_hash_in_which_insightface_sees_what_the_network_sees(
+    run: Run, capsys: pytest.CaptureFixture[str]
+):
+    main(run.config, "onnx")
+    said = capsys.readouterr().out
+    path = Path(run.store.uri(onnx_file("student")))
+    assert f"SHA-256 {sha256(path.read_bytes()).hexdigest()}" in said
+    assert "nothing was verified: evaluate.benchmarks: is empty" in said
+    assert not run.store.list(VERIFICATION)
+    with pytest.raises(ConfigError, match="name a set"):
+        main(run.config)
     student = load_trained(run.store, "student")
-    theirs = ArcFaceONNX(str(tmp_path / "run" / onnx_file("student")))
+    theirs, size = ArcFaceONNX(str(path)), student.image_size
     assert (theirs.input_mean, theirs.input_std, theirs.input_size) == (127.5, 127.5, (size, size))
     images = faces(3, size)
     rows = theirs.get_feat([image[:, :, ::-1] for image in images])  # it takes BGR, as OpenCV reads
