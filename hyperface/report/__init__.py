@@ -1,4 +1,4 @@
-"""The report of a finished run: measured records, and one self-contained HTML page made from them."""
+"""The report measures a finished run, and draws one self-contained HTML page from its records."""
 
 from hyperface.models.protocols import Recognizer
 from hyperface.report import student

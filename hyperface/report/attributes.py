@@ -1,4 +1,4 @@
-"""How traits are spread over the dataset, as the audit recorded it: beside the gallery's, and within groups."""
+"""The audit recorded how traits are spread over the dataset: beside the gallery's, and within groups."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from hyperface.report.plots import Group, Row, dots
 
 MOST_ROWS = 12
 MOST_VALUES = 4
-"""Most frequent values of a label that are named."""
+"""values of a label that are named, the most frequent ones"""
 
 Record = Mapping[str, Any]
 Columns = Sequence[tuple[str, Record]]
@@ -18,28 +18,28 @@ Columns = Sequence[tuple[str, Record]]
 
 @dataclass(frozen=True)
 class AttributesView:
-    """All that `templates/attributes.html` shows."""
+    """`templates/attributes.html` shows all of this."""
 
     source: str
     unit: str
     columns: int
     compared: Columns
-    """Attributes whose spread differs most from the gallery's, of `all_compared`."""
+    """These are the attributes, of `all_compared`, whose spread differs most from the gallery's."""
     all_compared: int
     compared_svg: str
     alone: Columns
-    """Numbers that the gallery does not have."""
+    """The gallery does not have these numbers."""
     labels: list[tuple[str, Record, str]]
     """(name, its values, the most frequent of them)"""
     groups: list[tuple[str, str, Record]]
-    """(attribute, its value, identities that share it), those that are most alike first."""
+    """(attribute, its value, identities that share it), the most alike first"""
     groups_by: str
-    """The network whose word counts for more, of those that saw every group."""
+    """Of the networks that saw every group, this one counts for more."""
     unmeasured_groups: int
 
 
 def view(found: Record, networks: Mapping[str, str]) -> AttributesView:
-    """What is shown of `attributes` in the audit's record.
+    """A reader sees this of `attributes` in the audit's record.
 
     Args:
         networks: {name: in words}, the one whose word counts for more first.
@@ -67,7 +67,7 @@ def view(found: Record, networks: Mapping[str, str]) -> AttributesView:
 
 
 def _most_different(columns: Columns) -> Columns:
-    """The attributes whose spread differs most from the gallery's, in the order of their spread."""
+    """Attributes are chosen whose spread differs most from the gallery's, and stand in the order of their spread."""
     shown = sorted(columns, key=lambda column: (-abs(math.log(column[1]["std_ratio"])), column[0]))[:MOST_ROWS]
     return sorted(shown, key=lambda column: (column[1]["std_ratio"], column[0]))
 

@@ -1,4 +1,4 @@
-"""What the audit found: how many identities there are, and whether faces copy real ones."""
+"""The audit found how many identities there are, and whether faces copy real ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Network:
-    """A dataset as one network sees it; a plot is empty where nothing was measured."""
+    """One network saw the dataset like this; a plot is empty where nothing was measured."""
 
     called: str
     found: Record
@@ -29,7 +29,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Leak:
-    """A table of real faces as one network sees it."""
+    """One network saw the images beside a table of real faces like this."""
 
     table: str
     network: str
@@ -37,24 +37,24 @@ class Leak:
     title: str
     svg: str
     over_strangers: list[bool]
-    """Whether images come nearer than strangers do, by each yardstick."""
+    """Each yardstick says whether images come nearer than strangers do."""
 
 
 @dataclass(frozen=True)
 class AuditView:
-    """All that `templates/audit.html` shows."""
+    """`templates/audit.html` shows all of this."""
 
     found: Audit
     faces: AuditFaces
     is_current: bool
-    """Whether the dataset is as it was when it was audited."""
+    """The dataset is as it was when it was audited."""
     networks: list[Network]
     leaks: list[Leak]
     attributes: attributes.AttributesView | None
 
 
 def view(r: Records) -> AuditView | None:
-    """What is shown of an audit; None without one."""
+    """A reader sees this of an audit; there is nothing without one."""
     found, faces = r.audit, r.audit_faces
     if found is None or faces is None:
         return None
@@ -70,7 +70,7 @@ def view(r: Records) -> AuditView | None:
 
 
 def _networks(found: Record) -> list[Network]:
-    """Every network, drawn over one range."""
+    """The plots of all networks have one range."""
     networks = [(name, of, same_and_different(of)) for name, of in by_network(found)]
     pair_counts = [s.counts for _, _, series in networks for s in series]
     centre_counts = [of["nearest_centre"]["histogram"] for _, of, _ in networks if of["nearest_centre"]]

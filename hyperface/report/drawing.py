@@ -20,7 +20,7 @@ def _environment() -> Environment:
 
 
 def draw(template: str, directory: str, view: Any) -> str:
-    """A whole page about a directory.
+    """A template becomes a whole page about a directory.
 
     Args:
         view: a dataclass, whose fields are the names that the template knows.

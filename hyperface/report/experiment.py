@@ -1,4 +1,4 @@
-"""The experiment as a page: which way of choosing identities trains the better student."""
+"""The page of an experiment shows which way of choosing identities trains the better student."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of both tables: label, gallery and generator, and its numbers."""
+    """An arm has a row in both tables: label, gallery and generator, then its numbers."""
 
     who: list[str]
     accuracy: list[Record]
@@ -41,7 +41,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Chart:
-    """Accuracies on one set, or on all of them, whose plot is wide."""
+    """A chart shows accuracies on one set, or on all of them, and is then wide."""
 
     title: str
     meaning: str
@@ -51,7 +51,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ExperimentPage:
-    """All that `templates/experiment.html` shows."""
+    """`templates/experiment.html` shows all of this."""
 
     summary: Summary
     sets: list[str]
@@ -62,14 +62,14 @@ class ExperimentPage:
 
 
 def write_experiment(run: Run) -> None:
-    """Write report/index.html of an experiment that has its summary. Raises RunError as `Run.shaped`."""
+    """An experiment that has its summary gets its report/index.html. RunError is raised as by `Run.shaped`."""
     page = render(str(run), run.shaped(EXPERIMENT, Summary))
     run.store.put(REPORT, page.encode())
     print(f"report: {run.store.uri(REPORT)}", flush=True)
 
 
 def render(directory: str, summary: Summary) -> str:
-    """The whole page, from `experiment/summary.json`."""
+    """`experiment/summary.json` becomes a whole page."""
     return draw("experiment.html", directory, view(summary))
 
 

@@ -1,4 +1,4 @@
-"""The plots of a run's page: which record each one draws, and what it says to those who cannot see it."""
+"""The plots of a run's page draw its records, and say in their titles what others see."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def histogram(label: str, tone: str, found: Distribution) -> Histogram:
 
 
 def same_and_different(found: Mapping[str, Any]) -> list[Histogram]:
-    """The cosines of pairs of one identity and of pairs of two, where there are any."""
+    """Pairs of one identity are drawn over pairs of two, where there are any."""
     kinds = (("intra", "same identity", "tone-a"), ("inter", "different identities", "tone-b"))
     return [histogram(label, tone, found[kind]) for kind, label, tone in kinds if found[kind]]
 
@@ -26,7 +26,7 @@ def means(series: Sequence[Histogram]) -> str:
 
 
 def to_reference(r: Records) -> str:
-    """A plot of the images' cosines to their references, with the quality gate."""
+    """The plot shows the images' cosines to their references, with the quality gate."""
     found, gate = r.separation["images"]["to_reference"], r.config.synthesis.min_cosine
     low, high = occupied_range([found["histogram"]])
     title = f"Cosine of each image to its reference by the recogniser, mean {found['mean']:.3f}"
@@ -35,7 +35,7 @@ def to_reference(r: Records) -> str:
 
 
 def nearest_other(judges: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """A plot of the images' cosines to the nearest image of another identity; empty for a single identity."""
+    """The plot shows images' cosines to the nearest image of another identity; it is empty for a single identity."""
     series = [histogram(f"by the {by}", TONES[by], d) for by, found in judges if (d := found["nearest_other"])]
     numbers = "; ".join(f"{s.label}: mean {s.mean:.3f}" for s in series)
     title = f"Cosine of each image to the nearest image of another identity. {numbers}"
@@ -43,7 +43,7 @@ def nearest_other(judges: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def convergence(r: Records) -> str:
-    """A plot of the recorded steps of the packing; empty without steps."""
+    """The plot shows the recorded steps of the packing; it is empty without steps."""
     rows: Sequence[Mapping[str, Any]] = r.packing_steps
     lines = []
     for key, label, tone in (
@@ -62,19 +62,19 @@ def convergence(r: Records) -> str:
 
 
 def to_gallery(found: Distribution) -> str:
-    """A plot that shows how far packing has taken the references from real-looking faces."""
+    """The plot shows how far packing has taken the references from real-looking faces."""
     title = f"Cosine of each reference to the nearest gallery face after packing, mean {found['mean']:.3f}"
     return histograms(title, [histogram("after", "tone-c", found)], "references")
 
 
 def nearest_references(references: AllReferences) -> str:
-    """A plot of each reference's cosine to its nearest other, before packing and after it."""
+    """The plot shows each reference's cosine to its nearest other, before packing and after it."""
     before, after = references["before"]["nearest"], references["after"]["nearest"]
     return _before_and_after("References: to the nearest other", before, after, "references")
 
 
 def pairs_of_references(references: AllReferences) -> str:
-    """A plot of the cosines of all pairs of references, before packing and after it."""
+    """The plot shows the cosines of all pairs of references, before packing and after it."""
     before, after = references["before"]["pairs"], references["after"]["pairs"]
     return _before_and_after("References: all pairs", before, after, "pairs")
 

@@ -1,4 +1,4 @@
-"""How numbers and names are written on a page. Each function is a filter of the templates."""
+"""Numbers and names are written like this on a page. Each function is a filter of the templates."""
 
 import math
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ def speed(value: float | None, unit: str) -> str:
 
 
 def identity(key: str) -> int:
-    """The number of the identity in a key of the dataset."""
+    """A key of the dataset begins with the number of its identity."""
     return int(key.partition("-")[0])
 
 

@@ -1,4 +1,4 @@
-"""Measuring a finished run: its stored images are embedded again, by the recogniser and by an independent judge.
+"""A finished run is measured: its stored images are embedded again, by the recogniser and by an independent judge.
 
 Writes `report/faces.json` (the faces that the page shows), then `evaluation/separation.json` (the numbers).
 
@@ -33,18 +33,18 @@ CLOSEST_PAIRS = 8
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Images of whole identities, in the order of their keys."""
+    """Stored images are those of whole identities, in the order of their keys."""
 
     keys: list[str]
     identities_N: NDArray[np.int64]
     image_indices: list[int]
     jpegs: list[bytes]
     cosines_N: NDArray[np.float32]
-    """As recorded at synthesis: to the reference, by the recogniser."""
+    """The synthesis recorded these cosines to the reference, by the recogniser."""
 
 
 def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[str, Any]:
-    """The record `evaluation/separation.json`; measured now unless it is there for these models and settings.
+    """The record `evaluation/separation.json` is measured now, unless it is there for these models and settings.
 
     Raises:
         RunError: the dataset is not finished, or holds none of the images that should be measured; the record is no
@@ -78,19 +78,19 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
 
 
 def sampled_identities(run: Run) -> list[int]:
-    """Whole identities, evenly spread over all, with about `report.max_images` images together."""
+    """The sample is whole identities, evenly spread over all, with about `report.max_images` images together."""
     config = run.config
     wanted = max(2, config.report.max_images // config.synthesis.images_per_identity)
     return [config.packing.first_identity + i for i in evenly(config.packing.num_identities, wanted)]
 
 
 def evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
+    """At most `wanted` of the numbers 0 to count - 1 are chosen, evenly spread."""
     return [i * count // min(wanted, count) for i in range(min(wanted, count))]
 
 
 def collect(shards: Iterable[ShardImages], identities: Sequence[int], images_per_identity: int) -> StoredImages:
-    """Every image of the given identities; reads no shard after the last of them."""
+    """Every image of the given identities is collected; no shard is read after the last of them."""
     wanted, found = set(identities), []
     for shard in shards:
         rows = zip(shard.keys, shard.identities, shard.image_indices, shard.jpegs, shard.cosines, strict=True)
@@ -108,7 +108,7 @@ def collect(shards: Iterable[ShardImages], identities: Sequence[int], images_per
 
 
 def face_rows(run: Run, images: StoredImages, judged_ND: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """The rows of the face grid: `report.grid_identities` of the measured identities, evenly spread."""
+    """The face grid has a row for `report.grid_identities` of the measured identities, evenly spread."""
     present, columns, rows = np.unique(images.identities_N), run.config.report.grid_images, []
     for position in evenly(len(present), run.config.report.grid_identities):
         at = np.flatnonzero(images.identities_N == present[position])
@@ -129,7 +129,7 @@ def face_rows(run: Run, images: StoredImages, judged_ND: NDArray[np.float32]) ->
 
 
 def _asked(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[str, Any]:
-    """What decides the measurement; another one is measured anew."""
+    """These values decide the measurement: where one differs, it is measured anew."""
     return {
         "recognizer": recognizer.fingerprint,
         "judge": judge.fingerprint if judge else None,
@@ -142,7 +142,7 @@ def _asked(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict[s
 def _measure(
     run: Run, images: StoredImages, recognizer: Recognizer, judge: Recognizer | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(numbers, faces)."""
+    """(numbers, faces)"""
     gallery = embeddings.read(run.store, GALLERY, "key")
     references = embeddings.read(run.store, REFERENCES, "identity")
     start_ND = start_of(run)

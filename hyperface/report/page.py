@@ -1,4 +1,4 @@
-"""The page of a run with a dataset, made from its records; equal records give equal bytes."""
+"""The page of a run with a dataset is made from its records; equal records give equal bytes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Judges = Sequence[tuple[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Pairs of one identity beside pairs of two, as one network sees them."""
+    """One network compared pairs of one identity with pairs of two."""
 
     by: str
     svg: str
@@ -26,14 +26,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class RunPage:
-    """All that `templates/run.html` shows; a plot is empty where there is nothing to draw."""
+    """`templates/run.html` shows all of this; a plot is empty where there is nothing to draw."""
 
     r: Records
     pictured: int
-    """Identities with at least one image."""
+    """identities with at least one image"""
     judges: Judges
     grid: list[tuple[FaceRow, list[Face | None]]]
-    """Identities with their images; None: rejected."""
+    """(identity, its images, None where one was rejected)"""
     compared: list[Compared]
     to_reference_svg: str
     nearest_other_svg: str
@@ -47,11 +47,11 @@ class RunPage:
     """{stage: (what it got done, of what)}"""
     seconds: float | None
     longest: float
-    """Seconds of all stages together, and of the longest."""
+    """seconds: of all stages together, and of the longest"""
 
 
 def render(r: Records) -> str:
-    """The whole page."""
+    """The records of a run become a whole page."""
     return draw("run.html", r.directory, view(r))
 
 
@@ -95,7 +95,7 @@ def _grid(r: Records) -> list[tuple[FaceRow, list[Face | None]]]:
 
 
 def _compared(judges: Judges) -> list[Compared]:
-    """The plots of all networks over one range, the independent one first."""
+    """The plots of all networks have one range; the independent one comes first."""
     found = [(by, of, figures.same_and_different(of)) for by, of in reversed(judges)]
     counts = [s.counts for _, _, series in found for s in series]
     rows = []

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: equal data give equal bytes. Colours and type sizes come from the page's style sheet.
+"""Plots are inline SVG, and equal data give equal bytes. Colours and type sizes come from the page's style sheet.
 
 Units of the drawing are those of its viewBox, WIDTH x HEIGHT; the page scales it to the column.
 """
@@ -11,30 +11,30 @@ from html import escape
 WIDTH, HEIGHT = 560, 320
 _LEFT, _BOTTOM = 86, 52
 _LABEL_ROW = 24
-# Letters of a label that the page may set at 17 units, in a wide font such as DejaVu Sans.
 _LETTER = 11
+"""units: the width of a letter of a label, which the page may set at 17 in a wide font such as DejaVu Sans"""
 _MOST_POINTS = 400
 _ROW = 24
 _ROW_LABEL, _ROW_LETTER = 24, 10
-"""Of `dots`: height of a line; letters of its name, and their width where the page sets them at 17 units."""
+"""letters of the name of a line of `dots`; units: the width of each where the page sets them at 17"""
 _START_LABEL = 16
-"""Letters that fit before the start of a line of `rates`."""
+"""letters that fit before the start of a line of `rates`"""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through (x, y), labelled at its end."""
+    """A curve is a line through (x, y), labelled at its end."""
 
     label: str
     tone: str
-    """Classes of the style sheet: `tone-a`, `tone-b`, `tone-c` or `tone-muted`, and perhaps `dashed`."""
+    """classes of the style sheet: `tone-a`, `tone-b`, `tone-c` or `tone-muted`, and perhaps `dashed`"""
     x: Sequence[float]
     y: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts in equal bins over [-1, 1], labelled at its mean."""
+    """A histogram has equal bins over [-1, 1], and is labelled at its mean."""
 
     label: str
     tone: str
@@ -44,7 +44,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Rule:
-    """A labelled dashed line at one value: of the y axis in `curves`, of the x axis in `histograms`."""
+    """A rule is a labelled dashed line at one value: of the y axis in `curves`, of the x axis in `histograms`."""
 
     label: str
     value: float
@@ -52,7 +52,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Row:
-    """Repeats of one measurement."""
+    """A row holds repeats of one measurement."""
 
     label: str
     tone: str
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are compared with each other first."""
+    """The rows of a group are compared with each other first."""
 
     label: str
     rows: Sequence[Row]
@@ -69,7 +69,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The plotting area and the data range it shows."""
+    """A frame is the plotting area, and the data range that it shows."""
 
     left: float
     top: float
@@ -88,7 +88,7 @@ class _Frame:
 
 
 def curves(title: str, lines: Sequence[Curve], x_label: str, y_label: str, rule: Rule | None = None) -> str:
-    """Lines over a common x, each labelled at its end."""
+    """Lines are drawn over a common x, each labelled at its end."""
     values = [y for line in lines for y in line.y] + ([rule.value] if rule else [])
     steps = [x for line in lines for x in line.x]
     low, high = _padded(min(values), max(values))
@@ -113,7 +113,7 @@ def curves(title: str, lines: Sequence[Curve], x_label: str, y_label: str, rule:
 
 
 def rates(title: str, lines: Sequence[Curve], x_label: str, y_label: str) -> str:
-    """Stairs over a logarithmic x that ends at 1, each labelled where it begins; the y axis, in percent, is at the end.
+    """Stairs are drawn over a logarithmic x that ends at 1, each labelled where it begins; the y axis is at the end.
 
     y holds from its x to the next one: between two rates that were measured nothing is claimed.
     """
@@ -142,7 +142,7 @@ def rates(title: str, lines: Sequence[Curve], x_label: str, y_label: str) -> str
 
 
 def shortened(label: str, letters: int) -> str:
-    """At most so many letters, the last an ellipsis where some are left out."""
+    """A label keeps at most so many letters, the last an ellipsis where some are left out."""
     return label if len(label) <= letters else label[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -153,7 +153,7 @@ def histograms(
     rule: Rule | None = None,
     x_range: tuple[float, float] | None = None,
 ) -> str:
-    """Shares of `of` (pairs, images, ...) by cosine over each other, each normalised to 100 %, labelled at its mean."""
+    """Shares of `of` (pairs, images, ...) by cosine are drawn over each other, each normalised to 100 %."""
     bins = len(series[0].counts)
     shares = [[count / max(1, sum(s.counts)) for count in s.counts] for s in series]
     low, high = x_range or occupied_range([s.counts for s in series])
@@ -177,7 +177,7 @@ def histograms(
 
 
 def bands(title: str, series: Sequence[Histogram], of: str) -> str:
-    """Shares of `of` by cosine below each other, on one cosine axis but each on a scale of its own."""
+    """Shares of `of` by cosine are drawn below each other, on one cosine axis but each on a scale of its own."""
     low, high = occupied_range([s.counts for s in series])
     height = (HEIGHT - _BOTTOM) / len(series)
     parts = []
@@ -196,7 +196,7 @@ def bands(title: str, series: Sequence[Histogram], of: str) -> str:
 
 
 def dots(title: str, groups: Sequence[Group], x_label: str, rule: float | None = None) -> str:
-    """A line per row: each measured value as a dot, the mean of several as a bar; rows stand in groups under a heading.
+    """Each row has a line, each value a dot, the mean of several a bar; rows stand in groups under a heading.
 
     Args:
         rule: what the values are held against, a dashed line.
@@ -230,7 +230,7 @@ def dots(title: str, groups: Sequence[Group], x_label: str, rule: float | None =
 
 
 def occupied_range(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """The cosines between which all histograms lie, widened to tenths and to at least 0.2."""
+    """All histograms lie between these cosines, which are widened to tenths and to at least 0.2."""
     bins = len(counts[0])
     used = [i for i in range(bins) if any(c[i] for c in counts)]
     low = math.floor(10 * (used[0] * 2 / bins - 1) + 1e-9) / 10
@@ -241,7 +241,7 @@ def occupied_range(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, at most `most` of them."""
+    """Ticks are at most `most` round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
@@ -278,7 +278,7 @@ def _x_line(frame: _Frame, label: str, height: float = HEIGHT) -> list[str]:
 
 
 def _stairs(frame: _Frame, line: Curve) -> str:
-    """From the start of a line to the end of the axis; x is logarithmic."""
+    """The path leads from the start of a line to the end of the axis; x is logarithmic."""
     (x, y), *others = [(frame.x(math.log10(x)), frame.y(y)) for x, y in zip(line.x, line.y, strict=True)]
     return f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in others) + f"H{frame.right:.1f}"
 
@@ -293,7 +293,7 @@ def _y_label(top: float, label: str) -> str:
 
 
 def _outline(frame: _Frame, share: Sequence[float]) -> str:
-    """The closed stepped outline of a histogram over [-1, 1], cut to the frame."""
+    """The path is the closed stepped outline of a histogram over [-1, 1], cut to the frame."""
     width, (low, high) = 2 / len(share), frame.x_range
     inside = [i for i in range(len(share)) if low - 1e-9 <= i * width - 1 and (i + 1) * width - 1 <= high + 1e-9]
     path = [f"M{frame.x(inside[0] * width - 1):.1f} {frame.bottom:.1f}"]
@@ -302,7 +302,7 @@ def _outline(frame: _Frame, share: Sequence[float]) -> str:
 
 
 def _mark_line(frame: _Frame, baseline: float, value: float, label: str, tone: str, kind: str) -> str:
-    """A vertical line at a value, from under its label down to the axis."""
+    """The path is a vertical line at a value, from under its label down to the axis."""
     return f'<path class="{kind} {tone}" d="M{_inside(frame, value):.1f} {baseline + 5:.1f}V{frame.bottom:.1f}"/>'
 
 
@@ -317,7 +317,7 @@ def _inside(frame: _Frame, value: float) -> float:
 
 
 def _apart(ends: list[tuple[float, str, str]], gap: float, lowest: float) -> list[tuple[float, str, str]]:
-    """Labels in the order of their heights, moved so that each has `gap` to itself and none lies below `lowest`."""
+    """Labels are moved, in the order of their heights, so that each has `gap` to itself and none is below `lowest`."""
     ordered = sorted(ends)
     at = [y for y, _, _ in ordered]
     for i in range(1, len(at)):
@@ -334,7 +334,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _decimals(among: Sequence[float]) -> int:
-    """The fewest decimals that write every tick exactly."""
+    """Decimals are the fewest that write every tick exactly."""
     return next((d for d in range(6) if all(abs(round(t, d) - t) < 1e-9 for t in among)), 6)
 
 

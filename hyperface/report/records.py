@@ -1,4 +1,4 @@
-"""What the page is made of: the records of a run, read once."""
+"""The page is made of the records of a run, which are read once."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,27 +28,27 @@ STAGES = ("embed", "packing", "synthesis", "report")
 class Records:
     directory: str
     config: Config
-    """As recorded in the run."""
+    """The configuration is that which the run recorded."""
     config_yaml: str
     provenance: dict[str, Any]
     packing_summary: PackingSummary
     packing_steps: list[Row]
-    """Rows {step, max_cosine, mean_nearest_cosine, mean_gallery_cosine, loss, seconds}; none without steps."""
+    """rows {step, max_cosine, mean_nearest_cosine, mean_gallery_cosine, loss, seconds}; none without steps"""
     finished: dict[str, list[Row]]
-    """{stage: its rows {"event": "finished", "seconds", ...}}; several when a run was resumed."""
+    """{stage: its rows {"event": "finished", "seconds", ...}, several when a run was resumed}"""
     index: Index
     separation: Separation
     faces: Faces
     verification: dict[str, Verification]
-    """{name of the record: its content}, of every recogniser that was evaluated."""
+    """{name of the record of a recogniser that was evaluated: its content}"""
     audit: Audit | None
-    """None: there is none; and so with its faces."""
+    """Without an audit, this and its faces are None."""
     audit_faces: AuditFaces | None
     is_audited: bool
-    """Whether the audit is of the dataset as it is now."""
+    """The audit is of the dataset as it is now."""
 
     def seconds(self, stage: str) -> float | None:
-        """Wall time that the stage recorded, over all its finished parts; None when it recorded none.
+        """The stage recorded this wall time over all its finished parts; None when it recorded none.
 
         The packing records the time of its steps in its summary.
         """
@@ -59,7 +59,7 @@ class Records:
 
 
 def load(run: Run) -> Records:
-    """Read the records of a measured run. Raises RunError when one is missing or has another shape; names the place."""
+    """The records of a measured run are read. RunError names the place of one that is missing or has another shape."""
     rows = {stage: run.records(stage) for stage in STAGES}
     audit = run.shaped(AUDIT, Audit) if run.store.exists(AUDIT) else None
     return Records(
@@ -83,7 +83,7 @@ def load(run: Run) -> Records:
 
 
 def recorded_text(run: Run) -> str:
-    """The run's configuration as it is recorded. Raises RunError when it is gone."""
+    """The recorded configuration of the run is read. RunError is raised when it is gone."""
     try:
         return run.store.read(CONFIG).decode()
     except FileNotFoundError as error:
@@ -91,7 +91,7 @@ def recorded_text(run: Run) -> str:
 
 
 def verifications(run: Run) -> dict[str, Verification]:
-    """{name of the record: its content} of every recogniser that was evaluated. Raises RunError as `Run.shaped`."""
+    """The record of every recogniser that was evaluated is read, by its name. RunError is raised as by `Run.shaped`."""
     return {
         name: run.shaped(name, Verification) for name in sorted(run.store.list(VERIFICATION)) if name.endswith(".json")
     }

@@ -1,4 +1,4 @@
-"""The page of a directory without a dataset: recognisers that were trained on images kept elsewhere, and verified."""
+"""A directory without a dataset gets a page of its recognisers, which were trained on images kept elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from hyperface.run.names import DATASET, PROVENANCE, REFERENCES
 
 @dataclass(frozen=True)
 class StudentPage:
-    """All that `templates/student.html` shows."""
+    """`templates/student.html` shows all of this."""
 
     verification: verification.Verifications | None
     made_by: dict[str, Any]
@@ -20,11 +20,11 @@ class StudentPage:
 
 
 def is_without_dataset(run: Run) -> bool:
-    """Whether something was verified here, and nothing was begun that becomes a dataset."""
+    """Something was verified here, and nothing was begun that becomes a dataset."""
     return bool(verifications(run)) and not run.store.exists(REFERENCES) and not run.store.list(DATASET)
 
 
 def render(run: Run) -> str:
-    """The whole page. Raises RunError for records that cannot be read; names them."""
+    """The records become a whole page. RunError names one that cannot be read."""
     found = verification.view(verifications(run))
     return draw("student.html", str(run), StudentPage(found, run.get_json(PROVENANCE), recorded_text(run)))

@@ -1,4 +1,4 @@
-"""How well recognisers tell people apart: what `jobs.evaluate` recorded, beside what others published."""
+"""`jobs.evaluate` recorded how well recognisers tell people apart; beside it stands what others published."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ BENCHMARKS = {
     "agedb30": ("AgeDB-30", 6000),
     "calfw": ("CALFW", 6000),
 }
-"""{name of a file, in small letters and digits: (what it is called, its number of pairs)}."""
+"""{name of a file, in small letters and digits: (what it is called, its number of pairs)}"""
 TOY_NOTE = "Drawings of people on whom nobody was trained; no number of photographs can be held beside these."
 TONES = ("tone-a", "tone-b", "tone-c", "tone-muted")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What others reached."""
+    """Others published that they reached this."""
 
     dataset: str
     source: str
     accuracy: Mapping[str, float]
-    """{benchmark: accuracy}; empty where only the mean was published."""
+    """{benchmark: accuracy}, empty where only the mean was published"""
     mean: float
 
 
@@ -49,7 +49,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One recogniser on one set; None: not measurable, and `reasons` may say why."""
+    """A recogniser was measured on a set; where a number is None, `reasons` may say why."""
 
     source: str
     pairs: int
@@ -76,7 +76,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verified:
-    """A recogniser that was evaluated."""
+    """A recogniser was evaluated on these sets."""
 
     record: str
     label: str
@@ -87,14 +87,14 @@ class Verified:
 
     @property
     def mean(self) -> float | None:
-        """The mean accuracy over all benchmarks; None where one is missing."""
+        """The mean is that of the accuracies on all benchmarks; there is none where one is missing."""
         known = [a for key in BENCHMARKS if key in self.sets and (a := self.sets[key].accuracy) is not None]
         return sum(known) / len(known) if len(known) == len(BENCHMARKS) else None
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """A table of recognisers by sets; with published rows, and a mean, where the sets are benchmarks."""
+    """A table shows recognisers by sets, with published rows and a mean where the sets are benchmarks."""
 
     caption: str
     note: str
@@ -105,7 +105,7 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Roc:
-    """The curves of one set."""
+    """A plot shows the curves of one set."""
 
     title: str
     svg: str
@@ -116,19 +116,19 @@ class Roc:
 
 @dataclass(frozen=True)
 class Verifications:
-    """All that `templates/verification.html` shows."""
+    """`templates/verification.html` shows all of this."""
 
     models: list[Verified]
     tables: list[Accuracies]
     rates: list[tuple[str, Verified, Measured]]
     """(name of the set, who was measured, what)"""
     fars: list[str]
-    """The false accept rates at which something was measured."""
+    """Something was measured at these false accept rates."""
     curves: list[Roc]
 
 
 def view(records: Mapping[str, Verification]) -> Verifications | None:
-    """What is shown of `evaluation/verification/`, by the records' names; None where nothing was evaluated."""
+    """A reader sees this of `evaluation/verification/`; there is nothing where nobody was evaluated."""
     models = [evaluated(name, record) for name, record in records.items()]
     models = sorted((model for model in models if model.sets), key=lambda model: (model.order, model.label))
     if not models:
@@ -153,7 +153,7 @@ def view(records: Mapping[str, Verification]) -> Verifications | None:
 
 
 def evaluated(name: str, record: Verification) -> Verified:
-    """A record of `evaluation/verification/`."""
+    """A record of `evaluation/verification/` is read as the page needs it."""
     model, sets = record["model"], record["sets"]
     label = PurePosixPath(name).stem
     measured: dict[str, Measured] = {}
@@ -207,7 +207,7 @@ def _measured(found: VerifiedSet) -> Measured:
 
 
 def benchmark_of(name: str, measured: Measured) -> str:
-    """The key in BENCHMARKS of a set's name, however it is written; empty for any other."""
+    """A set's name, however it is written, becomes its key in BENCHMARKS; that of any other becomes empty."""
     key = re.sub("[^a-z0-9]", "", name.lower()).removesuffix("bin")
     return key if key in BENCHMARKS and not _is_toy(measured) else ""
 
@@ -217,7 +217,7 @@ def _is_toy(measured: Measured) -> bool:
 
 
 def _sorted_sets(models: Sequence[Verified]) -> tuple[list[str], list[str], list[str]]:
-    """Names of (benchmarks, others, sets of the toy world) in the order of their table."""
+    """(benchmarks, others, sets of the toy world), in the order of their table"""
     found = {name: measured for model in models for name, measured in model.sets.items()}
     toy = [name for name in TOY_SETS if name in found and _is_toy(found[name])]
     benchmarks = [key for key in BENCHMARKS if key in found]
@@ -243,7 +243,7 @@ def _benchmarks_note(models: Sequence[Verified], benchmarks: Sequence[str]) -> s
 
 
 def _hardest_first(models: Sequence[Verified], sets: Sequence[str]) -> list[str]:
-    """By the mean of the recognisers' equal error rates."""
+    """The hardest set has the largest mean of the recognisers' equal error rates."""
 
     def error(name: str) -> float:
         rates = [model.sets[name].equal_error for model in models if name in model.sets]
