@@ -1,6 +1,7 @@
 """Pictures made by others: which files of a source are pictures, and any common format decoded with care."""
 
 import io
+import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -21,6 +22,10 @@ LARGEST_SIDE = 4096
 """Pixels: a picture that claims to be larger is refused before it is decoded."""
 LARGEST_FILE = 4 * LARGEST_SIDE**2
 """Bytes: above what the largest picture takes in any format."""
+MOST_SCANS = 100
+"""By which a JPEG may go over all of its pixels; usual ones have up to 12, and 30 bytes make another."""
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Those of JPEG after which a length stands, and its end."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +67,8 @@ def decode(data: bytes | bytearray, formats: tuple[str, ...] = FORMATS) -> NDArr
     """An encoded picture as uint8 RGB [H, W, 3], upright by its EXIF orientation; the first frame of an animation.
 
     Raises:
-        ValueError: foreign, truncated or broken, wider or higher than LARGEST_SIDE, or of pixels without a known white.
+        ValueError: foreign, truncated or broken, wider or higher than LARGEST_SIDE, of more scans than MOST_SCANS, or
+            of pixels without a known white.
     """
     image = _loaded(data, formats)
     rgb = _eight_bits(image).convert("RGB")
@@ -76,12 +82,23 @@ def _loaded(data: bytes | bytearray, formats: tuple[str, ...]) -> Image.Image:
             if max(image.size) > LARGEST_SIDE:
                 claimed = f"{image.size[0]}x{image.size[1]}"
                 raise ValueError(f"must be at most {LARGEST_SIDE} pixels wide and high, and claims {claimed}")
+            if image.format in ("JPEG", "MPO") and _has_many_scans(data):
+                raise ValueError(f"must have at most {MOST_SCANS} scans")
             image.load()
             return image
     except UnidentifiedImageError as error:
         raise ValueError(f"is none of {', '.join(formats)}") from error
     except (OSError, SyntaxError, TypeError, Image.DecompressionBombError) as error:  # of Pillow, for broken ones
         raise ValueError(f"cannot be decoded ({error})") from error
+
+
+def _has_many_scans(data: bytes | bytearray) -> bool:
+    """Whether a JPEG takes far longer than its bytes tell, by more than MOST_SCANS before its end."""
+    at = scans = 0
+    while scans <= MOST_SCANS and (marker := _MARKER.search(data, at)) and marker[0] != b"\xff\xd9":
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        scans += marker[0] == b"\xff\xda"
+    return scans > MOST_SCANS
 
 
 def _orientation(image: Image.Image) -> Any:

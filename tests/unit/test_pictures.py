@@ -192,3 +192,26 @@ def test_a_suffix_is_counted_as_it_is_shown():
     assert [other_kind(name) for name in ("a.JSON", "b", "c.\u202efpj", "d.\u00fc", ".e.json", "f.png")] == [
         *(".json", "no suffix", r".\u202efpj", ".\u00fc", "hidden", "")
     ]
+
+
+def with_scans(more: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times more."""
+    sink = io.BytesIO()
+    Image.new("L", (64, 64)).save(sink, "JPEG", progressive=True)
+    data = sink.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * more + data[-2:]
+
+
+def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused_before_it_is_decoded():
+    """With 4096 pixels a side a megabyte of them took a quarter of an hour."""
+    assert decode(with_scans(90)).shape == (64, 64, 3)
+    with pytest.raises(ValueError, match="must have at most 100 scans"):
+        decode(with_scans(100))
+
+
+def test_only_scans_of_the_picture_are_counted():
+    """And not those of a film behind it, or of small pictures among its notes."""
+    data = with_scans(0)
+    note = b"\xff\xe1" + (2 + 600).to_bytes(2) + b"\xff\xda" * 300
+    assert decode(data[:2] + note + data[2:] + b"\xff\xda\0\2" * 300).shape == (64, 64, 3)
