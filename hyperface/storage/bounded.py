@@ -1,6 +1,7 @@
 """HTTP to an S3 server with an end: in time, in bytes, and at the server that was asked."""
 
 import asyncio
+import functools
 import re
 import time
 from functools import partial
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
 
 from hyperface.reading.one_line import one_line
 from hyperface.storage.answers import BadAnswer
@@ -17,6 +19,13 @@ SLOWEST_BYTES_S = 500_000
 LARGEST_ANSWER = 8 * 2**20
 """Bytes of whatever is no object: a page of a listing has 4 MB at most."""
 REGION = "x-amz-bucket-region"
+
+
+@functools.cache
+def aws() -> AioSession:
+    """The one of this process, with botocore's descriptions of S3 and of all its endpoints: a new one reads them again,
+    for a tenth of a second."""
+    return AioSession()
 
 
 class Session(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is untyped

@@ -51,7 +51,7 @@ class S3Store(Store):
     def _fs(self) -> Any:
         import s3fs  # a second of import that local runs do not need
 
-        from hyperface.storage.bounded import Session
+        from hyperface.storage.bounded import Session, aws
 
         # Gateways other than AWS's refuse the checksum trailers that botocore sends unasked.
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
@@ -67,7 +67,7 @@ class S3Store(Store):
             "http_session_cls": Session,
         }
         fs = s3fs.S3FileSystem(
-            client_kwargs=client, config_kwargs=settings, use_listings_cache=False, max_concurrency=1
+            session=aws(), client_kwargs=client, config_kwargs=settings, use_listings_cache=False, max_concurrency=1
         )
         fs.retries = 1
         return fs
