@@ -1,10 +1,10 @@
 """The code, packages, machine and submission that made a run."""
 
+import functools
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -27,13 +27,13 @@ def provenance(config: Config) -> dict[str, Any]:
 
 def git_sha() -> str:
     """Commit of the code, `+changes` when the tree differs; HYPERFACE_GIT_SHA where Ray left .git behind."""
-    given = os.environ.get("HYPERFACE_GIT_SHA")
-    if given:
-        return given
-    here = os.path.dirname(os.path.abspath(__file__))
+    return os.environ.get("HYPERFACE_GIT_SHA") or _of_the_tree(os.path.dirname(os.path.abspath(__file__)))
 
-    def git(*arguments: Sequence[str] | str) -> str:
-        done = subprocess.run(["git", "-C", here, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+@functools.cache  # asked when a process first makes a run: what comes into the tree later is not what it executes
+def _of_the_tree(here: str) -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     sha = git("rev-parse", "HEAD")
@@ -46,6 +46,7 @@ def submission_id() -> str:
     return str(described.get("metadata", {}).get("job_submission_id", ""))
 
 
+@functools.cache
 def package_version(package: str) -> str:
     """Installed version; empty when the package is not there."""
     try:

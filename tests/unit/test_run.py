@@ -12,6 +12,7 @@ from hyperface import config
 from hyperface.errors import ConfigError, RunError, StorageError
 from hyperface.run import existing_run, open_run
 from hyperface.run.names import CONFIG, GALLERY, PROVENANCE, REFERENCES
+from hyperface.run.provenance import git_sha
 from hyperface.storage import open_store
 
 
@@ -96,6 +97,18 @@ def test_the_submission_id_of_a_ray_job_is_in_the_provenance(tmp_path: Path, mon
     monkeypatch.setenv("HYPERFACE_GIT_SHA", "abc123")
     written = open_run(loaded(tmp_path)).get_json(PROVENANCE)
     assert (written["submission_id"], written["git_sha"]) == ("demo-a1", "abc123")
+
+
+def test_a_process_asks_git_once_for_the_commit_of_what_it_executes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HYPERFACE_GIT_SHA", raising=False)
+    first = git_sha()
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho another\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert git_sha() == first
 
 
 def test_what_a_killed_probe_leaves_binds_nobody_to_a_configuration(tmp_path: Path):
