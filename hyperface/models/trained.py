@@ -122,8 +122,10 @@ def load_trained(store: Store, name: str, device: str | None = None) -> TrainedR
 def _built(data: bytes, name: str) -> tuple[nn.Module, dict[str, Any]]:
     try:
         tensors, architecture = own_file.from_bytes(data, ARCHITECTURE)
-        network = iresnet.build(**architecture)
-        network.load_state_dict(tensors)
+        with torch.device("meta"):  # what is described takes no memory before the weights are found to be of it
+            network = iresnet.build(**architecture)
+        kept = {key: tensors[key].to(value.dtype) for key, value in network.state_dict().items() if key in tensors}
+        network.load_state_dict(tensors | kept, assign=True)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = one_line(error)
         raise ModelError(f"{name}: is not a backbone of this product ({first})") from error

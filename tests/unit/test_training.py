@@ -21,7 +21,7 @@ from hyperface.dataset import Dataset, jpeg
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
-from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, weights_file
+from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, to_bytes, weights_file
 from hyperface.progress.points import Every, Point
 from hyperface.run import Run
 from hyperface.storage import LocalStore
@@ -288,3 +288,10 @@ def test_the_rate_warms_up_and_falls_at_its_milestones_or_along_a_cosine():
     cosine = replace(config, schedule="cosine")
     assert learning_rate(cosine, 130, 10) == pytest.approx(0.05)
     assert learning_rate(cosine, 259, 10) == pytest.approx(0.05 * (1 + math.cos(math.pi * 25.9 / 26)))
+
+
+def test_a_file_that_describes_more_than_it_holds_takes_no_memory():
+    described = {"backbone": "small", "image_size": 64, "embedding_dim": 10**14}
+    data = to_bytes(torch.nn.Linear(1, 1), described)
+    with pytest.raises(ModelError, match=r"w\.safetensors: is not a backbone of this product \(Error.* in loading"):
+        TrainedRecognizer(data, "w.safetensors")
