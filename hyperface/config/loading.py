@@ -171,7 +171,7 @@ def from_yaml(text: str) -> Config:
         given = _literal(_read(text, "it"), "it")
         config = _typed(given)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(" ".join(str(error).split())[:_LONGEST_SHOWN]) from error
     needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
     missing = [name for name in needed if name not in given]
     if missing:

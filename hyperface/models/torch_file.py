@@ -36,7 +36,10 @@ def read(file: Path | IO[bytes], path: str, harmless: Sequence[Any] = ()) -> Any
         raise ModelError(f"{path}: cannot be read as weights: {error}; write it again with torch.save") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         if out_of_memory(error):  # the file may be sound
-            raise
+            rule = "it asks for more memory than there is"
+            raise ModelError(
+                f"{path}: cannot be read as weights: {rule}; free some, or fetch the file again"
+            ) from error
         other = _OTHER.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if other:
             rule = f"it holds other objects than tensors ({one_line(other[1])}), which are never run"

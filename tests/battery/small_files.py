@@ -21,8 +21,9 @@ from hyperface import config as configuration
 from hyperface.audit.attributes import read_labels
 from hyperface.capacity import rates
 from hyperface.config import StorageConfig
-from hyperface.dataset import reading, recordio
+from hyperface.dataset import recordio
 from hyperface.dataset.classes import classes
+from hyperface.dataset.dataset import from_bytes
 from hyperface.dataset.marker import Marker, Quarantine
 from hyperface.dataset.source import open_source
 from hyperface.dataset.verify import verify
@@ -205,4 +206,4 @@ def _read_run(at: Path) -> None:
 def _read_shard(at: Path) -> None:
     store = open_store(str(at))
     for name in store.list():
-        reading.from_bytes(store.read(name), name)
+        from_bytes(store.read(name), name)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,7 @@ def test_a_job_that_is_ended_at_any_moment_goes_on_to_the_same_result(job: str, 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
         folder = tmp_path / number.name
         folder.mkdir()
-        scratch = Path("/tmp", f"s{os.getpid()}")
-        scratch.mkdir()
+        scratch = Path(tempfile.mkdtemp(prefix="s", dir="/tmp"))  # short: the paths of sockets are bounded
         directory, after = begun(job, finished, folder), chance.uniform(LOADED_S, max(LOADED_S + 1, whole))
         code, said, took = ended(words(job, directory), number, after, scratch)
         print(f"{job}: {number.name} after {after:.1f} of {whole:.1f} s: code {code}, {took:.1f} s", file=sys.stderr)

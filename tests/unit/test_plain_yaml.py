@@ -143,3 +143,10 @@ def test_a_text_that_a_file_writes_like_a_number_is_refused_as_it_would_be_anoth
     assert loaded(tmp_path, f"run: {{dir: '{text}'}}").run.dir == text
     assert config.load(None, [f"run.dir={text}"]).run.dir == text
     assert config.from_yaml(config.to_yaml(config.load(None, [f"run.dir={text}"]))).run.dir == text
+
+
+def test_a_recorded_value_of_any_length_is_shown_in_part():
+    text = config.to_yaml(config.load(None, ["run.dir=x"])).replace("alpha: 0.5", f"alpha: 0.{'[' * 5000}")
+    with pytest.raises(ConfigError) as refused:
+        config.from_yaml(text)
+    assert len(str(refused.value)) <= 300

@@ -76,6 +76,9 @@ def test_a_terminal_that_is_closed_ends_a_job_as_any_other_signal_but_not_under_
     try:
         assert exit_code(hang_up) == 129
         assert "terminated: the same command goes on" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as ended:  # as of a job that reads words of its own first
+            exit_code(lambda: sys.exit(exit_code(hang_up)))
+        assert ended.value.code == 129
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         assert exit_code(hang_up) == 0
     finally:
