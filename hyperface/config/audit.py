@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class AuditConfig:
     classes: Literal["folder", "each"] = "folder"
     """Which real faces are of one person: those of one folder in their keys (faces without a folder are each a person
     of their own), or none."""
-    false_accept_rate: float = 1e-4
+    false_accept_rate: float = number(1e-4, above=0, below=1)
     """Share of pairs of different real people above the cosine from which on a pair is counted as alike."""
-    controls: int = 50
+    controls: int = number(50, at_least=0, least="no control")
     """Real faces that are copied (mirrored, shifted, compressed) and audited as if they were synthetic: what share of
     such leaks is found."""
-    top_pairs: int = 24
+    top_pairs: int = number(24, at_least=0)
     """Pairs of a synthetic and a real face, most alike first, that are recorded with their pictures."""
     attributes: Literal["auto", "none", "toy", "onnx", "labels"] = "auto"
     """What spread is measured of: traits read from images (`toy`: by the toy world's own reader, `onnx`: by
@@ -34,18 +34,15 @@ class AuditConfig:
     labels: str = knob("")
     """A CSV file: a column `identity` or `key`, and a column for each attribute; required for
     audit.attributes=labels."""
-    num_actors: int = knob(0)
+    num_actors: int = knob(0, at_least=0)
     """Actors that embed the images; 0: one per available CPU (or GPU)."""
-    gpus_per_actor: float = knob(0.0)
+    gpus_per_actor: float = knob(0.0, at_least=0)
     """GPUs that each of them reserves."""
-    max_failures: int = knob(3)
+    max_failures: int = knob(3, at_least=0)
     """Times a shard is tried again after its actor died, before the job fails."""
 
 
 def audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
-    yield "audit.false_accept_rate", 0 < a.false_accept_rate < 1, "must be above 0 and below 1"
-    yield "audit.controls", a.controls >= 0, "must be at least 0 (no control)"
-    yield "audit.top_pairs", a.top_pairs >= 0, "must be at least 0"
     onnx = a.attributes == "onnx"
     yield "audit.attributes", toy or a.attributes != "toy", "`toy` reads the toy recogniser's embeddings only"
     yield "audit.attribute_path", bool(a.attribute_path) or not onnx, "is required when audit.attributes=onnx"

@@ -9,15 +9,15 @@ from typing import Any
 from hyperface.config.arc2face import Arc2FaceConfig, arc2face_rules
 from hyperface.config.audit import AuditConfig, audit_rules
 from hyperface.config.control import ControlConfig, control_rules
-from hyperface.config.dataset import DatasetConfig, PublishConfig, ReportConfig, dataset_rules, publish_rules
+from hyperface.config.dataset import DatasetConfig, PublishConfig, ReportConfig, publish_rules
 from hyperface.config.embed import EmbedConfig, embed_rules
 from hyperface.config.evaluate import EvaluateConfig, evaluate_rules
 from hyperface.config.experiment import ExperimentConfig, experiment_rules
-from hyperface.config.fields import Rule
+from hyperface.config.fields import Rule, ranges
 from hyperface.config.packing import PackingConfig, packing_rules
-from hyperface.config.plan import PlanConfig, plan_rules
+from hyperface.config.plan import PlanConfig
 from hyperface.config.recognizer import JudgeConfig, RecognizerConfig, judge_rules, recognizer_rules
-from hyperface.config.run import ClusterConfig, RunConfig, StorageConfig, cluster_rules, run_rules, storage_rules
+from hyperface.config.run import ClusterConfig, RunConfig, StorageConfig, run_rules, storage_rules
 from hyperface.config.synthesis import SynthesisConfig, synthesis_rules
 from hyperface.config.train import TrainConfig, train_rules, training_rules
 from hyperface.config.train_generator import TrainGeneratorConfig, train_generator_rules
@@ -97,7 +97,10 @@ def check(config: Config) -> None:
 
 def check_packing(config: PackingConfig) -> None:
     """Raise ConfigError naming every rule that does not hold, for a packing outside a run."""
-    _refuse({f"packing.{key}": value for key, value in flat(config).items()}, packing_rules(config))
+    _refuse(
+        {f"packing.{key}": value for key, value in flat(config).items()},
+        [*ranges("packing", config), *packing_rules(config)],
+    )
 
 
 def _refuse(values: Mapping[str, Any], rules: Iterable[Rule]) -> None:
@@ -115,9 +118,12 @@ def _shown(value: Any) -> str:
 
 def _rules(c: Config) -> Iterator[Rule]:
     """Every rule that a type cannot express."""
+    vec2face = "vec2face" in (c.synthesis.generator, *c.experiment.generators)
+    for section in fields(c):
+        if section.name != "vec2face" or vec2face:
+            yield from ranges(section.name, getattr(c, section.name))
     yield from run_rules(c.run)
     yield from storage_rules(c.storage)
-    yield from cluster_rules(c.cluster)
     yield from recognizer_rules(c.recognizer)
     yield from judge_rules(c.judge, c.recognizer)
     yield from embed_rules(c.embed, c.recognizer.kind)
@@ -129,7 +135,7 @@ def _rules(c: Config) -> Iterator[Rule]:
     yield from synthesis_rules(c.synthesis, judged=judged)
     if c.synthesis.generator == "arc2face":
         yield from arc2face_rules(c.arc2face)
-    if "vec2face" in (c.synthesis.generator, *c.experiment.generators):
+    if vec2face:
         yield from vec2face_rules(c.vec2face)
     yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
     yield from training_rules("train", c.train)
@@ -139,18 +145,12 @@ def _rules(c: Config) -> Iterator[Rule]:
     yield from evaluate_rules(c.evaluate)
     yield from audit_rules(c.audit, toy=c.recognizer.kind == "toy")
     yield from experiment_rules(c.experiment, c.synthesis.generator)
-    yield from plan_rules(c.plan)
     yield from publish_rules(c.publish)
-    yield from dataset_rules(c.dataset)
     for key, value in flat(c).items():
         if isinstance(value, float):
             yield key, math.isfinite(value), "must be a finite number"
         if not key.endswith(".seed"):
             yield key, all(abs(number) <= LARGEST for number in _numbers(value)), f"must be at most {LARGEST:g} in size"
-        if key.endswith(("num_actors", "max_failures", "gpus_per_actor", "gpus_per_worker")):
-            yield key, value >= 0, "must be at least 0"
-        if key.startswith("report."):
-            yield key, value >= 1, "must be at least 1"
 
 
 def _numbers(value: Any) -> Iterator[float]:

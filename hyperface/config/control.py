@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class ControlConfig:
     what they leave of 1 is not steered by it. An attribute without shares: equal ones, of all images."""
     tolerance: dict[str, float] = field(default_factory=dict)
     """How near to its target an attribute is met, e.g. `control.tolerance.yaw=5`; else as its reader says."""
-    steps: int = 30
+    steps: int = number(30, at_least=1, at_most=10_000)
     """Largest number of steps for an image (Vec2Face+: 30); one that is met earlier takes no more."""
-    learning_rate: float = 0.1
+    learning_rate: float = number(0.1, above=0, below=10)
     """Of Adam on the embedding, in units of its length / sqrt(dimension) (Vec2Face: 0.1)."""
-    identity_cosine: float = 0.7
+    identity_cosine: float = number(0.7, at_least=-1, at_most=1)
     """Cosine of an image to its reference, by the recogniser, below which steering costs identity."""
     redraw: bool = True
     """Draw an image that misses a target again, from another seed, while `synthesis.max_attempts` lasts; the draw that
@@ -49,9 +49,6 @@ def reader_kind(control: ControlConfig, recognizer: str) -> Literal["toy", "onnx
 
 
 def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: str) -> Iterator[Rule]:
-    yield "control.steps", 1 <= c.steps <= 10_000, "must be between 1 and 10000"
-    yield "control.learning_rate", 0 < c.learning_rate < 10, "must be above 0 and below 10"
-    yield "control.identity_cosine", -1 <= c.identity_cosine <= 1, "must be between -1 and 1"
     if not c.targets:
         for key in ("shares", "tolerance"):
             yield f"control.{key}", not getattr(c, key), "needs control.targets: without them nothing is steered"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob
+from hyperface.config.fields import Rule, knob, number
 
 Format = Literal["parquet", "webdataset"]
 
@@ -14,7 +14,7 @@ Format = Literal["parquet", "webdataset"]
 class DatasetConfig:
     format: Literal["webdataset", "parquet", "both"] = "webdataset"
     """File format of the shards."""
-    jpeg_quality: int = 95
+    jpeg_quality: int = number(95, at_least=1, at_most=100)
     """Quality of the JPEG images, 1 to 100."""
 
     @property
@@ -25,11 +25,11 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    max_images: int = knob(4000)
+    max_images: int = knob(4000, at_least=1)
     """Images that are read back and embedded by recogniser and judge for the report."""
-    grid_identities: int = knob(10)
+    grid_identities: int = knob(10, at_least=1)
     """Rows of the face grids."""
-    grid_images: int = knob(8)
+    grid_images: int = knob(8, at_least=1)
     """Columns of the face grids."""
 
 
@@ -44,10 +44,6 @@ class PublishConfig:
     """Who publishes it: a person or an organisation."""
     url: str = knob("")
     """Where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
-
-
-def dataset_rules(d: DatasetConfig) -> Iterator[Rule]:
-    yield "dataset.jpeg_quality", 1 <= d.jpeg_quality <= 100, "must be between 1 and 100"
 
 
 def publish_rules(p: PublishConfig) -> Iterator[Rule]:

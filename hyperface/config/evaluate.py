@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class EvaluateConfig:
     """Order of the channels that evaluate.model=onnx takes. InsightFace's take RGB, AdaFace's BGR."""
     pixel_mean: float = 127.5
     """Subtracted from each grey level, for evaluate.model=onnx."""
-    pixel_std: float = 127.5
+    pixel_std: float = number(127.5, above=0)
     """By which the difference is divided, for evaluate.model=onnx."""
     benchmarks: list[str] = knob([])
     """What to verify on: `toy` (the toy world's held-out sets), files of InsightFace's form (lfw.bin), or lists of
@@ -28,9 +28,9 @@ class EvaluateConfig:
     the toy world's sets, where the network takes their 64x64 images."""
     ijb: list[str] = knob([])
     """Folders of IJB-B or IJB-C: `loose_crop/` and `meta/`, as InsightFace distributes them."""
-    batch_size: int = knob(64)
+    batch_size: int = knob(64, at_least=1)
     """Images per forward pass."""
-    gpus: float = knob(0.0)
+    gpus: float = knob(0.0, at_least=0)
     """GPUs that the evaluation, or the audit, reserves for what is not shared among actors."""
 
 
@@ -38,6 +38,3 @@ def evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:
     onnx = e.model == "onnx"
     yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
     yield "evaluate.sha256", is_sha256(e.sha256) or not onnx, f"{SHA256} when evaluate.model=onnx"
-    yield "evaluate.pixel_std", e.pixel_std > 0, "must be above 0"
-    yield "evaluate.batch_size", e.batch_size >= 1, "must be at least 1"
-    yield "evaluate.gpus", e.gpus >= 0, "must be at least 0"

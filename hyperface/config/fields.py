@@ -1,7 +1,8 @@
-"""What a field of the configuration may be, and what all rules share."""
+"""What a section says of a field besides its default: whether it is a knob, and which numbers it may have."""
 
 import re
-from dataclasses import field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 Rule = tuple[str, bool, str]
@@ -9,11 +10,65 @@ Rule = tuple[str, bool, str]
 SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
 
 
-def knob(default: Any) -> Any:
-    """A field that changes how a stage executes but no byte of what it makes."""
+def knob(default: Any, **limits: Any) -> Any:
+    """A field that changes how a stage executes but no byte of what it makes; `limits` are those of `Range`."""
+    metadata = {"knob": True} | ({"range": Range(**limits)} if limits else {})
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"knob": True})
-    return field(default=default, metadata={"knob": True})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def number(default: float, **limits: Any) -> Any:
+    """A field that decides what is made, and has the limits of `Range`."""
+    return field(default=default, metadata={"range": Range(**limits)})
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field may have; as a text, the rule that a message names."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    least: str = ""
+    """What the smallest number means."""
+    zero: str = ""
+    """What 0 means, where it is allowed besides the others."""
+    unit: str = ""
+    noun: str = ""
+    """What such a number is called."""
+    reason: str = ""
+
+    def holds(self, value: float) -> bool:
+        return (bool(self.zero) and value == 0) or (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        between = self.at_least is not None and self.at_most is not None
+        words = ("between", "above", "", "below") if between else ("at least", "above", "at most", "below")
+        limits = zip(words, (self.at_least, self.above, self.at_most, self.below), strict=True)
+        texts = [f"{word} {_written(limit)}".strip() for word, limit in limits if limit is not None]
+        texts[-1] += f" {self.unit}" if self.unit else ""
+        texts[0] += f" ({self.least})" if self.least else ""
+        text = " ".join(filter(None, ["must be", self.noun, " and ".join(texts)]))
+        text += f", or 0 ({self.zero})" if self.zero else ""
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+def _written(limit: float) -> str:
+    return "2^63" if limit == 2**63 else f"{limit:g}"
+
+
+def ranges(name: str, section: Any) -> Iterator[Rule]:
+    """The rule of each field of a section that has limits of its own."""
+    for f in fields(section):
+        if allowed := f.metadata.get("range"):
+            yield f"{name}.{f.name}", allowed.holds(getattr(section, f.name)), str(allowed)
 
 
 def is_sha256(text: str) -> bool:

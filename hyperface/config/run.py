@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob
+from hyperface.config.fields import Rule, knob, number
 
 
 @dataclass(frozen=True)
 class RunConfig:
     dir: str = knob("")
     """Where the run lives: a local directory, file:///path or s3://bucket/prefix. Required."""
-    seed: int = 0
+    seed: int = number(0, at_least=0, below=2**63)
     """Seed of everything random in the run."""
 
 
@@ -24,7 +24,7 @@ class StorageConfig:
     """S3 region; empty: the standard AWS chain."""
     addressing_style: Literal["auto", "path", "virtual"] = knob("auto")
     """How S3 requests name the bucket; self-hosted gateways usually want `path`."""
-    patience_s: float = knob(120.0)
+    patience_s: float = knob(120.0, at_least=0, unit="seconds", least="0: never tried again")
     """Seconds for which a request is tried again while the store is unreachable or answers with a server error. A job
     that has never reached it gives up after a few."""
 
@@ -33,7 +33,7 @@ class StorageConfig:
 class ClusterConfig:
     address: str = knob("")
     """Address of a running Ray cluster; empty: the job's own cluster, else a Ray started in this process."""
-    num_cpus: int = knob(0)
+    num_cpus: int = knob(0, at_least=0, least="0: all")
     """CPUs of a Ray started in this process; 0: all of the machine."""
     log_format: Literal["text", "json"] = knob("text")
     """Of what a job says: lines for people, or a JSON object a line, with the run, the stage, the shard and the attempt
@@ -47,7 +47,6 @@ def run_rules(r: RunConfig) -> Iterator[Rule]:
     bare = not re.match(r"s3://[^/]*[:@]", r.dir)
     rule = "must name no user or password: write s3://bucket/prefix; credentials come from the standard AWS chain only"
     yield "run.dir", bare, rule
-    yield "run.seed", 0 <= r.seed < 2**63, "must be at least 0 and below 2^63"
 
 
 def storage_rules(s: StorageConfig) -> Iterator[Rule]:
@@ -57,8 +56,3 @@ def storage_rules(s: StorageConfig) -> Iterator[Rule]:
     secret = "@" in s.endpoint_url
     rule = "must name no user or password: credentials come from the standard AWS chain only"
     yield "storage.endpoint_url", not secret, rule
-    yield "storage.patience_s", s.patience_s >= 0, "must be at least 0 seconds (0: never tried again)"
-
-
-def cluster_rules(c: ClusterConfig) -> Iterator[Rule]:
-    yield "cluster.num_cpus", c.num_cpus >= 0, "must be at least 0 (0: all)"

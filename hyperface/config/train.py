@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hyperface.config.fields import Rule, knob
+from hyperface.config.fields import Rule, knob, number
 from hyperface.config.train_generator import TrainGeneratorConfig
 
 
@@ -23,30 +23,30 @@ class TrainConfig:
     """The network that is trained. It takes images of the size that the dataset has."""
     squeeze_excitation: bool = False
     """Channel attention in each block of an IResNet (the `IR-SE` variant)."""
-    embedding_dim: int = 512
+    embedding_dim: int = number(512, at_least=2)
     """Dimensions of the embedding."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, at_least=0, below=1)
     """Share of the features before the last layer that is dropped in training."""
     head: Literal["arcface", "cosface", "adaface"] = "arcface"
     """The margin softmax."""
-    scale: float = 64.0
+    scale: float = number(64.0, above=0)
     """Of the cosines, before the softmax."""
-    margin: float = 0.5
+    margin: float = number(0.5, at_least=0, below=1.5)
     """Of the head: an angle in radians (arcface), a cosine (cosface), or the largest of either (adaface)."""
-    sample_rate: float = 1.0
+    sample_rate: float = number(1.0, above=0, at_most=1)
     """Share of the class centres that take part in a step (Partial FC), besides those of the batch."""
-    epochs: int = 26
+    epochs: int = number(26, at_least=1)
     """Passes over the dataset. The last one is the result."""
-    batch_size: int = 512
+    batch_size: int = number(512, at_least=2, reason="batch normalisation needs two images")
     """Images of a step, over all workers."""
-    streams: int = 32
+    streams: int = number(32, at_least=1)
     """Places of the epoch's order from which a batch is read at once, each by one worker: the most workers that a
     training can ever have. The order of the images depends on it, and not on the number of workers."""
-    learning_rate: float = 0.1
+    learning_rate: float = number(0.1, above=0)
     """Of SGD, after the warm-up."""
-    momentum: float = 0.9
+    momentum: float = number(0.9, at_least=0, below=1)
     """Of SGD (Nesterov's is not used)."""
-    weight_decay: float = 5e-4
+    weight_decay: float = number(5e-4, at_least=0)
     """Of convolutions, last layer and class centres; none of normalisation and activation."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate grows from 0."""
@@ -54,33 +54,33 @@ class TrainConfig:
     """How the learning rate falls: by a factor of 10 at each of `train.milestones`, or along half a cosine to 0."""
     milestones: list[int] = field(default_factory=lambda: [12, 20, 24])
     """Epochs at which the learning rate falls; as AdaFace's recipe has them."""
-    clip_norm: float = 5.0
+    clip_norm: float = number(5.0, at_least=0, least="not cut")
     """Largest norm of the backbone's gradient; 0: not cut."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Of the backbone's forward and backward pass. Margins, centres and updates are float32."""
-    flip: float = 0.5
+    flip: float = number(0.5, at_least=0, at_most=1, noun="a probability")
     """Probability that an image is mirrored."""
-    erasing: float = 0.1
+    erasing: float = number(0.1, at_least=0, at_most=1, noun="a probability")
     """Probability that a rectangle of an image is overwritten with noise (random erasing)."""
-    crop: float = 0.2
+    crop: float = number(0.2, at_least=0, at_most=1, noun="a probability")
     """Probability that only a crop of an image is shown, the rest being black (AdaFace's augmentation)."""
-    low_resolution: float = 0.2
+    low_resolution: float = number(0.2, at_least=0, at_most=1, noun="a probability")
     """Probability that an image is made small and large again (AdaFace's augmentation)."""
-    photometric: float = 0.2
+    photometric: float = number(0.2, at_least=0, at_most=1, noun="a probability")
     """Probability that brightness, contrast and saturation are changed (AdaFace's augmentation)."""
-    seed: int = 0
+    seed: int = number(0, at_least=0, below=2**63)
     """Of the initial weights, the order of the images and the augmentation."""
-    checkpoint_every: int = knob(1000)
+    checkpoint_every: int = knob(1000, at_least=1)
     """Steps between checkpoints; there is one after each epoch as well."""
     num_workers: int = knob(1)
     """Ray Train workers among which batches, and class centres, are divided."""
     min_workers: int = knob(0)
     """Start, or go on, with so few workers when there is no room for num_workers; 0: wait for all of them."""
-    gpus_per_worker: float = knob(0.0)
+    gpus_per_worker: float = knob(0.0, at_least=0)
     """GPUs that each worker reserves; above 0 gradients travel on NCCL, else on gloo."""
-    loader_threads: int = knob(2)
+    loader_threads: int = knob(2, at_least=1)
     """Threads of each worker that read and decode images ahead of the network."""
-    max_failures: int = knob(3)
+    max_failures: int = knob(3, at_least=0)
     """Worker failures after which the training gives up; each restarts from the last checkpoint."""
 
 
@@ -117,8 +117,6 @@ def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Itera
     """Of a section that has the keys of both."""
     named = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name))
     yield f"{section}.name", named, "must be letters, digits, . _ or -"
-    for key in ("epochs", "batch_size", "streams", "checkpoint_every", "loader_threads"):
-        yield f"{section}.{key}", getattr(t, key) >= 1, "must be at least 1"
     rule = f"must be a multiple of {section}.streams={t.streams}, each of which gives an equal part"
     yield f"{section}.batch_size", t.streams < 1 or t.batch_size % t.streams == 0, rule
     rule = f"must be between 1 and {section}.streams={t.streams}: a stream belongs to one worker"
@@ -127,32 +125,18 @@ def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Itera
     yield f"{section}.min_workers", 0 <= t.min_workers <= t.num_workers, rule
     shared = t.num_workers > 1 and 0 < t.gpus_per_worker < 1
     yield f"{section}.gpus_per_worker", not shared, "must be 0 or at least 1 with several workers (NCCL)"
-    yield f"{section}.learning_rate", t.learning_rate > 0, "must be above 0"
-    yield f"{section}.weight_decay", t.weight_decay >= 0, "must be at least 0"
     yield f"{section}.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, f"must be between 0 and {section}.epochs"
-    yield f"{section}.clip_norm", t.clip_norm >= 0, "must be at least 0 (not cut)"
-    yield f"{section}.dropout", 0 <= t.dropout < 1, "must be at least 0 and below 1"
-    yield f"{section}.flip", 0 <= t.flip <= 1, "must be a probability between 0 and 1"
-    yield f"{section}.seed", 0 <= t.seed < 2**63, "must be at least 0 and below 2^63"
 
 
 def train_rules(t: TrainConfig) -> Iterator[Rule]:
     taken = t.name in ("recognizer", "judge") or t.name.startswith("onnx-")
     yield "train.name", not taken, "names the record of another model (recognizer, judge, onnx-...); take another name"
-    yield "train.embedding_dim", t.embedding_dim >= 2, "must be at least 2"
     yield "train.squeeze_excitation", not (t.squeeze_excitation and t.backbone == "small"), "needs an IResNet"
     yield "train.dropout", t.dropout == 0 or t.backbone != "small", "needs an IResNet"
-    yield "train.scale", t.scale > 0, "must be above 0"
-    yield "train.margin", 0 <= t.margin < 1.5, "must be at least 0 and below 1.5"
-    yield "train.sample_rate", 0 < t.sample_rate <= 1, "must be above 0 and at most 1"
-    yield "train.batch_size", t.batch_size >= 2, "must be at least 2: batch normalisation needs two images"
     alone = max(t.num_workers, 1) * 2 > t.batch_size
     yield "train.num_workers", t.num_workers == 1 or not alone, "must leave each worker two images of a batch"
-    yield "train.momentum", 0 <= t.momentum < 1, "must be at least 0 and below 1"
     ascending = t.milestones == sorted(set(t.milestones)) and all(m >= 1 for m in t.milestones)
     yield "train.milestones", ascending, "must be ascending epochs of at least 1, e.g. [12,20,24]"
     late = t.schedule == "steps" and any(m >= t.epochs for m in t.milestones)
     rule = f"must be below train.epochs={t.epochs}, or the learning rate would not fall, e.g. [5,8,9] for 10 epochs"
     yield "train.milestones", not late, rule
-    for key in ("erasing", "crop", "low_resolution", "photometric"):
-        yield f"train.{key}", 0 <= getattr(t, key) <= 1, "must be a probability between 0 and 1"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob
+from hyperface.config.fields import Rule, knob, number
 from hyperface.config.vec2face import mask_rules
 
 
@@ -20,74 +20,71 @@ class TrainGeneratorConfig:
     `perceptual` compares maps of its network, which an ONNX file does not name."""
     size: Literal["small", "base", "large", "huge"] = "base"
     """Of the network. Images may have any size that is a multiple of 16 pixels."""
-    epochs: int = 50
+    epochs: int = number(50, at_least=1)
     """Passes over the dataset (the published code: 400). The last step is the result."""
-    batch_size: int = 64
+    batch_size: int = number(64, at_least=1)
     """Images of a step, over all workers."""
-    streams: int = 32
+    streams: int = number(32, at_least=1)
     """Places of the epoch's order from which a batch is read at once, each by one worker: the most workers that a
     training can ever have."""
-    learning_rate: float = 4e-5
+    learning_rate: float = number(4e-5, above=0)
     """Of AdamW, after the warm-up; falls along half a cosine to 0. Vec2Face takes 4e-5 for 112 images of a step."""
-    weight_decay: float = 0.01
+    weight_decay: float = number(0.01, at_least=0)
     """Of AdamW: of products and convolutions, none of normalisations, biases and positions."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate grows from 0 (the published code: 40)."""
-    clip_norm: float = 2.0
+    clip_norm: float = number(2.0, at_least=0, least="not cut")
     """Largest norm of the gradient; 0: not cut."""
-    dropout: float = 0.1
+    dropout: float = number(0.1, at_least=0, below=1)
     """Of the transformer blocks. Each worker draws its own: with it a training by another number of workers is not the
     same, though as good."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the forward and backward pass; losses and updates are float32."""
-    flip: float = 0.0
+    flip: float = number(0.0, at_least=0, at_most=1, noun="a probability")
     """Probability that an image is mirrored; its feature is that of the mirrored one."""
     mask_min: float = 0.5
     """Smallest share of the tokens that is masked; so many are hidden from the encoder, always."""
-    mask_max: float = 1.0
+    mask_max: float = number(1.0, at_most=1)
     """Largest share of the tokens that is masked."""
     mask_mean: float = 0.75
     """Centre of the normal distribution that the share of an image is drawn from, cut at both ends."""
-    mask_std: float = 0.25
+    mask_std: float = number(0.25, above=0)
     """Its standard deviation."""
-    pixel: float = 1.0
+    pixel: float = number(1.0, at_least=0)
     """Weight of the squared error of pixels."""
-    perceptual: float = 0.2
+    perceptual: float = number(0.2, at_least=0)
     """Weight of the distance of the recogniser's feature maps. Vec2Face takes LPIPS, whose weights nobody may need to
     fetch here."""
-    ssim: float = 0.1
+    ssim: float = number(0.1, at_least=0)
     """Weight of 1 - SSIM."""
-    token: float = 1.0
+    token: float = number(1.0, at_least=0)
     """Weight of the squared error of the tokens."""
-    identity: float = 1.0
+    identity: float = number(1.0, at_least=0)
     """Weight of 1 - cosine of the recogniser's features of the image that was made and the one that was wanted."""
-    adversarial: float = 0.0
+    adversarial: float = number(0.0, at_least=0)
     """Weight of a discriminator of patches, against the gradient of the other terms (Vec2Face: 0.8); 0: none."""
-    adversarial_from: float = 0.5
+    adversarial_from: float = number(0.5, at_least=0, at_most=1)
     """Share of the training after which the discriminator takes part."""
-    seed: int = 0
+    seed: int = number(0, at_least=0, below=2**63)
     """Of the initial weights, the order of the images, masks and dropout."""
-    checkpoint_every: int = knob(500)
+    checkpoint_every: int = knob(500, at_least=1)
     """Steps between checkpoints; there is one after each epoch as well."""
     num_workers: int = knob(1)
     """Ray Train workers among which batches are divided. How many they are changes rounding only, without dropout."""
     min_workers: int = knob(0)
     """Start, or go on, with so few workers when there is no room for num_workers; 0: wait for all of them."""
-    gpus_per_worker: float = knob(0.0)
+    gpus_per_worker: float = knob(0.0, at_least=0)
     """GPUs that each worker reserves; above 0 gradients travel on NCCL, else on gloo."""
-    loader_threads: int = knob(2)
+    loader_threads: int = knob(2, at_least=1)
     """Threads of each worker that read and decode images ahead of the network."""
-    max_failures: int = knob(3)
+    max_failures: int = knob(3, at_least=0)
     """Worker failures after which the training gives up; each restarts from the last checkpoint."""
 
 
 def train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
     section = "train_generator"
-    for key in ("pixel", "perceptual", "ssim", "token", "identity", "adversarial"):
-        yield f"{section}.{key}", getattr(t, key) >= 0, "must be at least 0"
     learns = any((t.pixel, t.perceptual, t.ssim, t.token, t.identity))
     yield f"{section}.pixel", learns, "must be above 0, or another term of the loss must"
-    yield f"{section}.adversarial_from", 0 <= t.adversarial_from <= 1, "must be between 0 and 1"
     late = t.adversarial == 0 or t.adversarial_from < 1
     yield f"{section}.adversarial_from", late, f"must be below 1 where {section}.adversarial is to take part"
     yield from mask_rules(section, t.mask_min, t.mask_max, t.mask_mean, t.mask_std)

@@ -9,6 +9,7 @@ import pytest
 
 from hyperface import config
 from hyperface.config import is_override
+from hyperface.config.fields import Range
 from hyperface.errors import ConfigError
 from hyperface.run import command_line, open_run
 
@@ -57,6 +58,24 @@ def test_an_impossible_value_names_key_rule_and_value(override: str, named: str)
     with pytest.raises(ConfigError) as error:
         config.load(None, [RUN, override])
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "rule", "inside", "outside"),
+    [
+        (Range(at_least=1), "must be at least 1", [1, 9], [0, float("nan")]),
+        (Range(at_least=0, at_most=64, least="off", unit="bits"), "must be between 0 (off) and 64 bits", [0, 64], [65]),
+        (Range(above=0, at_most=1), "must be above 0 and at most 1", [0.1, 1], [0, 1.1]),
+        (Range(at_least=0, below=2**63), "must be at least 0 and below 2^63", [0, 2**63 - 1], [-1, 2**63]),
+        (Range(at_least=1, least="none", zero="its own"), "must be at least 1 (none), or 0 (its own)", [0, 1], [0.5]),
+        (Range(at_least=2, reason="two are a pair"), "must be at least 2: two are a pair", [2], [1]),
+        (Range(at_least=0, at_most=1, noun="a share"), "must be a share between 0 and 1", [0.5], [-0.1]),
+    ],
+)
+def test_a_range_says_in_words_what_it_holds(allowed: Range, rule: str, inside: list[float], outside: list[float]):
+    assert str(allowed) == rule
+    assert all(map(allowed.holds, inside))
+    assert not any(map(allowed.holds, outside))
 
 
 def onnx_files(recognizer: str, judge: str) -> list[str]:
