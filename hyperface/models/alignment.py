@@ -1,4 +1,5 @@
-"""From a picture to the crop that face recognisers are used to: eyes, nose and mouth corners at fixed places.
+"""Alignment: cutting the crop that face recognisers are used to out of a picture, eyes, nose and mouth corners at fixed
+places.
 
 Coordinates are (x, y) in pixels, with pixel centres at whole numbers, as detectors give them. Landmarks are the eyes,
 the nose and the corners of the mouth, those on the left of the picture first.
@@ -20,7 +21,7 @@ from hyperface.models.protocols import Crop
 ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where InsightFace's recognisers are trained to see the landmarks in a crop of 112 x 112 pixels."""
+"""Places of the landmarks in a crop of 112 x 112 pixels on which InsightFace's recognisers are trained."""
 
 BOX_512 = (63.55, 59.97, 383.44)
 """Left, top and side of the face crop in a picture of 512 x 512 pixels that is framed as FFHQ is, Arc2Face's included.
@@ -32,7 +33,7 @@ its 0.01 degrees of rotation. The mean face is facexlib's template at 512 pixels
 
 
 LARGEST_SCALE = 64.0
-"""Of a crop against its picture, either way."""
+"""Largest factor by which a crop is larger or smaller than its picture."""
 
 
 def similarity(source_L2: NDArray[np.float64], target_L2: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,7 +81,7 @@ def warp(picture_HWC: NDArray[np.uint8], similarity_23: NDArray[np.float64], siz
 
 
 class TemplateAligner:
-    """The same crop of every picture; an `Aligner` (hyperface.models.protocols).
+    """An aligner that cuts the same crop out of every picture; an `Aligner` (hyperface.models.protocols).
 
     For generators that frame every face alike, as FFHQ is framed. It finds no face and misses none.
     """

@@ -61,7 +61,7 @@ class Arc2FaceGenerator:
         """Load from the places that the configuration names.
 
         Args:
-            steps: of the solver; 0: 25 (DPM-Solver++), or 4 with `config.fast` (LCM).
+            steps: steps of the solver; 0: 25 (DPM-Solver++), or 4 with `config.fast` (LCM).
             guidance: 1: none; 0: 3, or 1 with `config.fast`.
             device: None: the GPU where there is one.
 
@@ -160,7 +160,7 @@ class Projector:
 
 
 def _files(config: Arc2FaceConfig) -> dict[str, Path]:
-    """{name: file} of everything that decides the pictures."""
+    """Return {name: file} of everything that decides the pictures."""
     base = BASE if config.decoder == "tiny" else (*BASE, *FULL_DECODER)
     found = pretrained.find("arc2face.path", local_or_hub(config.path), config.revision, MODEL)
     of_base = pretrained.find("arc2face.base_path", local_or_hub(config.base_path), config.base_revision, base)
@@ -179,7 +179,7 @@ def _files(config: Arc2FaceConfig) -> dict[str, Path]:
 
 
 def local_or_hub(path: str) -> str:
-    """A folder as an absolute path; what is none stays as it is, a name on the hub."""
+    """Return a folder as an absolute path; a word that names none stays as it is, a name on the hub."""
     folder = local_path(path)
     return folder if Path(folder).is_dir() else path
 

@@ -44,8 +44,8 @@ class ArcFaceRecognizer:
             sha256: expected SHA-256 of the file, 64 hex digits.
             providers: execution providers of onnxruntime, preferred first; None: CUDA where onnxruntime has it, then
                 CPU. On the CPU one thread is used: workers scale by processes.
-            section: of the configuration, for messages.
-            preprocessing: what the network takes.
+            section: section of the configuration, for messages.
+            preprocessing: the arithmetic that makes the network's input.
 
         Raises:
             ModelError: the file cannot be read, has another SHA-256, or is no ONNX model of faces to embeddings.
@@ -126,7 +126,7 @@ def in_batches(
     dim: int,
     preprocessing: Preprocessing = Preprocessing(),
 ) -> NDArray[np.float32]:
-    """float32 [B, D]: what a model returns for any number of images.
+    """Return what a model gives for any number of images, float32 [B, D].
 
     Args:
         run: the model.

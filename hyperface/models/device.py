@@ -1,4 +1,4 @@
-"""Where networks run, and in which precision."""
+"""The choice of the device on which networks run, and of their precision."""
 
 import torch
 
@@ -13,7 +13,8 @@ def chosen(device: str | torch.device | None = None) -> torch.device:
 
 
 def precision(section: str, name: str, device: torch.device) -> torch.dtype:
-    """Of a generator on a device. Raises ModelError where half precision is asked of a CPU; names the section's key."""
+    """Return a generator's precision. Raises ModelError where half precision is asked of a CPU; names the section's
+    key."""
     if device.type == "cpu" and name == "float16":
         raise ModelError(
             f"{section}.precision: float16 needs a GPU, and this worker has none; set {section}.precision=float32, or "

@@ -106,7 +106,8 @@ class IResNet(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """For 64 x 64 faces on a laptop: patches of 4 x 4 pixels, then the same blocks at a sixteenth of the cost."""
+    """A network for 64 x 64 faces on a laptop: patches of 4 x 4 pixels, then the same blocks at a sixteenth of the
+    cost."""
 
     def __init__(self, image_size: int, embedding_dim: int) -> None:
         super().__init__()
@@ -131,7 +132,7 @@ def _stage(inputs: int, outputs: int, blocks: int, *, se: bool) -> nn.Sequential
 
 
 def _last_norm(embedding_dim: int) -> nn.BatchNorm1d:
-    """Its scale stays 1: the length of a feature is the margin softmax's to give."""
+    """Return a batch normalisation whose scale stays 1: the length of a feature is the margin softmax's to give."""
     norm = nn.BatchNorm1d(embedding_dim)
     norm.weight.requires_grad_(False)
     return norm

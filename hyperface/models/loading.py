@@ -15,14 +15,14 @@ class Evaluated:
 
     recognizer: FeatureRecognizer
     label: str
-    """Names its record: that of the training, `recognizer`, `judge`, or `onnx-` and the first 12 digits of its hash,
-    with the preprocessing where that is not the usual one."""
+    """Name of the recogniser's record: that of the training, `recognizer`, `judge`, or `onnx-` and the first 12 digits
+    of its hash, with the preprocessing where that is not the usual one."""
     described: dict[str, Any]
-    """What it is and how it takes images; recorded with its numbers."""
+    """Description of the network and of how it takes images; recorded with the numbers that it gives."""
 
 
 def load_models(config: Config) -> Models:
-    """What the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
+    """Load what the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
     judge = load_judge(config) if config.synthesis.min_judge_cosine > -1 else None
     recognizer = load_recognizer(config.recognizer)
     aligner = load_aligner(config, recognizer.image_size)
@@ -30,7 +30,7 @@ def load_models(config: Config) -> Models:
 
 
 def needs_files(config: Config) -> bool:
-    """Whether `load_models` reads a file that does not ship with the code."""
+    """Return whether `load_models` reads a file that does not ship with the code."""
     synthesis = config.synthesis
     return (
         synthesis.generator in ("arc2face", "vec2face")
@@ -45,7 +45,7 @@ def load_evaluated(config: Config, store: Store) -> Evaluated:
     """The recogniser that `evaluate.model` names.
 
     Args:
-        store: of the run, which holds what was trained.
+        store: the run's storage, which holds what was trained.
 
     Raises:
         ConfigError: the run has no judge.
@@ -86,7 +86,7 @@ def _trained(config: Config, store: Store) -> tuple[FeatureRecognizer, str, dict
 
 
 def _unusual(taken: Preprocessing) -> str:
-    """Keeps the records of one file apart that is shown images in several ways."""
+    """Return a suffix that keeps the records of one file apart that is shown images in several ways."""
     return "" if taken == Preprocessing() else f"-{taken.color_order.lower()}-{taken.mean:g}-{taken.std:g}"
 
 
@@ -146,7 +146,8 @@ def load_generator(config: Config) -> Generator:
 
 
 def load_attributes(config: Config) -> AttributeReader | None:
-    """What reads the attributes that images are steered to; None where none is. Raises ModelError."""
+    """Load the reader of the attributes that images are steered to; None where they are steered to none. Raises
+    ModelError."""
     if not config.control.targets:
         return None
     match reader_kind(config.control, config.recognizer.kind):
@@ -161,8 +162,8 @@ def load_attributes(config: Config) -> AttributeReader | None:
 
 
 def load_aligner(config: Config, image_size: int) -> Aligner | None:
-    """What crops the generator's pictures to `image_size` pixels, those of the recogniser; None where it draws what the
-    recogniser takes. Raises ModelError."""
+    """Load the aligner that crops the generator's pictures to the recogniser's `image_size` pixels; None where the
+    generator draws what the recogniser takes. Raises ModelError."""
     synthesis = config.synthesis
     match synthesis.alignment:
         case "none":

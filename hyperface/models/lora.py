@@ -21,9 +21,9 @@ _PARTS = re.compile(
 
 
 def merge(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> int:
-    """Add scale * up @ down to the weight of every adapted layer, in float32; the number of layers.
+    """Add scale * up @ down to the weight of every adapted layer, in float32; return the number of layers.
 
-    The scale is alpha / rank where the file tells alpha, else 1.
+    The scale is alpha / rank where the file gives alpha, else 1.
 
     Raises:
         ModelError: a tensor that adapts no layer of the network, half of a pair, or other shapes; nothing is adapted.

@@ -27,7 +27,7 @@ _EXAMPLE = '[{"name": "yaw", "low": -60, "high": 60, "tolerance": 5, "at_least":
 
 
 class OnnxAttributes:
-    """Fits `AttributeReader` (hyperface.models.protocols)."""
+    """A reader of attributes by an ONNX file; an `AttributeReader` (hyperface.models.protocols)."""
 
     def __init__(self, path: str, sha256: str) -> None:
         """Load and try the model.

@@ -41,7 +41,7 @@ def _window(at: Attributes) -> tuple[list[int], list[int]]:
 
 
 def _padded(at: Attributes, x: Tensor, value: float = 0.0) -> Tensor:
-    """By `pads`, which ONNX gives as all begins, then all ends, and PyTorch takes from the last axis on."""
+    """Pad a map by `pads`, which ONNX gives as all begins, then all ends, and PyTorch takes from the last axis on."""
     if at.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or at.get("ceil_mode", 0):
         raise _Unknown("auto_pad and ceil_mode")
     pads = at.get("pads", [0] * 4)
@@ -206,7 +206,7 @@ def differentiable(model: onnx.ModelProto, path: str, session: Any, image_size: 
     """The network of a file, on a GPU where there is one, compared with what onnxruntime makes of the same file.
 
     Args:
-        session: of onnxruntime, that takes [B, 3, S, S].
+        session: a session of onnxruntime that takes [B, 3, S, S].
 
     Raises:
         ModelError: an operator is not known here, or the numbers differ; names it.

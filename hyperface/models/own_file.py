@@ -17,14 +17,14 @@ def to_bytes(network: nn.Module, key: str, described: Mapping[str, Any]) -> byte
     """The network's weights and buffers; equal ones give equal bytes.
 
     Args:
-        key: of the header, under which the description stands as JSON.
+        key: key of the header under which the description stands as JSON.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     return safetensors.torch.save(tensors, metadata={key: json.dumps(described, sort_keys=True)})
 
 
 def from_bytes(data: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, description) of what `to_bytes` wrote. Raises ValueError: cut off, or without this key."""
+    """Read (tensors, description) of what `to_bytes` wrote. Raises ValueError: cut off, or without this key."""
     try:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")

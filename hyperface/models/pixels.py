@@ -1,4 +1,4 @@
-"""Between pixels and what networks see and draw: signals in [-1, 1].
+"""Conversion between pixels and what networks see and draw: signals in [-1, 1].
 
 Shape legend: B images, H x W pixels.
 """
@@ -29,5 +29,5 @@ def to_pixels(signal: Tensor, drawable_B: Tensor | None = None) -> NDArray[np.ui
 
 
 def is_finite(images: Tensor) -> Tensor:
-    """Of each image, [B]."""
+    """Return whether all pixels of each image are finite numbers, [B]."""
     return torch.isfinite(images).flatten(1).all(1)

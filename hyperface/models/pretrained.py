@@ -24,7 +24,7 @@ _SHOWN = 5
 
 
 def find(key: str, path: str, revision: str, wanted: Wanted, cache: str | None = None) -> dict[str, Path]:
-    """{preferred name: file} of a model in a local folder, or in a repository of the hub at one commit.
+    """Return {preferred name: file} of a model in a local folder, or in a repository of the hub at one commit.
 
     What the hub's cache holds is taken from there: a commit never changes, so that a cluster without the internet runs
     from a cache that was filled elsewhere (HF_HOME).
@@ -76,7 +76,8 @@ def _there(path: Path) -> Path | None:
 
 
 def _from_hub(key: str, repository: str, revision: str, names: tuple[str, ...], cache: str | None) -> Path | None:
-    """What the hub's cache has of these names, else what the hub has; None when the commit has none of them."""
+    """Return a file of one of these names from the hub's cache, else from the hub; None when the commit has none of
+    them."""
     from huggingface_hub import try_to_load_from_cache
 
     cached = [try_to_load_from_cache(repository, name, cache_dir=cache, revision=revision) for name in names]
@@ -174,7 +175,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def renamed(tensors: Mapping[str, Tensor], names: Iterable[str], pairs: Mapping[str, str]) -> dict[str, Tensor]:
-    """Tensors under the names of today: in a name that is not among `names`, each old part gives way to the new."""
+    """Return tensors under the names of today: in a name that is not among `names`, each old part gives way to the
+    new."""
     known, out = set(names), {}
     for name, tensor in tensors.items():
         new = name

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIT_TOLERANCE = 1e-3
-"""By which the norm of a unit embedding may differ from 1."""
+"""Largest difference between 1 and the norm of a unit embedding."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the grey levels 0 to 255 of an image become a network's input: (x - mean) / std."""
+    """The arithmetic that makes a network's input of the grey levels 0 to 255 of an image: (x - mean) / std."""
 
     color_order: Literal["RGB", "BGR"] = "RGB"
-    """Of the channels as the network takes them; images here are always RGB."""
+    """Order of the channels as the network takes them; images here are always RGB."""
     mean: float = 127.5
     std: float = 127.5
 
@@ -115,17 +115,19 @@ class DifferentiableRecognizer(Protocol):
 
 @dataclass(frozen=True)
 class AttributeRange:
-    """Where a reader of an attribute can be believed, and how near to a target is near enough."""
+    """The values in which a reader of an attribute can be believed, and the distance from a target that is near
+    enough."""
 
     low: float
     high: float
     tolerance: float
-    """Above 0, in the attribute's unit."""
+    """Largest distance from a target that is near enough; above 0, in the attribute's unit."""
     at_least: bool = False
-    """A value above the target is as good: quality, sharpness."""
+    """True where a value above the target is as good: quality, sharpness."""
 
     def miss(self, value: float, target: float) -> float:
-        """By how much a value misses a target, in the attribute's unit; 0 above it where more is as good."""
+        """Return the distance by which a value misses a target, in the attribute's unit; 0 above it where more is as
+        good."""
         return max(target - value, 0.0) if self.at_least else abs(value - target)
 
 
@@ -149,7 +151,7 @@ class AttributeReader(Protocol):
 
 @dataclass(frozen=True)
 class Crop:
-    """What an aligner made of one picture."""
+    """The crop that an aligner made of one picture."""
 
     image_HWC: NDArray[np.uint8] | None
     """uint8 RGB [S, S, 3]; None when no face was found."""
@@ -182,8 +184,8 @@ class Models:
     generator: Generator
     recognizer: Recognizer
     aligner: Aligner | None = None
-    """None: the generator draws what the recogniser takes."""
+    """Aligner of the pictures; None: the generator draws what the recogniser takes."""
     judge: Recognizer | None = None
-    """None: nobody else is asked."""
+    """Judge of the pictures; None: nobody but the recogniser is asked."""
     attributes: AttributeReader | None = None
-    """None: no attribute is controlled."""
+    """Reader of the controlled attributes; None: no attribute is controlled."""

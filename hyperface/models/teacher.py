@@ -46,7 +46,7 @@ def load_teacher(config: Config, store: Store, device: torch.device) -> Teacher:
     """The recogniser that `train_generator.recognizer` names, on a device.
 
     Args:
-        store: of the run, which holds what was trained.
+        store: the run's storage, which holds what was trained.
 
     Raises:
         ConfigError: an ONNX file, whose maps have no names, and a loss that compares maps.

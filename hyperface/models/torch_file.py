@@ -14,15 +14,15 @@ from hyperface.reading.one_line import one_line
 from hyperface.reading.unpacking import PackedZip, check_zip
 
 _OTHER = re.compile(r"GLOBAL ([\w.]+)")
-"""What PyTorch says of an object that it does not make, before it advises how to make it all the same."""
+"""The words in which PyTorch refuses an object that it does not make, before it advises how to make it all the same."""
 _ZIP = b"PK\x03\x04"
 
 
 def read(file: Path | IO[bytes], path: str, harmless: Sequence[Any] = ()) -> Any:
-    """What a file holds, on the CPU.
+    """Read the content of a file onto the CPU.
 
     Args:
-        path: for messages.
+        path: path of the file, for messages.
         harmless: classes besides tensors that may be in it.
 
     Raises:

@@ -27,7 +27,7 @@ ARCHITECTURE = "hyperface.backbone"
 """Key of the file's header: the arguments of `iresnet.build` as JSON."""
 
 WEIGHTS = NETWORKS["train"]
-"""In the folder of its training (hyperface/training/folder.py)."""
+"""Name of the weights in the folder of their training (hyperface/training/folder.py)."""
 
 
 def weights_file(name: str) -> str:
@@ -35,7 +35,7 @@ def weights_file(name: str) -> str:
 
 
 def onnx_file(name: str) -> str:
-    """What `jobs.evaluate --export onnx` writes."""
+    """Return the key of the file that `jobs.evaluate --export onnx` writes."""
     return f"{RECOGNITION}/{name}/backbone.onnx"
 
 
@@ -59,10 +59,10 @@ class TrainedRecognizer:
     ) -> None:
         """
         Args:
-            data: what `to_bytes` wrote.
-            name: of the file, for messages.
-            described: what the training was.
-            device: as torch names it; None: a GPU where there is one.
+            data: the bytes that `to_bytes` wrote.
+            name: name of the file, for messages.
+            described: description of the training.
+            device: name of a torch device; None: a GPU where there is one.
 
         Raises:
             ModelError: truncated, or not such a file.

@@ -40,19 +40,20 @@ HEADER = "hyperface.vec2face"
 
 @dataclass(frozen=True)
 class Made:
-    """What the weights of a training know of it."""
+    """The facts that the weights of a training record of it."""
 
     size: Size
     embedding_dim: int
     image_size: int
     norm: float
-    """Mean length of the features that it saw."""
+    """Mean length of the features that the training saw."""
     recognizer: str = ""
-    """Fingerprint of the recogniser whose features they were, for who has the file alone."""
+    """Fingerprint of the recogniser whose features they were, for someone who has the file alone."""
 
     @property
     def scale(self) -> float:
-        """What features are multiplied by for the network: to components of about 1, as the published ones have."""
+        """Return the factor that brings features to components of about 1 for the network, as the published ones
+        have."""
         return float(self.embedding_dim**0.5 / self.norm)
 
 
@@ -72,7 +73,7 @@ class Vec2FaceGenerator:
         """Load the weights that the configuration names.
 
         Args:
-            storage: how vec2face.path is reached.
+            storage: settings by which vec2face.path is reached.
             device: None: the GPU where there is one.
 
         Raises:

@@ -27,7 +27,7 @@ _RATIO = 4
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network is made of."""
+    """The sizes of a network."""
 
     embedding_dim: int = 512
     image_size: int = 112
@@ -40,11 +40,11 @@ class Architecture:
     latent: int = 256
     """Channels that the image decoder takes."""
     channels: tuple[int, ...] = (512, 256, 256, 128, 128)
-    """Of the image decoder's levels, coarsest first, each of twice the pixels of the one before."""
+    """Channels of the image decoder's levels, coarsest first, each of twice the pixels of the one before."""
     residuals: int = 2
     """Residual blocks of each level."""
     groups: int = 32
-    """Of the group normalisations."""
+    """Groups of the group normalisations."""
     position_spread: float = 0.02
     """Standard deviation of the positions' first values."""
 
@@ -72,7 +72,7 @@ SIZES: dict[Size, Architecture] = {
     "large": Architecture(width=1024, depth=24, heads=16),
     "huge": Architecture(width=1280, depth=32, heads=16),
 }  # fmt: skip
-"""As published, and `small` for the 64 x 64 images of the toy world.
+"""Networks as published, and `small` for the 64 x 64 images of the toy world.
 
 Paper: positions begin near 0, at 0.02. Here: in `small` at 1, because its trainings are short and tokens that are alike
 take long to part (after 100 steps a loss of 1.85 in place of 2.12)."""
@@ -95,7 +95,7 @@ class MaskRatio:
     """A normal distribution of the share of masked tokens, cut at both ends; 0 <= low < high <= 1, spread > 0."""
 
     low: float
-    """This share of the tokens is hidden from the encoder, always."""
+    """Share of the tokens that is always hidden from the encoder."""
     high: float
     mean: float
     spread: float
@@ -111,7 +111,7 @@ class MaskRatio:
 
 @dataclass(frozen=True)
 class Masks:
-    """What is hidden of a batch."""
+    """The tokens of a batch that are hidden."""
 
     kept_BK: Tensor
     """int64, ascending: the tokens that the encoder sees."""

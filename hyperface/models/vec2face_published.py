@@ -16,7 +16,7 @@ from hyperface.models import torch_file
 NETWORK = "model_vec2face"
 """Under which a checkpoint of the published training holds the generator, beside discriminator and optimisers."""
 LEFT_OUT = ("token_emb.position_ids", "center_token.", "patch_embed.")
-"""What its images do not depend on: the numbers 0, 1, 2, ... and layers that are never used."""
+"""Parameters that no image depends on: the numbers 0, 1, 2, ... and layers that are never used."""
 COARSEST = 4
 """The last of the image decoder's levels, which the file numbers from the finest."""
 
@@ -50,7 +50,7 @@ _LEVEL = re.compile(r"im_decoder\.up\.(\d+)\.(block|upsample\.conv)\.")
 
 
 def is_pickle(data: bytes) -> bool:
-    """Whether a file is PyTorch's, a zip archive or an old pickle, and not safetensors'."""
+    """Return whether a file is PyTorch's, a zip archive or an old pickle, and not safetensors'."""
     return data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"
 
 

@@ -14,7 +14,8 @@ from hyperface.models.toy.renderer import IMAGE_SIZE
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
 YAW_DEGREES, LIGHT_DEGREES = 14.897, 28.648
-"""By how much one unit of the renderer's nuisances `yaw` and `light_azimuth` turns head and lamp: 0.26, 0.50 rad."""
+"""Angles by which one unit of the renderer's nuisances `yaw` and `light_azimuth` turns head and lamp: 0.26, 0.50
+rad."""
 
 RANGES = {
     "yaw": AttributeRange(-35.0, 35.0, tolerance=5.0),

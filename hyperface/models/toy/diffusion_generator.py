@@ -146,7 +146,7 @@ class ToyDiffusionGenerator:
         return images_BHWC
 
     def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
-        """What `generate` rounds to grey levels, [B, 3, 64, 64] in [-1, 1], with its gradient."""
+        """Return the images that `generate` rounds to grey levels, [B, 3, 64, 64] in [-1, 1], with their gradient."""
         parts = [slice(start, start + _CHUNK) for start in range(0, len(seeds_B), _CHUNK)]
         return torch.cat([self._signal(embeddings_BD[part], seeds_B[part]) for part in parts]).clamp(-1.0, 1.0)
 

@@ -45,7 +45,7 @@ def render_faces(identities: int, images_each: int, seed: int, strength: float =
 
 
 def cached_faces(path: Path, identities: int, images_each: int, seed: int, strength: float = 1.0) -> FaceSet:
-    """The same from `path` (.npy), rendered first when the file is not there. The pixels are memory-mapped."""
+    """Read a face set from `path` (.npy), rendered first when the file is not there. The pixels are memory-mapped."""
     drawn_PI = sample_identities(identities, seed)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is painted on a toy face: skin relief, nose, eyes, brows, mouth, beard, marks and hair.
+"""The features that are painted on a toy face: skin relief, nose, eyes, brows, mouth, beard, marks and hair.
 
 Every function takes the surface of a posed head and returns what it adds; none of them knows the camera. Edges are
 analytic: a signed distance in head units divided by the size of a pixel, clamped to [0, 1]. That is as smooth as
@@ -24,9 +24,9 @@ Traits = Mapping[str, Tensor]
 class Surface:
     """The visible side of one posed head, per pixel.
 
-    u, v, w: head coordinates (right, up, towards the viewer); normal: three planes (unnormalised, head frame);
-    front: 1 where features may be painted, 0 on the sides; half_width: of the skull, one scalar per image;
-    lean: tangent of the yaw angle, used where something stands out from the surface.
+    u, v, w: head coordinates (right, up, towards the viewer); normal: three planes (unnormalised, head frame); front: 1
+    where features may be painted, 0 on the sides; half_width: half the width of the skull, one scalar per image; lean:
+    tangent of the yaw angle, used where something stands out from the surface.
     """
 
     u: Tensor

@@ -1,4 +1,4 @@
-"""What the toy models are worth: the numbers of the model card.
+"""Measurement of the toy models: the numbers of the model card.
 
 Shape legend: B images, P identities, K renders of each, D = 128 embedding dimensions, N pairs, H = W = 64 pixels.
 """

@@ -19,7 +19,7 @@ from hyperface.models.toy.renderer import IDENTITY_DIM, IMAGE_SIZE, draw, render
 from hyperface.models.toy.weights import SHIPPED, read_weights
 
 STRENGTH = 0.7
-"""How far pose, expression, light and camera vary from seed to seed, unless said otherwise."""
+"""Default range over which pose, expression, light and camera vary from seed to seed."""
 
 
 class Inverter(nn.Module):
@@ -51,8 +51,8 @@ def load_inverter(folder: Path = SHIPPED, check: bool = True) -> tuple[Inverter,
 class ToyRenderGenerator:
     """Embeddings and seeds to rendered faces; a `Generator` (hyperface.models.protocols).
 
-    strength: how far pose, expression, light and camera vary from seed to seed, 0 (never) to 1 (as the recogniser's
-    training set does).
+    strength: range over which pose, expression, light and camera vary from seed to seed, 0 (never) to 1 (as the
+    recogniser's training set does).
     """
 
     embedding_dim = EMBEDDING_DIM
@@ -72,7 +72,7 @@ class ToyRenderGenerator:
         return render(traits_BI, sample_nuisance(seeds_B, self._strength), seeds_B)
 
     def decode(self, embeddings_BD: Tensor, seeds_B: Sequence[int]) -> Tensor:
-        """What `generate` adds grain to and rounds, [B, 3, 64, 64] in [-1, 1], with its gradient.
+        """Return the images that `generate` adds grain to and rounds, [B, 3, 64, 64] in [-1, 1], with their gradient.
 
         Pose, light and blur are the seed's: no embedding turns a head here.
         """

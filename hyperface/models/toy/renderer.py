@@ -141,7 +141,7 @@ def _outline(v: Tensor, face: Traits) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pose_head(x: Tensor, y: Tensor, face: Traits, pose: Traits) -> tuple[Surface, Tensor]:
-    """Where each ray meets the head, and how much of each pixel the head covers."""
+    """Return the surface where each ray meets the head, and the share of each pixel that the head covers."""
     yaw, pitch = _turn(pose)
     cos, sin = torch.cos(yaw), torch.sin(yaw)
     # Pitch needs the depth before the depth is known: the depth of a plain ellipsoid is near enough.

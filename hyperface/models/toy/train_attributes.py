@@ -19,14 +19,14 @@ from hyperface.models.toy.renderer import NUISANCE_TRAITS, render, sample_identi
 from hyperface.models.toy.train_recognizer import soften
 
 ATTRIBUTE_SEED = 5005
-"""Of the identities; see `faces.py`."""
+"""Seed of the identities that are trained on; see `faces.py`."""
 HELD_OUT_ANGLES_SEED = 4005
-"""Of those by which errors are measured."""
+"""Seed of the identities by which errors are measured."""
 
 _LOG = logging.getLogger(__name__)
 _BLOCK = 512
 _REACH = 2.5
-"""Where `sample_nuisance` cuts."""
+"""Bound at which `sample_nuisance` cuts its normal variables."""
 
 
 def render_angles(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -44,7 +44,7 @@ def render_angles(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def cached_angles(path: Path, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The same from `path` (.npz), rendered first when the file is not there."""
+    """Read the renders and their angles from `path` (.npz), rendered first when the file is not there."""
     if not path.exists():
         images, angles = render_angles(count, seed)
         part = path.with_name(path.name + ".part.npz")

@@ -65,6 +65,6 @@ def train_autoencoder(faces: FaceSet, steps: int, seed: int, batch: int = 48, ra
 
 @torch.no_grad()
 def blend_weights(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """average = keep * average + (1 - keep) * network, for every parameter."""
+    """Set average = keep * average + (1 - keep) * network, for every parameter."""
     for old, new in zip(average.parameters(), network.parameters(), strict=True):
         old.lerp_(new, 1.0 - keep)

@@ -1,4 +1,4 @@
-"""The second training of the decoder: sharp, and true to an identity that it is told.
+"""The second training of the decoder, which makes it sharp, and true to an identity that it is given.
 
 Shape legend: B images of a batch, P identities, K renders of each, D = 128 embedding dimensions, H = W = 64.
 """

@@ -87,10 +87,10 @@ def train_inverter(
 
 @dataclass(frozen=True, slots=True)
 class DiffusionTask:
-    """What the denoiser learns from, and its loss.
+    """The task of the denoiser: the renders that it learns from, and its loss.
 
-    latents: standardised, [P * K, C, h, w]; embeddings_PKD: of the same renders. `inverter` makes the conditions,
-    `autoencoder` decodes, `critic` (a recogniser network) looks at the result; all three are frozen.
+    latents: standardised, [P * K, C, h, w]; embeddings_PKD: embeddings of the same renders. `inverter` makes the
+    conditions, `autoencoder` decodes, `critic` (a recogniser network) looks at the result; all three are frozen.
     Velocity prediction (Salimans and Ho, arXiv 2202.00512); `dropout` of the conditions are zero, for guidance. An
     eighth of each batch is decoded and seen by the critic: `identity_weight` times one minus the cosine to the
     condition, faded out with the noise.

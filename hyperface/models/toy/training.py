@@ -77,7 +77,8 @@ def recognizer_faces(folder: Path, plan: Plan) -> FaceSet:
 
 
 def generator_faces(folder: Path, plan: Plan) -> FaceSet:
-    """What the generators learn from: identities no recogniser was trained on, in milder poses and light."""
+    """Render the faces that the generators learn from: identities no recogniser was trained on, in milder poses and
+    light."""
     return cached_faces(folder / "generator_faces.npy", *plan.generator_faces, GENERATOR_SEED, strength=0.7)
 
 
