@@ -35,7 +35,7 @@ class Embeddings:
     """The key of each face, or the number of each identity."""
     vectors_ND: NDArray[np.float32]
     norms: NDArray[np.float32] | None = None
-    """[N], above 0: of the features that the rows are the directions of; None where nobody recorded them."""
+    """Norms, above 0, of the features that the rows are the directions of [N]; None where nobody recorded them."""
 
 
 def to_parquet(column: str, embeddings: Embeddings) -> bytes:
@@ -61,7 +61,7 @@ def read(store: Store, name: str, column: str | None = None) -> Embeddings:
     numbers, in lists of any kind.
 
     Args:
-        column: what names the rows; None: `identity` or `key` where there is such a column, else their numbers.
+        column: column that names the rows; None: `identity` or `key` where there is such a column, else their numbers.
 
     Raises:
         EmbeddingError: no such file, not such a table, no rows, a row without a name, NaN, rows that are not of norm 1
@@ -143,7 +143,7 @@ def _norms(column: pa.ChunkedArray, uri: str) -> NDArray[np.float32]:
 
 
 def exists(path: str, storage: StorageConfig) -> bool:
-    """Whether there is such a file; a path is local, file:// or s3://."""
+    """Return whether there is such a file; a path is local, file:// or s3://."""
     store, name = open_file(path, storage)
     return store.exists(name)
 

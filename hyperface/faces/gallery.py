@@ -39,11 +39,11 @@ LEFT_OUT = (
 class EmbeddedFace:
     key: str
     embedding_D: NDArray[np.float32]
-    """NaN where there is a problem."""
+    """Embedding of the face; NaN where there is a problem."""
     digest: str
     problem: str
     norm: float = math.nan
-    """Of the recogniser's feature, whose direction the embedding is; NaN where the recogniser gives none."""
+    """Norm of the recogniser's feature, whose direction the embedding is; NaN where the recogniser gives none."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def embed_chunk(
     """Read, check and embed the faces of a chunk; a face that fails is returned with its problem.
 
     Args:
-        passed_over: as for `read_chunk`.
+        passed_over: counts the files that are no faces, as in `read_chunk`.
 
     Raises:
         RunError: an archive is damaged, foreign or cannot be read: how many faces it should have had, nobody can say.
@@ -110,7 +110,7 @@ def assemble(faces: Iterable[EmbeddedFace], num_faces: int) -> Gallery:
 
 
 def left_out(gallery: Gallery) -> Counter[str]:
-    """How many faces are left out for which kind of reason."""
+    """Count the faces that are left out, by kind of reason."""
     return Counter(next((kind for kind in LEFT_OUT if why.startswith(kind)), "other") for _, why in gallery.problems)
 
 
@@ -171,7 +171,7 @@ def _embed_batch(faces: Sequence[Face], recognizer: Recognizer) -> list[Embedded
 def _directions(
     images_BHWC: NDArray[np.uint8], recognizer: Recognizer
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(embeddings, norms of their features): NaN for a recogniser that gives no features."""
+    """Return (embeddings, norms of their features); norms are NaN for a recogniser that gives no features."""
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = getattr(recognizer, "features", None)
     if features is None:
         return recognizer.embed(images_BHWC), np.full(len(images_BHWC), np.nan, np.float32)

@@ -19,13 +19,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jpe", ".jfif", ".tif", "
 """Names of pictures end in one of these, in any case."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 LARGEST_SIDE = 4096
-"""Pixels: a picture that claims to be larger is refused before it is decoded."""
+"""Largest side in pixels: a picture that claims to be larger is refused before it is decoded."""
 LARGEST_FILE = 4 * LARGEST_SIDE**2
-"""Bytes: above what the largest picture takes in any format."""
+"""Largest file in bytes: more than the largest picture takes in any format."""
 MOST_SCANS = 100
-"""By which a JPEG may go over all of its pixels; usual ones have up to 12, and 30 bytes make another."""
+"""Most scans by which a JPEG may go over all of its pixels; usual ones have up to 12, and 30 bytes make another."""
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Those of JPEG after which a length stands, and its end."""
+"""Markers of a JPEG after which a length stands, and that of its end."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,29 +35,31 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How a picture of each EXIF orientation is turned; `ImageOps.exif_transpose` would also write the tags anew, and can
-fail at foreign ones."""
+"""The turn that sets a picture of each EXIF orientation upright; `ImageOps.exif_transpose` would also write the tags
+anew, and can fail at foreign ones."""
 HIDDEN = "hidden"
 KINDS_SHOWN = 8
-"""In a line for people."""
+"""Number of kinds that a line for people names."""
 _BITS, _WHITE_IS_ZERO = 258, 262
 """TIFF's tags for the bits of a number, and for what 0 means."""
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends like a picture's."""
+    """Return whether a file's name ends like a picture's."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def other_kind(name: str) -> str:
-    """How a file of a source is counted that is no picture: `hidden`, or by its suffix; empty for a picture."""
+    """Name the kind under which a file of a source that is no picture is counted: `hidden`, or its suffix; empty for a
+    picture."""
     if hidden(name):
         return HIDDEN
     return "" if is_picture(name) else shown(PurePosixPath(name).suffix.lower())[:16] or "no suffix"
 
 
 def counted(kinds: Counter[str]) -> str:
-    """`.json 12, hidden 3, others 2`: how many of which kind, the most frequent first, all beyond a few together."""
+    """Write the counts in a line: `.json 12, hidden 3, others 2`, the most frequent first, all beyond a few
+    together."""
     frequent = sorted((+kinds).items(), key=lambda found: (-found[1], found[0]))[:KINDS_SHOWN]
     others = kinds.total() - sum(count for _, count in frequent)
     return ", ".join(f"{kind} {count}" for kind, count in frequent) + (f", others {others}" if others else "")
@@ -93,7 +95,7 @@ def _loaded(data: bytes | bytearray, formats: tuple[str, ...]) -> Image.Image:
 
 
 def _has_many_scans(data: bytes | bytearray) -> bool:
-    """Whether a JPEG takes far longer than its bytes tell, by more than MOST_SCANS before its end."""
+    """Return whether a JPEG takes far longer than its bytes tell, by more than MOST_SCANS before its end."""
     at = scans = 0
     while scans <= MOST_SCANS and (marker := _MARKER.search(data, at)) and marker[0] != b"\xff\xd9":
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
@@ -102,7 +104,7 @@ def _has_many_scans(data: bytes | bytearray) -> bool:
 
 
 def _orientation(image: Image.Image) -> Any:
-    """Where the top is by the EXIF tags; 1, upright, where they say nothing that can be read."""
+    """Read from the EXIF tags where the top of a picture is; 1, upright, where they say nothing that can be read."""
     try:  # of a TIFF, which Pillow turns while it loads it, nothing is left to say
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, struct.error):  # broken tags, of a picture that may be sound
@@ -110,7 +112,8 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The same in a mode that Pillow turns into RGB without cutting off what is bright, as it does with deep grey.
+    """Convert a picture to a mode that Pillow turns into RGB without cutting off what is bright, as it does with deep
+    grey.
 
     Raises:
         ValueError: nobody can say which number is white.

@@ -1,4 +1,4 @@
-"""Where faces come from: a folder of pictures, archives, tables, or the toy world's renderer.
+"""Sources of faces: a folder of pictures, archives, tables, or the toy world's renderer.
 
 A source is cut into chunks, the unit of parallel work. Each of its files is read, named with a problem, or counted as
 passed over; an archive is read whole or refused.
@@ -180,7 +180,7 @@ def _of_archive(faces: _Encoded, store: Store, name: str, passed_over: Counter[s
     """The faces of one archive or table, which is read whole or refused.
 
     Args:
-        beside: it may be a table about pictures that lie elsewhere.
+        beside: True where it may be a table about pictures that lie elsewhere.
     """
     seen = 0
     try:

@@ -11,10 +11,10 @@ from hyperface.reading.unpacking import check_parquet, size_of
 COLUMNS = ("image", "jpg", "png", "webp")
 """Names of a column with pictures; the first is taken where there are others."""
 _ROWS = 1
-"""Read at once: a picture that is stored once may be in every row. More are not faster."""
+"""Rows that are read at once: a picture that is stored once may be in every row. More are not faster."""
 
 _SMALLEST = 64
-"""Bytes that a picture has at least."""
+"""Fewest bytes that a picture has."""
 
 
 class NoPictures(ValueError):
@@ -26,7 +26,7 @@ class OddKeys(ValueError):
 
 
 def rows(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
-    """(key, encoded picture) of every row.
+    """Yield (key, encoded picture) of every row.
 
     The key is the row's number, in seven digits, where there is no column `key` or nothing in it; the picture is None
     where the row has none.
@@ -71,7 +71,7 @@ def _bytes(field: pa.Field) -> str:
 
 
 def _texts(column: pa.Array) -> list[str | None]:
-    """Keys, also those that are no UTF-8, which a table of texts may hold all the same."""
+    """Read keys, also those that are no UTF-8, which a table of texts may hold all the same."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)

@@ -18,14 +18,14 @@ from typing import BinaryIO, Literal
 from hyperface.reading.unpacking import LARGEST_RATIO, believed
 
 LONGEST_HEADER = 2**20
-"""Bytes of an extended header: it holds names, times and attributes of one file."""
+"""Largest number of bytes of an extended header: it holds names, times and attributes of one file."""
 LONGEST_NAME = 4096
-"""Letters of a name, as file systems have it."""
+"""Most letters of a name, as file systems have it."""
 LONGEST_END = 2 * BLOCKSIZE + RECORDSIZE
 _PIECE = 2**20
-"""Bytes; whole blocks."""
+"""Bytes that are read at once, whole blocks."""
 _CHECKSUM = slice(148, 154)
-"""Where a header has the digits of its checksum."""
+"""Bytes of a header that hold the digits of its checksum."""
 _OF_GNU = (b"D", b"V")
 """Types of a list of a folder's names, and of the archive's own name. Any other type is a file, as POSIX has it."""
 
@@ -38,7 +38,7 @@ class Member:
     kind: Literal["file", "sparse", "other"]
     """`sparse`: a file stored without its zeros; `other`: a link or a device."""
     content: bytes | None
-    """None where nobody asked for it, or it is too large."""
+    """Content of the file; None where nobody asked for it, or it is too large."""
 
 
 def members(file: BinaryIO, wanted: Callable[[str], bool], largest: int) -> Iterator[Member]:
@@ -46,12 +46,12 @@ def members(file: BinaryIO, wanted: Callable[[str], bool], largest: int) -> Iter
 
     Args:
         file: seekable, at its begin; may be packed by gzip.
-        wanted: which names to read the content of.
-        largest: bytes of a content.
+        wanted: returns whether to read the content of a name.
+        largest: most bytes of a content.
 
     Raises:
         tarfile.ReadError: it is no whole archive, or claims more than is believed; says where.
-        OSError: of the file.
+        OSError: the file cannot be read.
     """
     stream = _Stream(file)
     everywhere, here, pending = dict[str, str](), dict[str, str](), False
@@ -78,10 +78,10 @@ def members(file: BinaryIO, wanted: Callable[[str], bool], largest: int) -> Iter
 
 
 def _member(
-    stream: "_Stream", info: TarInfo, block: bytes, told: dict[str, str], wanted: Callable[[str], bool], largest: int
+    stream: "_Stream", info: TarInfo, block: bytes, headers: dict[str, str], wanted: Callable[[str], bool], largest: int
 ) -> Member:
-    """Args: told: by extended headers."""
-    name, size = told.get("path") or info.name, int(told.get("size", info.size))
+    """Read one member of an archive; `headers` are the records of its extended headers."""
+    name, size = headers.get("path") or info.name, int(headers.get("size", info.size))
     if info.type == tarfile.GNUTYPE_SPARSE:
         more = block[482]
         while more:  # blocks with the rest of the map
@@ -95,8 +95,8 @@ def _member(
         return Member(name, "other", None)
     if info.type == b"M":
         raise ReadError(f"byte {stream.at - BLOCKSIZE} goes on with a file of another volume")
-    if any(key.startswith("GNU.sparse.") for key in told):
-        name = told.get("GNU.sparse.name", name)
+    if any(key.startswith("GNU.sparse.") for key in headers):
+        name = headers.get("GNU.sparse.name", name)
         stream.skip(size, name)
         return Member(name, "sparse", None)
     if size > largest or not wanted(name):
@@ -112,7 +112,7 @@ def _refuse_headers(content: bytes, start: int) -> None:
     """Raise ReadError where a file holds a sound header of a member, which none but an archive does.
 
     Args:
-        content: from the begin of a block; `start` is where that is.
+        content: bytes of the file from the begin of a block at `start`.
     """
     for begin in range(0, len(content), BLOCKSIZE):
         block = content[begin : begin + BLOCKSIZE]
@@ -132,7 +132,7 @@ def _text(data: bytes) -> str:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `LENGTH KEY=VALUE\\n` that say where a file's bytes are and what it is called."""
-    told, at = dict[str, str](), 0
+    records, at = dict[str, str](), 0
     data = data.rstrip(b"\0")
     while at < len(data):
         digits = data[at : at + 8].split(b" ", 1)[0]
@@ -143,11 +143,11 @@ def _pax(data: bytes) -> dict[str, str]:
         if key == b"size" and not (value.isdigit() and len(value) < 20):
             raise ReadError(f"a pax header says that a size is {_text(value[:20])!a}")
         if key in (b"path", b"size", b"GNU.sparse.name"):
-            told[key.decode()] = _text(value)
+            records[key.decode()] = _text(value)
         elif key.startswith(b"GNU.sparse."):
-            told["GNU.sparse."] = ""  # a map of holes may be long, and nobody reads it
+            records["GNU.sparse."] = ""  # a map of holes may be long, and nobody reads it
         at = end
-    return told
+    return records
 
 
 class _Stream:
