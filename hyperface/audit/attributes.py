@@ -1,4 +1,4 @@
-"""How traits are spread over a dataset, beside the gallery's spread, and how separate the identities of a group are.
+"""The spread of attributes over a dataset, beside the gallery's, and how separate the identities of a group are.
 
 A dataset may be separate as a whole and hold hardly any old faces, or hold them too near to each other. Numbers read by
 a model are its opinion of a picture, not the truth about a person: compare them with the same model's on the gallery.
@@ -28,7 +28,7 @@ from hyperface.storage import open_file
 BINS = 20
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 GROUPED = ("skin_light", "face_width", "hair_light")
-"""Traits of the toy world by whose terciles identities are grouped; of others the first three."""
+"""Attributes of the toy world by whose terciles identities are grouped; of other sources the first three are taken."""
 MAX_GROUPS = 20
 """The largest groups of a label; the others are counted."""
 
@@ -44,16 +44,16 @@ class Column:
     values: Numbers | list[str]
     """A value for each place; NaN or empty where there is none."""
     identities: NDArray[np.int64]
-    """Of each value."""
+    """Identity that each value belongs to."""
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What is known of a dataset, and the same of the gallery where it can be read."""
+    """The known attributes of a dataset, and the same ones of the gallery where they can be read."""
 
     source: str
     unit: str
-    """What a value belongs to: `identity` or `image`."""
+    """Unit that a value belongs to: `identity` or `image`."""
     columns: list[Column]
     gallery: Mapping[str, Numbers]
     notes: list[str]
@@ -69,7 +69,7 @@ class Centred:
 
 
 def spread(found: Attributes, seen: Mapping[str, Centred], on: Machine = CPU) -> Record:
-    """The record: {"source", "unit", "columns": {name: ...}, "groups": {name: ...}}.
+    """Return the record: {"source", "unit", "columns": {name: ...}, "groups": {name: ...}}.
 
     Args:
         seen: {network: centres}: within which groups are compared.
@@ -135,7 +135,7 @@ _EXAMPLES = {"identity": "12", "key": "0000012-0003"}
 
 
 def _is_there(classes: Classes, identity: int, image: str) -> bool:
-    """Whether the dataset has this image or, without one, an image of this identity."""
+    """Return whether the dataset has this image or, without one, an image of this identity."""
     row, each = identity - classes.first_identity, classes.images_per_identity
     if not 0 <= row < classes.num_identities:
         return False
@@ -147,7 +147,7 @@ def _is_there(classes: Classes, identity: int, image: str) -> bool:
 
 
 def labels_file(path: str, storage: StorageConfig) -> bytes:
-    """A path is local, file:// or s3://. Raises ConfigError when there is no such file."""
+    """Read the table of labels; a path is local, file:// or s3://. Raises ConfigError when there is no such file."""
     store, name = open_file(path, storage)
     try:
         return store.read(name)
@@ -156,7 +156,7 @@ def labels_file(path: str, storage: StorageConfig) -> bytes:
 
 
 def _reader(path: str, storage: StorageConfig) -> "csv.DictReader[str]":
-    """After the header, which is checked."""
+    """Return a reader of the rows after the header, which is checked."""
     try:
         text = labels_file(path, storage).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -192,7 +192,7 @@ def _typed(values: list[str]) -> Numbers | list[str]:
 
 
 def _texts(values: Sequence[str]) -> Record:
-    """How often each value is there, and how evenly: entropy over that of as many equal shares, 0 to 1.
+    """Count how often each value is there, and how evenly: entropy over that of as many equal shares, 0 to 1.
 
     Evenness is over the values that are there: that one is missing does not lower it.
     """
@@ -203,7 +203,7 @@ def _texts(values: Sequence[str]) -> Record:
 
 
 def _numbers(values_N: Numbers, gallery_G: Numbers | None) -> Record:
-    """Both spreads, over one range, and how much of the gallery's standard deviation the dataset has."""
+    """Return both spreads, over one range, and the dataset's standard deviation as a share of the gallery's."""
     both = [values_N] if gallery_G is None else [values_N, gallery_G]
     there = np.concatenate([part[np.isfinite(part)] for part in both])
     ends = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
@@ -218,7 +218,7 @@ def _numbers(values_N: Numbers, gallery_G: Numbers | None) -> Record:
 
 
 def _spread(values_N: Numbers, ends: tuple[float, float]) -> Record | None:
-    """None where there is no value."""
+    """Return the spread of some values over one range; None where there is no value."""
     there_N = values_N[np.isfinite(values_N)]
     if not len(there_N):
         return None
@@ -234,7 +234,7 @@ def _spread(values_N: Numbers, ends: tuple[float, float]) -> Record | None:
 
 
 def _chosen(columns: Sequence[Column]) -> list[Column]:
-    """Every label, and three of the numbers."""
+    """Return every label, and three of the numbers."""
     numbers = [column for column in columns if not isinstance(column.values, list)]
     known = [column for column in numbers if column.name in GROUPED]
     chosen = {column.name for column in (known or numbers)[: len(GROUPED)]}
@@ -242,7 +242,8 @@ def _chosen(columns: Sequence[Column]) -> list[Column]:
 
 
 def _grouped(column: Column) -> dict[str, NDArray[np.int64]]:
-    """{group: identities}: by their label, where all their images have the same; or by terciles of their mean."""
+    """Return {group: identities}: by their label, where all their images have the same; or by terciles of their
+    mean."""
     if isinstance(column.values, list):
         labels: dict[int, set[str]] = {}
         for identity, value in zip(column.identities.tolist(), column.values, strict=True):
@@ -262,7 +263,8 @@ def _grouped(column: Column) -> dict[str, NDArray[np.int64]]:
 
 
 def _compared(groups: Mapping[str, NDArray[np.int64]], seen: Centred, every: Record, on: Machine) -> Record:
-    """Centres of the identities of a group against each other, and those of all: {"all", "groups", "left_out"}."""
+    """Compare the centres of the identities of a group with each other, and those of all: {"all", "groups",
+    "left_out"}."""
     largest = sorted(groups, key=lambda name: (-len(groups[name]), name))[:MAX_GROUPS]
     inside = {name: np.isin(seen.identities_I, groups[name]) for name in largest}
     return {
@@ -273,7 +275,8 @@ def _compared(groups: Mapping[str, NDArray[np.int64]], seen: Centred, every: Rec
 
 
 def _within(centres_ID: NDArray[np.float32], threshold: float | None, on: Machine) -> Record:
-    """Pairs of centres, None for fewer than two, and the share of the identities with another at the threshold."""
+    """Count pairs of centres, None for fewer than two, and the share of the identities with another at the
+    threshold."""
     found = pairs.all_pairs(centres_ID, on=on)
     between, nearest_I = found.between.distribution(), found.nearest.cosines_N
     near = None if threshold is None or between is None else float((nearest_I >= threshold).mean())

@@ -31,7 +31,7 @@ class Piece:
 
     number: int
     table: int = -1
-    """Place among the tables of real faces; -1: a shard."""
+    """Position among the tables of real faces; -1: a shard."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class Auditor:
 
     @property
     def looking(self) -> list[Network]:
-        """Who is shown the images."""
+        """Networks that are shown the images."""
         return [*self.networks.values(), *([self.attribute_model] if self.attribute_model else [])]
 
     def shown(self, faces: Faces) -> list[Network]:
-        """Who is shown the pictures of a table: it holds the recogniser's rows."""
+        """Return the networks that are shown the pictures of a table: it holds the recogniser's rows."""
         others = [network for name, network in self.networks.items() if name != "recognizer"]
         return [*others, *([self.attribute_model] if self.attribute_model and faces.name == GALLERY_TABLE else [])]
 
     def pieces(self) -> list[Piece]:
-        """What is left to embed, found by one listing a network."""
+        """Return the pieces that are left to embed, found by one listing a network."""
         shards = [Piece(shard) for shard in shards_to_embed(self.source, self.looking)]
         there = self.source.run.store.list(AUDIT_EMBEDDINGS)
         return shards + [
@@ -79,7 +79,7 @@ class Auditor:
         ]
 
     def embed(self, piece: Piece) -> int:
-        """Do a piece; the number of its pictures. Raises RunError."""
+        """Embed a piece and return the number of its pictures. Raises RunError."""
         if piece.table < 0:
             return embed_shard(self.source, piece.number, self.looking)
         faces = self.faces[piece.table]

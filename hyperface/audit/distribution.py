@@ -58,7 +58,7 @@ class Tally:
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
 
     def distribution(self) -> Distribution | None:
-        """None when nothing was added."""
+        """Return the distribution; None when nothing was added."""
         count = self.count
         if count == 0:
             return None
@@ -76,7 +76,7 @@ class Tally:
         )
 
     def at_or_above(self, threshold: float) -> int:
-        """How many lie at or above an edge between two bins, as `threshold_at` and `equal_error` return them."""
+        """Count the cosines at or above an edge between two bins, as `threshold_at` and `equal_error` return them."""
         return int(self.fine_F[_edge(threshold) :].sum())
 
     def below(self, threshold: float) -> int:
@@ -104,7 +104,7 @@ def threshold_at(impostors: Tally, false_accept_rate: float) -> float | None:
 
 
 def equal_error(genuine: Tally, impostors: Tally) -> tuple[float | None, float | None]:
-    """(rate, threshold) where as large a share of genuine pairs lies below as of impostors at or above.
+    """Return (rate, threshold) where as large a share of genuine pairs lies below as of impostors at or above.
 
     None without pairs of either kind.
     """

@@ -29,7 +29,7 @@ BATCH = 64
 
 
 class Network(Protocol):
-    """What a picture is turned into numbers by: a recogniser, or a model of attributes."""
+    """A network that turns a picture into numbers: a recogniser, or a model of attributes."""
 
     @property
     def embedding_dim(self) -> int: ...
@@ -45,7 +45,7 @@ class Stored:
     """The embeddings of a dataset by one network, in the order of identity and image."""
 
     rows_ND: NDArray[np.float32]
-    """A map of a file."""
+    """Unit rows in a memory-mapped file."""
     identities_N: NDArray[np.int64]
     images_N: NDArray[np.int64]
     without: list[str]
@@ -64,7 +64,7 @@ def shard_name(fingerprint: str, shard: int) -> str:
 
 
 def shards_to_embed(source: Source, networks: Sequence[Network]) -> list[int]:
-    """The shards of which a file is missing. Files of another dataset, as its index tells them, are removed."""
+    """Return the shards of which a file is missing. Files of another dataset, by its index, are removed."""
     store, missing = source.run.store, set[int]()
     for network in networks:
         described, wanted = f"{folder(network.fingerprint)}/source.json", to_json({"index": source.index_sha256})
@@ -81,7 +81,7 @@ def shards_to_embed(source: Source, networks: Sequence[Network]) -> list[int]:
 
 
 def embed_shard(source: Source, shard: int, networks: Sequence[Network]) -> int:
-    """Read a shard once and write the rows of every network that has none yet; the number of its images.
+    """Read a shard once and write the rows of every network that has none yet; return the number of its images.
 
     Raises:
         RunError: its bytes are not those of its marker, or its images have another size than a network takes.
@@ -95,10 +95,11 @@ def embed_shard(source: Source, shard: int, networks: Sequence[Network]) -> int:
 
 
 def rows_of(jpegs: Sequence[bytes], network: Network, name: str) -> NDArray[np.float32]:
-    """float32 [R, D] of encoded images, decoded a batch at a time. Raises RunError where a network takes another size.
+    """Embed encoded images, decoded a batch at a time: float32 [R, D]. Raises RunError where a network takes another
+    size.
 
     Args:
-        name: of the file that holds the images, for messages.
+        name: name of the file that holds the images, for messages.
     """
     rows_RD = np.empty((len(jpegs), network.embedding_dim), np.float32)
     for first in range(0, len(jpegs), BATCH):
@@ -119,7 +120,8 @@ def to_npy(rows_RD: NDArray[np.float32]) -> bytes:
 
 
 def assemble(source: Source, network: Network, path: Path) -> Stored:
-    """The rows of all shards in one file, at the places of their images; rows without an embedding are left out.
+    """Write the rows of all shards into one file, at the places of their images; rows without an embedding are left
+    out.
 
     Memory: the rows of one shard, and 16 bytes per image.
 
@@ -142,7 +144,7 @@ def assemble(source: Source, network: Network, path: Path) -> Stored:
 
 
 def pictures(source: Source, keys: Sequence[str]) -> Mapping[str, bytes]:
-    """{key: JPEG} of stored images; reads only the shards that hold them."""
+    """Return {key: JPEG} of stored images; reads only the shards that hold them."""
     wanted, found = set(keys), dict[str, bytes]()
     numbers = [(int(k[:7]) - source.plan.first_identity) * source.plan.images_per_identity + int(k[8:]) for k in wanted]
     for shard in range(source.plan.num_shards):
@@ -157,7 +159,7 @@ def pictures(source: Source, keys: Sequence[str]) -> Mapping[str, bytes]:
 
 
 def _stored(source: Source, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(identities, images) of the rows of a shard that are there and no duplicates."""
+    """Return (identities, images) of the rows of a shard that are there and no duplicates."""
     identities_R, images_R = source.plan.shard(shard)
     keys = source.plan.keys(shard)
     kept_R = np.array([k not in source.rejected and k not in source.duplicates for k in keys], np.bool_)

@@ -1,4 +1,4 @@
-"""Does a synthetic face copy a real one? Every image against every real embedding, and a planted copy to be found.
+"""The search for copies of real faces: every image against every real embedding, and a planted copy to be found.
 
 The threshold is the cosine that pairs of two real people reach at the false accept rate. By chance alone images reach
 it, too: so counts stand beside what that rate gives for as many pairs, and beside how many real faces reach it with
@@ -37,13 +37,13 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Threshold:
-    """From which cosine on a pair counts as alike."""
+    """The cosine from which on a pair counts as alike."""
 
     cosine: float | None
-    """None: not measurable."""
+    """Least cosine of a pair that counts as alike; None: not measurable."""
     false_accept_rate: float
     impostors: int
-    """Pairs of different real people that it is read from."""
+    """Number of pairs of different real people that it is read from."""
     table: str
 
     @property
@@ -78,7 +78,7 @@ class Alike:
 
 
 def known(table: RealTable, network: str, false_accept_rate: float, on: Machine = CPU) -> Known:
-    """Compare the faces of a table with each other; its threshold, if it has pairs enough for one."""
+    """Compare the faces of a table with each other, and set their threshold, if there are pairs enough for one."""
     given_GD = table.rows[network]
     at_G = np.flatnonzero(np.isfinite(given_GD[:, 0]))
     rows_GD = given_GD if len(at_G) == len(given_GD) else given_GD[at_G]
@@ -97,7 +97,8 @@ def leakage(
     top_pairs: int,
     on: Machine = CPU,
 ) -> tuple[dict[str, Any], list[Alike]]:
-    """The record of one table by one network, and the most alike pairs, most alike first and one for an identity.
+    """Return the record of one table by one network, and the most alike pairs, most alike first and one for an
+    identity.
 
     Args:
         threshold: the table's own, or another's where the table has too few pairs.
@@ -132,7 +133,7 @@ def leakage(
 
 
 def control(real: Known, network: Network, count: int, threshold: Threshold, on: Machine = CPU) -> dict[str, Any]:
-    """Plant copies of real faces among what is audited: what share of them is found?
+    """Plant copies of real faces among what is audited, and measure the share of them that is found.
 
     A copy is right when the real face that is nearest to it is of the person who was copied, and is found when it is
     right and that face reaches the threshold. Reaching it alone shows nothing: strangers do (`strangers`, the share of
@@ -171,7 +172,7 @@ def control(real: Known, network: Network, count: int, threshold: Threshold, on:
 def _found_again(
     rows_CD: Rows, people_C: NDArray[np.int64], real: Known, on: Machine
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """(cosine of each copy to the nearest real face, whether that face is of the person who was copied)."""
+    """Return (cosine of each copy to the nearest real face, whether that face is of the person who was copied)."""
     there_C = np.asarray(np.isfinite(rows_CD).all(axis=1))
     rows_CD = np.where(there_C[:, None], rows_CD, np.float32(0))  # a copy without an embedding is not found
     nearest = pairs.cross_pairs(rows_CD, real.rows_GD, on).nearest
@@ -193,12 +194,12 @@ def leaked(face_HWC: NDArray[np.uint8], shift: int, mirrored: bool) -> NDArray[n
 
 
 def _strangers(real: Known) -> Rows:
-    """Of each real face the cosine to the nearest face of another person; of those that have one."""
+    """Return the cosine of each real face to the nearest face of another person; only of faces that have one."""
     return real.pairs.nearest.cosines_N[real.pairs.nearest.there_N]
 
 
 def _real(real: Known, limit: float | None) -> dict[str, Any]:
-    """Real faces among themselves: the yardstick. What a stranger reaches is no sign of a copy."""
+    """Describe real faces among themselves: the yardstick. A cosine that a stranger reaches is no sign of a copy."""
     strangers_G = _strangers(real)
     return {
         "impostors": _plain(real.pairs.between),
@@ -210,7 +211,7 @@ def _real(real: Known, limit: float | None) -> dict[str, Any]:
 
 
 def _to_real_centres(stored: Stored, real: Known, limit: float | None, on: Machine) -> dict[str, Any] | None:
-    """Images against the mean direction of each real person; None where each person has one face."""
+    """Compare images with the mean direction of each real person; None where each person has one face."""
     if real.pairs.within.count == 0:
         return None
     centres_PD = centres(real.rows_GD, real.people_G, on).rows_ID
@@ -237,7 +238,7 @@ def _plain(cosines: Tally | Rows) -> dict[str, Any] | None:
 
 
 def _over(cosines: Tally | Rows, limit: float | None) -> int | None:
-    """How many reach the threshold; None where there is none."""
+    """Count the cosines that reach the threshold; None where there is none."""
     if limit is None:
         return None
     return cosines.at_or_above(limit) if isinstance(cosines, Tally) else int((cosines >= limit).sum())

@@ -1,4 +1,5 @@
-"""All pairs of unit rows, tile by tile: how their cosines are distributed, and the nearest other row of each.
+"""Comparison of all pairs of unit rows, tile by tile: the distribution of their cosines, and the nearest other row of
+each.
 
 The one way in which all-pairs statistics are made here. Every cosine is one float32 product and is counted, none is
 sampled: counts are exact to a bin of `distribution.FINE`, highest cosines to rounding. Memory: a tile per thread, and
@@ -31,26 +32,26 @@ TILE = 512
 TILE_ON_A_GPU = 8192
 
 NONE = -1.25
-"""Where a cosine is wanted and there is none: exact in float32, and below every cosine."""
+"""Number in the place of a cosine that does not exist: exact in float32, and below every cosine."""
 _PER_ONE = FINE / 2
 _SHIFT = -NONE * _PER_ONE
-"""So that NONE falls into bin 0, and -1 is bin `_FIRST`."""
+"""Shift of bins by which NONE falls into bin 0, and -1 is bin `_FIRST`."""
 _FIRST = int(_SHIFT - _PER_ONE)
 _LAST = _FIRST + FINE - 1
 _ORDERED = 4096
-"""Numbers of rows that are Python's at a time: there they take 40 bytes each."""
+"""Rows whose numbers are Python objects at a time, which take 40 bytes each."""
 _LENGTH = _LAST + 101
-"""Rows of norm 1.001 may have a cosine of 1.002."""
+"""Number of bins, with room for cosines of 1.002, of rows of norm 1.001."""
 
 Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of each row the highest cosine to a row it is compared with, and where that one is."""
+    """The highest cosine of each row to a row it is compared with, and where that one is."""
 
     cosines_N: NDArray[np.float32]
-    """NONE for a row that is compared with none."""
+    """Highest cosine of each row; NONE for a row that is compared with none."""
     tiles_N: NDArray[np.int64]
     """First row of the tile that holds it; -1 for none."""
     tile: int
@@ -70,7 +71,7 @@ class AllPairs:
     within: Tally
     """Pairs of one label."""
     nearest: Nearest
-    """Among the rows of other labels."""
+    """Nearest row to each row among those of other labels."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class CrossPairs:
 
     between: Tally
     nearest: Nearest
-    """Of each row of the first set, in the second."""
+    """Nearest row of the second set to each row of the first."""
 
 
 def all_pairs(x_ND: Rows, labels_N: NDArray[np.int64] | None = None, on: Machine = CPU) -> AllPairs:
@@ -111,7 +112,7 @@ def partner(nearest: Nearest, row: int, x_ND: Rows, others_GD: Rows, labels_N: N
     """The row of the second set that is nearest to a row of the first.
 
     Args:
-        labels_N: of both, where they are one set: rows of the same label do not count.
+        labels_N: labels of both sets, where they are one: rows of the same label do not count.
     """
     first = int(nearest.tiles_N[row])
     assert first >= 0, row
@@ -137,7 +138,7 @@ def tensor(x_ND: Rows, device: str) -> Tensor:
 
 
 def _sums(x_ND: Tensor) -> tuple[Tensor, float]:
-    """(sum of the rows, sum of their squared norms): the mean of all cosines needs no pass over the pairs."""
+    """Return (sum of the rows, sum of their squared norms): the mean of all cosines needs no pass over the pairs."""
     sum_D, squares = torch.zeros(x_ND.shape[1], dtype=torch.float64, device=x_ND.device), 0.0
     for first in range(0, len(x_ND), TILE):
         block_RD = x_ND[first : first + TILE]
@@ -150,7 +151,7 @@ Tiles = Iterator[tuple[slice, slice]]
 
 
 def _triangle(count: int, tile: int) -> Tiles:
-    """(rows, columns) of the tiles on and above the diagonal."""
+    """Yield (rows, columns) of the tiles on and above the diagonal."""
     for first in range(0, count, tile):
         for second in range(first, count, tile):
             yield slice(first, min(first + tile, count)), slice(second, min(second + tile, count))
@@ -163,14 +164,14 @@ def _rectangle(rows: int, columns: int, tile: int) -> Tiles:
 
 
 class _Walk:
-    """The tiles, shared among threads, and what was found in them so far."""
+    """The tiles, shared among threads, and the findings in them so far."""
 
     def __init__(
         self, x_ND: Tensor, others_GD: Tensor | None, labels_N: NDArray[np.int64] | None, on: Machine = CPU
     ) -> None:
         self.x_ND, self.labels_N = x_ND, labels_N
         self.mirrored = others_GD is None
-        """One set: a tile above the diagonal stands for that below it as well."""
+        """True for one set: a tile above the diagonal stands for that below it as well."""
         self.others_GD = x_ND if others_GD is None else others_GD
         self.tile = TILE if x_ND.device.type == "cpu" else TILE_ON_A_GPU
         self.between, self.within = Tally(), Tally()
@@ -181,7 +182,7 @@ class _Walk:
         self.progress = on.begin("tiles", across * (across + 1) // 2 if self.mirrored else across * down)
 
     def run(self, tiles: Tiles) -> None:
-        """A thread per core, each with a tile of its own: operators that share one tile among cores wait for each
+        """Run a thread per core, each with a tile of its own: operators that share one tile among cores wait for each
         other several times a tile, and not all of them can."""
         threads = torch.get_num_threads() if self.x_ND.device.type == "cpu" else 1
         if threads == 1:
@@ -227,7 +228,8 @@ class _Walk:
         buffers.count(cosines_RC, bins_RC)
 
     def _hidden(self, rows: slice, columns: slice, cosines_RC: Tensor) -> Tensor | None:
-        """Which pairs of the tile are not of two labels, or have been counted; those of one label are counted here."""
+        """Return which pairs of the tile are not of two labels, or have been counted; those of one label are counted
+        here."""
         labels_N = self.labels_N
         if labels_N is None or labels_N[rows.stop - 1] < labels_N[columns.start]:
             return None
@@ -252,7 +254,7 @@ class _Walk:
 
 
 class _Buffers:
-    """What a thread works in, and what it counted."""
+    """Memory that a thread works in, and its counts."""
 
     def __init__(self, tile: int, device: torch.device) -> None:
         self.cosines = torch.empty(tile * tile, device=device)
@@ -267,7 +269,7 @@ class _Buffers:
         return self.cosines[:size].view(shape), self.bins[:size].view(shape)
 
     def count(self, places_RC: Tensor, bins_RC: Tensor) -> None:
-        """Args: places_RC: the cosines as numbers of bins, with their fractions."""
+        """Count a tile; `places_RC` are the cosines as numbers of bins, with their fractions."""
         counts = torch.bincount(bins_RC.view(-1), minlength=_LENGTH)
         self.counts += counts
         lowest = int(_SHIFT + self.least * _PER_ONE) + 1
@@ -276,7 +278,7 @@ class _Buffers:
             self.least = min(self.least, (float(least) - _SHIFT) / _PER_ONE)
 
     def tally(self) -> Tally:
-        """What was counted; its total is not."""
+        """Return the counts as a tally; its total is not counted here."""
         counts = self.counts.cpu().numpy()
         fine_F = counts[_FIRST : _LAST + 1].copy()
         fine_F[0] += counts[1:_FIRST].sum()

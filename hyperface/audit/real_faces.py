@@ -1,4 +1,4 @@
-"""Real faces that an audit compares with: tables as they are given, their pictures found again, embedded by another.
+"""Tables of real faces that an audit compares with, their pictures found again and embedded by other networks.
 
 Shape legend: G faces of a table, R faces of a chunk, D embedding dimension.
 """
@@ -34,14 +34,14 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Faces:
-    """A table by the recogniser, and where its pictures are."""
+    """A table by the recogniser, and its pictures' source."""
 
     name: str
     table: Embeddings
     config: Config | None
-    """Of the run that embedded them; None for a bare table."""
+    """Configuration of the run that embedded them; None for a bare table."""
     chunks: tuple[Chunk, ...]
-    """Of its pictures; none where there are none."""
+    """Chunks of the source of its pictures; empty where there are no pictures."""
     no_pictures: str
     digest: str
     """SHA-256 of names and rows."""
@@ -51,11 +51,12 @@ class Faces:
         return frozenset(self.table.names)
 
     def without_rows(self) -> "Faces":
-        """What is needed to embed the pictures: their names, where they are, and the digest."""
+        """Return the faces without what embedding the pictures does not need: only names, chunks and the digest
+        stay."""
         return replace(self, table=Embeddings(self.table.names if self.chunks else [], self.table.vectors_ND[:0]))
 
     def chunk_name(self, network: Network, number: int) -> str:
-        """Of the file with the rows of a chunk by another network."""
+        """Return the name of the file with the rows of a chunk by another network."""
         return f"{folder(network.fingerprint)}/real-{self.digest[:12]}/chunk-{number:06d}.npz"
 
 
@@ -90,7 +91,7 @@ def given(run: Run, embedding_dim: int) -> list[Faces]:
 
 
 def _table(path: str, config: Config) -> str:
-    """Where the table lies that a path of a table, or of a run, means; equal for all spellings."""
+    """Return where the table lies that a path of a table, or of a run, means; equal for all spellings."""
     if path.endswith((".parquet", ".npy")):
         return _place(*open_file(path, config.storage))
     return _place(open_store(path, config.storage), GALLERY)
@@ -137,7 +138,7 @@ def _digest(table: Embeddings) -> str:
 
 
 def embed_chunk(faces: Faces, number: int, networks: Sequence[Network], store: Store) -> int:
-    """Embed the pictures of a chunk that are in the table, and write their rows by each network; their number.
+    """Embed the pictures of a chunk that are in the table, and write their rows by each network; return their number.
 
     Memory: a batch of pictures and the rows, however many an archive holds.
 
@@ -160,8 +161,8 @@ _Picture = tuple[Name, NDArray[np.uint8]]
 
 
 def _pictures(faces: Faces, number: int, sizes: set[int]) -> Iterator[_Picture]:
-    """The pictures of a chunk that are in the table and of one of the sizes; of equal names the first of these, as the
-    table."""
+    """Yield the pictures of a chunk that are in the table and of one of the sizes; of equal names the first of these,
+    as the table."""
     assert faces.config is not None
     shown = set[Name]()
     for face in source.read_chunk(faces.chunks[number], faces.config):
@@ -192,13 +193,13 @@ class _Seen:
 
 
 def chunks_to_embed(faces: Faces, networks: Sequence[Network], there: Mapping[str, int]) -> list[int]:
-    """The chunks of which a file is missing among those that are there."""
+    """Return the chunks of which a file is missing among those that are there."""
     numbers = range(len(faces.chunks))
     return [number for number in numbers if any(faces.chunk_name(n, number) not in there for n in networks)]
 
 
 def rows_by(faces: Faces, network: Network, store: Store) -> NDArray[np.float32]:
-    """float32 [G, D]: the rows of all faces by another network, NaN where there is none. Raises RunError."""
+    """Read the rows of all faces by another network, float32 [G, D], NaN where there is none. Raises RunError."""
     at = {name: row for row, name in enumerate(faces.table.names)}
     rows_GD = np.full((len(at), network.embedding_dim), np.nan, np.float32)
     for number in range(len(faces.chunks)):
@@ -214,10 +215,10 @@ def rows_by(faces: Faces, network: Network, store: Store) -> NDArray[np.float32]
 
 
 def table_of(faces: Faces, rows: Mapping[str, NDArray[np.float32]], classes: Literal["folder", "each"]) -> RealTable:
-    """The table as the audit takes it.
+    """Return the table as the audit takes it.
 
     Args:
-        rows: by every network, the recogniser's own among them.
+        rows: rows by every network, the recogniser's own among them.
     """
     pictures = _Pictures(faces) if faces.chunks else None
     return real_table(faces.name, faces.table.names, rows, classes, pictures, faces.no_pictures)
@@ -248,5 +249,5 @@ def _may_hold(chunk: Chunk, name: str) -> bool:
 
 
 def _part(chunk: Chunk, names: set[Name]) -> Chunk:
-    """Only the files that are wanted, where a chunk is made of files."""
+    """Return a chunk with only the files that are wanted, where it is made of files."""
     return replace(chunk, names=tuple(n for n in chunk.names if n in names)) if chunk.kind == "folder" else chunk

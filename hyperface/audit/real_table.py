@@ -1,4 +1,4 @@
-"""Real faces that synthetic ones are compared with: a table of embeddings, who is who in it, and its pictures.
+"""Real faces that synthetic ones are compared with: a table of embeddings, the person of each row, and its pictures.
 
 Shape legend: G rows of a table, D embedding dimension.
 """
@@ -23,15 +23,16 @@ class RealTable:
     """Rows in the order of their people."""
 
     name: str
-    """`gallery`, `packing.protected`, or as it was given in `audit.against`."""
+    """Name of the table: `gallery`, `packing.protected`, or as it was given in `audit.against`."""
     keys: list[Name]
     people_G: NDArray[np.int64]
-    """Ascending; rows of one number are one person."""
+    """Number of each row's person, ascending; rows of one number are one person."""
     rows: Mapping[str, NDArray[np.float32]]
-    """{network: unit rows [G, D], NaN where it has no embedding}; a network that never saw the faces is missing."""
+    """Rows by each network, {network: unit rows [G, D], NaN where it has no embedding}; a network that never saw the
+    faces is missing."""
     pictures: Pictures | None
     no_pictures: str
-    """Why there are none."""
+    """Reason why there are no pictures."""
 
 
 def real_table(
@@ -50,7 +51,7 @@ def real_table(
 
 
 def people(keys: Sequence[Name], classes: Literal["folder", "each"]) -> NDArray[np.int64]:
-    """A number for the person of each face.
+    """Return a number for the person of each face.
 
     Args:
         classes: `folder`: faces of one folder are of one person, faces without a folder each of one of their own, and
@@ -64,7 +65,7 @@ def people(keys: Sequence[Name], classes: Literal["folder", "each"]) -> NDArray[
 
 
 def _folder(key: str) -> str:
-    """The folder in a key, not counting an archive: that is a shard, and no person."""
+    """Return the folder in a key, not counting an archive: that is a shard, and no person."""
     parts = PurePosixPath(key).parts
     inside = next((i + 1 for i, part in enumerate(parts) if part.lower().endswith((*ARCHIVES, ".parquet"))), 0)
     return "/".join(parts[inside:-1])

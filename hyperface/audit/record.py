@@ -36,10 +36,10 @@ from hyperface.run.names import AUDIT, AUDIT_FACES, REFERENCES
 from hyperface.run.provenance import provenance
 
 VERSION = 2
-"""Of the record: one of another version is not what was asked for, and is measured again."""
+"""Version of the record: one of another version is not what was asked for, and is measured again."""
 NEAREST_IDENTITIES = 8
 NAMED = 20
-"""Images without an embedding that the record names."""
+"""Most images without an embedding that the record names."""
 
 Record = dict[str, Any]
 
@@ -57,10 +57,10 @@ class Look:
 def asked(
     source: Source, networks: Mapping[str, Network], real: Mapping[str, Mapping[str, Any]], labels: str = ""
 ) -> Record:
-    """What decides an audit; equal ones are not made again.
+    """Return the values that decide an audit; equal ones are not made again.
 
     Args:
-        real: {table of real faces: what is known of it}: its SHA-256, and how many chunks of pictures are there.
+        real: {table of real faces: its SHA-256, and the number of chunks of pictures that are there}.
         labels: SHA-256 of the table of attributes.
     """
     return {
@@ -74,7 +74,7 @@ def asked(
 
 
 def recorded(run: Run, wanted: Record) -> Record | None:
-    """The audit that is there, when it is of these inputs, whole, and the faces that it shows are there, too."""
+    """Return the audit that is there, when it is of these inputs, whole, and the faces that it shows are there, too."""
     if not (run.store.exists(AUDIT) and run.store.exists(AUDIT_FACES)):
         return None
     try:
@@ -92,11 +92,12 @@ def audit_run(
     read_attributes: Callable[[Centres], Attributes | None],
     on: Machine = CPU,
 ) -> tuple[Record, Record]:
-    """(record, faces) of a dataset, by every network that looks, the recogniser first.
+    """Return (record, faces) of a dataset, by every network that looks, the recogniser first.
 
     Args:
         tables: real faces, the gallery first: thresholds come from it where a table has too few pairs.
-        read_attributes: of the identities as the recogniser sees them; None where nobody knows any.
+        read_attributes: reads the attributes of the identities as the recogniser sees them; None where nobody knows
+            any.
 
     Raises:
         EmbeddingError: a row is not of norm 1.
@@ -128,7 +129,7 @@ def audit_run(
 
 
 def _begun(source: Source, looks: Sequence[Look], tables: Sequence[RealTable]) -> list[str]:
-    """What is known from the start not to be measured."""
+    """Begin the notes with all that is known from the start not to be measured."""
     for look in looks:
         if not len(look.stored.rows_ND):
             raise RunError(f"{source.run}: the {look.name} gives no embedding (NaN) for any image; give another model")
@@ -139,14 +140,14 @@ def _begun(source: Source, looks: Sequence[Look], tables: Sequence[RealTable]) -
 
 
 def _cautions(tables: Sequence[RealTable]) -> list[str]:
-    """Where the threshold may be too high."""
+    """Return cautions about tables whose threshold may be too high."""
     alone = [table for table in tables if len(np.unique(table.people_G)) == len(table.keys) > 1]
-    told = "faces counts as a person of its own; if it holds several pictures of a person, the threshold is too high"
-    return [f"{table.name}: each of its {len(table.keys)} {told} (audit.classes)" for table in alone]
+    why = "faces counts as a person of its own; if it holds several pictures of a person, the threshold is too high"
+    return [f"{table.name}: each of its {len(table.keys)} {why} (audit.classes)" for table in alone]
 
 
 def _folders(network: str, of_table: Known) -> list[str]:
-    """A note where the faces of one person are mostly no more alike than strangers are."""
+    """Return a note where the faces of one person are mostly no more alike than strangers are."""
     within, limit = of_table.pairs.within, of_table.threshold.cosine
     if not within.count or limit is None or 2 * within.below(limit) <= within.count:
         return []
@@ -175,7 +176,7 @@ def _attributes(
 
 
 def write(run: Run, wanted: Record, record: Record, faces: Record) -> Record:
-    """Write the pairs that are shown, then the numbers with what they are of and what made them; the latter."""
+    """Write the pairs that are shown, then the numbers with their inputs and their provenance; return the latter."""
     whole = {"asked": wanted, "provenance": provenance(run.config), **record}
     run.put_json(AUDIT_FACES, faces)
     run.put_json(AUDIT, whole)
@@ -205,7 +206,7 @@ def _known(table: RealTable, look: Look, source: Source, notes: list[str], on: M
 def _calibrated(
     network: str, tables: Sequence[RealTable], real: Mapping[tuple[str, str], Known | None], source: Source
 ) -> Threshold:
-    """Of the first table that has enough pairs, the gallery before others."""
+    """Return the threshold of the first table that has enough pairs, the gallery before others."""
     found = [of.threshold for table in tables if (of := real[table.name, network]) is not None]
     rate = source.run.config.audit.false_accept_rate
     none = found[0] if found else Threshold(None, rate, 0, "no table")
@@ -250,7 +251,7 @@ def _separation(
 
 
 def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None, on: Machine) -> Record | None:
-    """What is true at a threshold; None where there is no threshold, or nothing to hold against it.
+    """Count what is true at a threshold; None where there is no threshold, or nothing to hold against it.
 
     Centres are averages of images, and nearer to each other than images of the same two identities are.
     """
@@ -268,7 +269,7 @@ def _at(found: Images, nearest_I: NDArray[np.float32], threshold: float | None, 
 
 
 def _nearest_identities(look: Look, found: Images, nearest: pairs.Nearest, shown: "_Shown") -> list[Record]:
-    """The identities with the most alike centres."""
+    """Return the identities with the most alike centres."""
     centres_ID, identities_I = found.centres.rows_ID, found.centres.identities_I
     closest = separation.closest_rows(nearest, centres_ID, np.arange(len(centres_ID)), NEAREST_IDENTITIES)
     rows = []
@@ -290,7 +291,7 @@ def _leaks(
     notes: list[str],
     on: Machine,
 ) -> Record:
-    """The record of one table by one network, with its control."""
+    """Return the record of one table by one network, with its control."""
     config, table = source.run.config.audit, of_table.table.name
     on = on.at(f"images and {table} by the {look.name}")
     threshold = of_table.threshold if of_table.threshold.cosine is not None else calibrated
@@ -344,8 +345,8 @@ class _Shown:
         self.pairs: dict[tuple[str, str], list[Record]] = {}
 
     def faces(self, tables: Sequence[RealTable]) -> Record:
-        """{"nearest_identities": {network: rows}, "leakage": {table: {network: rows}}}; a row has a cosine and two
-        images {key, jpeg}, first the synthetic one; `jpeg` is None where there is no picture."""
+        """Return {"nearest_identities": {network: rows}, "leakage": {table: {network: rows}}}; a row has a cosine and
+        two images {key, jpeg}, first the synthetic one; `jpeg` is None where there is no picture."""
         synthetic = [row["synthetic"] for rows in self.pairs.values() for row in rows]
         synthetic += [key for rows in self.identities.values() for row in rows for key in row["keys"]]
         drawn = pictures(self.source, synthetic)

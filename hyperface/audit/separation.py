@@ -1,4 +1,4 @@
-"""How far apart identities are, as distributions of cosines. Blocked: memory does not grow with the number of pairs.
+"""Separation of identities, as distributions of cosines. Blocked: memory does not grow with the number of pairs.
 
 What is counted:
 - a pair is unordered, of two different rows, and counts once;
@@ -48,7 +48,7 @@ class ClosestPair:
 
 @dataclass(frozen=True)
 class ImageSeparation:
-    """Several embeddings per identity. None: there is no such pair."""
+    """Separation of several embeddings per identity; a field is None where there is no such pair."""
 
     identities: int
     intra: Distribution | None
@@ -126,7 +126,7 @@ class Centres:
 
 @dataclass(frozen=True)
 class Images:
-    """What is counted once and read several times."""
+    """Counts of the images that are made once and read several times."""
 
     pairs: AllPairs
     centres: Centres
@@ -144,7 +144,8 @@ def images(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], on: Machi
 
 @torch.inference_mode()
 def centres(x_ND: NDArray[np.float32], identities_N: NDArray[np.int64], on: Machine = CPU) -> Centres:
-    """The centre of each identity, and the cosine of each row to the centre of the others. Rows ascend by identity.
+    """Return the centre of each identity, and the cosine of each row to the centre of the others. Rows ascend by
+    identity.
 
     Memory: the centres, and BLOCK rows or one identity in float64.
     """
@@ -185,7 +186,7 @@ def _to_others(x_ND: Tensor, totals_ID: Tensor, count_I: Tensor) -> NDArray[np.f
 
 
 def _norm(x_ND: Tensor) -> Tensor:
-    """[N, 1], above 0."""
+    """Return the norm of each row, [N, 1], above 0."""
     norm_N1: Tensor = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True)
     return norm_N1.clamp_min(1e-12)
 
@@ -225,7 +226,7 @@ def closest_rows(
 
 @torch.inference_mode()
 def greedy_count(centres_ID: NDArray[np.float32], threshold: float, on: Machine = CPU) -> int:
-    """How many identities are left when one that is too near to an earlier one does not count.
+    """Count the identities that are left when one that is too near to an earlier one does not count.
 
     Identities are taken in their order; one counts unless its centre reaches the threshold with one counted before: the
     size of a maximal set of centres of which no two reach it, between the covering number of the centres at that cosine

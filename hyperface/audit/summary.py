@@ -23,7 +23,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def over_strangers(of_table: Mapping[str, Any]) -> list[bool]:
-    """Whether images come nearer to real faces than strangers do: by each yardstick that there is."""
+    """Return, by each yardstick that there is, whether images come nearer to real faces than strangers do."""
     images, real, as_near = of_table["images"], of_table["real"], of_table["as_near"]
     nearest, strangers, more = images["nearest"], real["nearest_other"], list[bool]()
     if of_table["threshold"]["cosine"] is not None:

@@ -1,4 +1,4 @@
-"""Where the attributes of a dataset come from: the toy world's own reader, a model of attributes, a table of labels.
+"""Sources of the attributes of a dataset: the toy world's own reader, a model of attributes, a table of labels.
 
 Shape legend: I identities, G faces of the gallery, N images, D embedding dimension, A attributes.
 """
@@ -23,7 +23,8 @@ def load_attribute_model(config: AuditConfig) -> AttributeModel | None:
 
 
 def toy_can_read(config: AuditConfig, recognizer: str) -> bool:
-    """Whether traits are wanted from, and can be read in, the embeddings of the recogniser with this fingerprint."""
+    """Return whether attributes are wanted from, and can be read in, the embeddings of the recogniser with this
+    fingerprint."""
     from hyperface.models.toy.weights import SHA256
 
     return config.attributes in ("auto", "toy") and recognizer == SHA256["recognizer"]
@@ -32,7 +33,7 @@ def toy_can_read(config: AuditConfig, recognizer: str) -> bool:
 def by_toy(
     identities_I: NDArray[np.int64], centres_ID: NDArray[np.float32], gallery_GD: NDArray[np.float32] | None
 ) -> Attributes:
-    """The traits that the toy world's reader sees in the centres of the identities, and in the gallery."""
+    """Read the attributes that the toy world's reader sees in the centres of the identities, and in the gallery."""
     from hyperface.models.toy.renderer import IDENTITY_TRAITS
 
     traits_IA = _toy_traits(centres_ID)
@@ -43,7 +44,7 @@ def by_toy(
 
 
 def by_model(names: list[str], stored: Stored, gallery_GA: NDArray[np.float32] | None) -> Attributes:
-    """What a model of attributes says of every image, and of the pictures of the gallery."""
+    """Return the attributes that a model reads in every image, and in the pictures of the gallery."""
     values_NA = stored.rows_ND
     columns = [Column(name, values_NA[:, a].astype(np.float64), stored.identities_N) for a, name in enumerate(names)]
     gallery = {} if gallery_GA is None else {name: gallery_GA[:, a].astype(float) for a, name in enumerate(names)}
