@@ -21,13 +21,13 @@ from hyperface.verification.pair_set import PairSet, read_picture, shown
 from hyperface.verification.restricted_pickle import Array, Refused
 
 LONGEST_NAME = 255
-"""Bytes of a file's or folder's name, in which no disk lets a null byte stand either."""
+"""Largest number of bytes of a file's or folder's name, in which no disk lets a null byte stand either."""
 LARGEST_LIST = 2**30
-"""Bytes of a list of pairs; a larger one is no such list."""
+"""Largest number of bytes of a list of pairs; a larger one is no such list."""
 
 
 def set_name(path: str) -> str:
-    """What a file's set is called: the file's name without its ending."""
+    """Return the name of a file's set: the file's name without its ending."""
     return PurePosixPath(path).stem
 
 
@@ -43,7 +43,8 @@ def read_benchmark(path: str, storage: StorageConfig) -> PairSet:
 
 
 def find_benchmark(path: str, storage: StorageConfig) -> tuple[Store, str]:
-    """Where a file is, and its name there. Raises ConfigError when there is none, or it has no ending of a set."""
+    """Return a file's store, and its name there. Raises ConfigError when there is none, or it has no ending of a
+    set."""
     store, file = open_file(path, storage)
     suffix = PurePosixPath(file).suffix.lower()
     if suffix not in (".bin", ".txt", ".csv", ".tsv"):
@@ -55,7 +56,7 @@ def find_benchmark(path: str, storage: StorageConfig) -> tuple[Store, str]:
 
 
 def read_bin(data: bytes, source: str) -> PairSet:
-    """A pickle of (encoded images, whether each two show one person), as InsightFace's `load_bin` reads it.
+    """Read a pickle of (encoded images, whether each two show one person), as InsightFace's `load_bin` reads it.
 
     Nothing in the file is run. Images stay encoded: the set takes the memory of the file.
 
@@ -90,7 +91,7 @@ def _items(given: Any, what: str) -> Sequence[Any]:
 
 
 def _encoded(item: Any, position: int) -> bytes | bytearray:
-    """The bytes as they are: a copy for each place of a list would let a small file fill the memory."""
+    """Return the bytes as they are: a copy for each place of a list would let a small file fill the memory."""
     if isinstance(item, Array) and item.code == "u1":
         return item.data
     if isinstance(item, bytes | bytearray):
@@ -107,7 +108,7 @@ def _labels(given: Any) -> NDArray[np.bool_]:
 
 
 def read_pairs(store: Store, name: str) -> PairSet:
-    """A list of pairs beside the images it names, in the order of the list. Images are read when they are needed.
+    """Read a list of pairs beside the images it names, in the order of the list. Images are read when they are needed.
 
     Either LFW's own form (Huang et al., 2007): a first line `folds pairs` or `pairs`, then `name a b` for
     `name/name_000a.jpg` and `name_000b.jpg`, or `name1 a name2 b`. Or lines `path path 1` (one person) and `path path
@@ -171,7 +172,7 @@ class StoredImages(Sequence[bytes]):
 
 
 class _Images:
-    """What images there are beside a list, by one listing of each folder that it names: others may be large."""
+    """The images beside a list, found by one listing of each folder that it names: others may be large."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -197,7 +198,7 @@ class _Images:
         return plain
 
     def of_person(self, person: str, number: str, where: str) -> str:
-        """The name of LFW's form, `Name/Name_0001.jpg`, or the same with another ending of an image."""
+        """Return the name of LFW's form, `Name/Name_0001.jpg`, or the same with another ending of an image."""
         if not number.isdigit():
             raise RunError(f"{where}: the number of an image must be a whole number, got '{shown(number)}'")
         stem = f"{person}/{person}_{int(number):04d}"
@@ -217,7 +218,8 @@ def _fields(line: str) -> list[str]:
 
 
 def _promised(fields: list[str]) -> int | None:
-    """How many pairs LFW's first line promises: half of them genuine in each fold. None: it is no such line."""
+    """Return the number of pairs that LFW's first line promises: half of them genuine in each fold. None: it is no such
+    line."""
     if len(fields) > 2 or not all(re.fullmatch(r"\d{1,9}", field) for field in fields):
         return None
     return 2 * int(fields[-1]) * (int(fields[0]) if len(fields) == 2 else 1)

@@ -54,7 +54,7 @@ class Faces:
 
 
 def verify_on(path: str, storage: StorageConfig, recognizer: FeatureRecognizer, batch_size: int) -> dict[str, Any]:
-    """The record of one folder: error rates over its list of pairs of templates, and no accuracy.
+    """Return the record of one folder: error rates over its list of pairs of templates, and no accuracy.
 
     Whitelam et al., "IARPA Janus Benchmark-B Face Dataset", CVPRW 2017, and Maze et al., "IARPA Janus Benchmark - C",
     ICB 2018, with features as InsightFace makes them (recognition/_evaluation_/ijb/ijb_11.py with its defaults): see
@@ -70,12 +70,12 @@ def verify_on(path: str, storage: StorageConfig, recognizer: FeatureRecognizer, 
     first_P, second_P, same_P = read_pairs(store, name, faces.templates_M)
     x_MD = template_features(store, faces, recognizer, batch_size, name)
     record = measured(squared_distances(x_MD, first_P, second_P), same_P, folds=False)
-    told = {"name": name, "source": str(store), "images": len(faces.images), "templates": len(x_MD)}
-    return record | told | {"seconds": round(time.monotonic() - began, 2)}
+    described = {"name": name, "source": str(store), "images": len(faces.images), "templates": len(x_MD)}
+    return record | described | {"seconds": round(time.monotonic() - began, 2)}
 
 
 def name_of(path: str, storage: StorageConfig) -> str:
-    """`ijbb` or `ijbc`, by the files in the folder. Raises ConfigError when it holds neither, or both."""
+    """Return `ijbb` or `ijbc`, by the files in the folder. Raises ConfigError when it holds neither, or both."""
     store = open_store(path, storage)
     found = [kind for kind in KINDS if store.exists(_meta(kind, "face_tid_mid"))]
     if len(found) == 1:
@@ -90,7 +90,7 @@ def name_of(path: str, storage: StorageConfig) -> str:
 def template_features(
     store: Store, faces: Faces, recognizer: FeatureRecognizer, batch_size: int, name: str
 ) -> NDArray[np.float32]:
-    """Unit rows [M, D]: what each template's faces have in common.
+    """Return unit rows [M, D]: what each template's faces have in common.
 
     As in InsightFace's ijb_11.py: a face's feature is that of its crop plus that of the mirrored crop, not normalised,
     times the score of the detector; a medium's is the mean of its faces, a template's the sum of its media, normalised.
@@ -155,7 +155,7 @@ def read_faces(store: Store, name: str) -> Faces:
 def read_pairs(
     store: Store, name: str, templates_M: NDArray[np.int64], chunk: int = _CHUNK
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """(first_P, second_P, same_P): rows among `templates_M` of each pair, and whether it is one person.
+    """Return (first_P, second_P, same_P): rows among `templates_M` of each pair, and whether it is one person.
 
     Args:
         chunk: bytes that are parsed at a time.
@@ -247,7 +247,7 @@ def _chunks(store: Store, file: str, size: int) -> Iterator[list[bytes]]:
 
 
 def _whole_numbers(store: Store, file: str, before: int, lines: list[bytes]) -> NDArray[np.int64]:
-    """[n, 3] of n lines of three numbers each."""
+    """Parse n lines of three numbers each, [n, 3]."""
     fields = [line.split() for line in lines]
     for number, found in enumerate(fields, start=before + 1):
         if len(found) != 3:

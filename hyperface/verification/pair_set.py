@@ -24,16 +24,16 @@ class PairSet:
 
     name: str
     source: str
-    """Where the images come from, in words or as a URI; it is recorded."""
+    """Origin of the images, in words or as a URI; it is recorded."""
     images: Sequence[bytes | bytearray] | NDArray[np.uint8]
     """Encoded images, or uint8 RGB [n, H, W, 3]."""
     first_P: NDArray[np.int64]
-    """Positions among `images`."""
+    """Positions of the first images of the pairs among `images`."""
     second_P: NDArray[np.int64]
     same_P: NDArray[np.bool_]
-    """Whether both images show one person."""
+    """True where both images show one person."""
     image_names: Sequence[str] = ()
-    """What messages call the images; empty: their number."""
+    """Names of the images in messages; empty: their numbers are used."""
 
     def __post_init__(self) -> None:
         pairs = len(self.same_P)
@@ -41,7 +41,7 @@ class PairSet:
         assert not pairs or max(self.first_P.max(), self.second_P.max()) < len(self.images)
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """uint8 RGB [B, H, W, 3], in order: `size` images each, fewer in the last. Decoded one batch at a time.
+        """Yield uint8 RGB [B, H, W, 3], in order: `size` images each, fewer in the last. Decoded one batch at a time.
 
         Raises:
             RunError: an image cannot be decoded, or is not of the first one's size; names it.
@@ -69,7 +69,8 @@ class PairSet:
 
 
 def decode(encoded: bytes | bytearray, called: str) -> NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3]. Raises RunError, which names the image, for a broken, cut or far too large one."""
+    """Decode an image to uint8 RGB [H, W, 3]. Raises RunError, which names the image, for a broken, cut or far too
+    large one."""
     try:
         return pictures.decode(encoded)
     except ValueError as error:
@@ -77,7 +78,7 @@ def decode(encoded: bytes | bytearray, called: str) -> NDArray[np.uint8]:
 
 
 def read_picture(store: Store, name: str) -> bytes:
-    """The bytes of an image that was listed. Raises RunError, which names it, when it is there no more."""
+    """Read the bytes of an image that was listed. Raises RunError, which names it, when it is there no more."""
     try:
         return store.read(name)
     except FileNotFoundError as error:
@@ -85,7 +86,7 @@ def read_picture(store: Store, name: str) -> bytes:
 
 
 def shown(given: object) -> str:
-    """The words of a foreign file, fit for a message: one short line, without letters that a terminal obeys."""
+    """Return the words of a foreign file, fit for a message: one short line, without letters that a terminal obeys."""
     text = str(given)
     return one_line.shown(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 

@@ -1,4 +1,5 @@
-"""Read the one kind of pickle there is no way around, a list of images and a list of labels, and run nothing in it.
+"""A reader of the one kind of pickle there is no way around, a list of images and a list of labels; it runs nothing in
+it.
 
 A pickle is a program. This reader knows the instructions that such lists need and refuses a file with any other before
 it runs; and of all names in the world it knows the few that numpy and Python 2 write around bytes and truth values.
@@ -50,7 +51,8 @@ class Array:
         self.code, self.data = kind.code, data
 
     def labels(self) -> NDArray[np.int64]:
-        """As whole numbers. Raises Refused for another type, and where the bytes are no whole number of labels."""
+        """Return the labels as whole numbers. Raises Refused for another type, and where the bytes are no whole number
+        of labels."""
         if self.code not in _LABEL_TYPES:
             raise Refused(f"labels of type {self.code!r}")
         kind = np.dtype(_LABEL_TYPES[self.code])
@@ -60,7 +62,8 @@ class Array:
 
 
 def load(data: bytes) -> Any:
-    """The lists, tuples, bytes, numbers and `Array`s that a pickle of any protocol holds; texts of Python 2 as bytes.
+    """Return the lists, tuples, bytes, numbers and `Array`s that a pickle of any protocol holds; texts of Python 2 as
+    bytes.
 
     Raises:
         Refused: it holds anything else, or is no whole pickle.
@@ -82,7 +85,7 @@ def load(data: bytes) -> Any:
 
 
 class _Kind:
-    """Stands for numpy.dtype."""
+    """A stand-in for numpy.dtype."""
 
     def __init__(self, code: Any, *rest: Any) -> None:
         if not isinstance(code, str | bytes) or len(code) > _LONGEST_CODE:
@@ -90,7 +93,7 @@ class _Kind:
         self.code = code.decode("latin1") if isinstance(code, bytes) else code
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order, names and fields of the type: plain ones have none that matter here."""
+        """Ignore byte order, names and fields of the type: plain ones have none that matter here."""
 
 
 def _reconstruct(*arguments: Any) -> Array:
@@ -138,7 +141,7 @@ class _Unpickler(pickle.Unpickler):
             raise Refused(f"the function {shown(f'{module}.{name}')}") from None
 
     def _encode(self, text: Any, encoding: Any) -> bytes:
-        """Bytes that are written as a text. Each of them has a character of its own in an honest file."""
+        """Return the bytes that are written as a text. Each of them has a character of its own in an honest file."""
         if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
             raise Refused("an encoding other than latin1")
         self._left -= len(text)

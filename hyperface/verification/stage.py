@@ -1,4 +1,4 @@
-"""Verify one recogniser on every set that is asked for, and record what was found.
+"""Verification of one recogniser on every set that is asked for, and the record of the results.
 
 Shape legend: N images of a set, D embedding dimension, B images of a batch.
 """
@@ -36,7 +36,7 @@ HEADER = f"{'set':<16}{'pairs':>10}{'accuracy':>20}{'EER':>9}  TAR at FAR"
 
 
 def _silent(line: str) -> None:
-    """Nobody listens."""
+    """Ignore a line: nobody listens."""
 
 
 class NothingToVerify(ConfigError):
@@ -75,10 +75,10 @@ def evaluate_run(run: Run, evaluated: Evaluated, say: Say = print) -> dict[str, 
 
 
 def verify_on(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say: Say = _silent) -> dict[str, Any]:
-    """The record of one set; `verification.measured` says what it holds.
+    """Return the record of one set; `verification.measured` says what it holds.
 
     Args:
-        say: told now and then how far it is.
+        say: called now and then with a line of progress.
 
     Raises:
         RunError: an image is broken, of another size than the recogniser's, or has no embedding; names it.
@@ -87,8 +87,8 @@ def verify_on(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, sa
     x_ND = embedded(pairs, recognizer, batch_size, say)
     distance_P = verification.squared_distances(x_ND, pairs.first_P, pairs.second_P)
     seconds = round(time.monotonic() - began, 2)
-    told = {"name": pairs.name, "source": pairs.source, "images": len(pairs.images), "seconds": seconds}
-    return verification.measured(distance_P, pairs.same_P) | told
+    described = {"name": pairs.name, "source": pairs.source, "images": len(pairs.images), "seconds": seconds}
+    return verification.measured(distance_P, pairs.same_P) | described
 
 
 def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say: Say = _silent) -> NDArray[np.float32]:
@@ -119,7 +119,8 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
 
 
 def wanted_sets(evaluate: EvaluateConfig, image_size: int) -> list[str]:
-    """`evaluate.benchmarks`; where no set is named at all, the toy world's, for a recogniser of their image size.
+    """Return `evaluate.benchmarks`; where no set is named at all, the toy world's, for a recogniser of their image
+    size.
 
     Raises:
         NothingToVerify: there is none for this recogniser.
@@ -134,8 +135,8 @@ def wanted_sets(evaluate: EvaluateConfig, image_size: int) -> list[str]:
 
 
 def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int) -> list[str]:
-    """The names of the sets. Refuses, before one is read, two of one name, files that are not there, and toy sets for a
-    recogniser of another image size."""
+    """Return the names of the sets. Refuses, before one is read, two of one name, files that are not there, and toy
+    sets for a recogniser of another image size."""
     wanted = list(evaluate.benchmarks)
     if TOY in wanted and image_size != TOY_SIZE:
         rule = f"the toy sets have {TOY_SIZE}x{TOY_SIZE} pixels, and the recogniser takes {image_size}x{image_size}"
@@ -155,7 +156,7 @@ def check_sets(evaluate: EvaluateConfig, storage: StorageConfig, image_size: int
 
 
 def table_line(name: str, found: dict[str, Any]) -> str:
-    """A row under HEADER: what could be measured, and why the rest could not."""
+    """Return a row under HEADER: the numbers that could be measured, and why the rest could not."""
     accuracy = "-" if found["accuracy"] is None else f"{found['accuracy']:.4f} +- {found['accuracy_std']:.4f}"
     rate = "-" if found["eer"] is None else f"{found['eer']:.4f}"
     shown = [f"{far} {at['tar']:.4f}" for far, at in reversed(found["tar_at_far"].items()) if at["tar"] is not None]
@@ -176,7 +177,7 @@ def _measured(
 
 
 def _kept(run: Run, name: str, evaluated: Evaluated) -> dict[str, Any]:
-    """The sets of an earlier record of the same model. Raises RunError where that is damaged."""
+    """Return the sets of an earlier record of the same model. Raises RunError where that is damaged."""
     if not run.store.exists(name):
         return {}
     before = run.shaped(name, Verification)

@@ -1,4 +1,5 @@
-"""Held-out verification sets of the toy world, for recognisers of 64 x 64 images: what LFW and its like are to photos.
+"""Held-out verification sets of the toy world, for recognisers of 64 x 64 images; they take the place that LFW and its
+like have for photos.
 
 A fold has 40 identities of its own, 5 views of each, 300 genuine and 300 impostor pairs. Identities are drawn from the
 whole range of traits, as those of a diverse gallery are. Both kinds of pairs are chosen by one rule, so that nothing
@@ -35,13 +36,14 @@ from hyperface.verification.pair_set import PairSet
 TOY_SETS = ("easy", "pose", "light", "hard")
 FOLDS = 10
 IDENTITIES = 40
-"""Of a fold."""
+"""Identities of a fold."""
 VIEWS = 5
 PAIRS = 300
-"""Of a fold: genuine, and as many impostor ones."""
+"""Genuine pairs of a fold, and as many impostor ones."""
 
 _DRAWING = 1
-"""Raised with every change of the renderer that changes pixels: images that were kept are drawn again."""
+"""Version of the drawing, raised with every change of the renderer that changes pixels: images that were kept are drawn
+again."""
 # Of a view, in standard deviations of the renderer's nuisance: two on the one side, one ahead, two on the other.
 _SIDES = np.array([-1.0, -0.8, 0.0, 0.8, 1.0], np.float32)
 
@@ -63,10 +65,10 @@ def toy_sets(store: Store | None = None, prefix: str = "", folds: int = FOLDS) -
 
 
 def toy_set(name: str, store: Store | None = None, prefix: str = "", folds: int = FOLDS) -> PairSet:
-    """A set by name: 200 images and 600 pairs a fold, the same on every call.
+    """Return a set by name: 200 images and 600 pairs a fold, the same on every call.
 
     Args:
-        store: where the drawn images are kept, under `prefix`, and found again; None: nowhere.
+        store: keeps the drawn images, under `prefix`, so that they are found again; None: they are not kept.
         folds: fewer make a smaller set; its folds are the first ones of the whole set.
 
     Raises:
@@ -124,7 +126,7 @@ def _nuisance(name: str, seeds_B: list[int]) -> NDArray[np.float32]:
 
 
 def _view_pairs(name: str) -> NDArray[np.int64]:
-    """The pairs of views [n, 2] that a set may compare: those of different sides in `pose` and `light`."""
+    """Return the pairs of views [n, 2] that a set may compare: those of different sides in `pose` and `light`."""
     first, second = np.triu_indices(VIEWS, 1)
     if name in ("pose", "light"):
         apart = np.sign(_SIDES[first]) != np.sign(_SIDES[second])
@@ -133,14 +135,15 @@ def _view_pairs(name: str) -> NDArray[np.int64]:
 
 
 def _genuine(name: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """[PAIRS, 2] positions in the fold: different pairs of views, each of one identity."""
+    """Draw [PAIRS, 2] positions in the fold: different pairs of views, each of one identity."""
     views_n2 = _view_pairs(name)
     every = np.arange(IDENTITIES)[:, None, None] * VIEWS + views_n2
     return rng.permutation(every.reshape(-1, 2))[:PAIRS]
 
 
 def _impostors(name: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """[PAIRS, 2] positions in the fold: different pairs of two identities, with views as genuine pairs have them."""
+    """Draw [PAIRS, 2] positions in the fold: different pairs of two identities, with views as genuine pairs have
+    them."""
     views_n2 = _view_pairs(name)
     views_n2 = np.concatenate([views_n2, views_n2[:, ::-1]])
     one, other = np.triu_indices(IDENTITIES, 1)
@@ -152,7 +155,7 @@ def _impostors(name: str, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _images(name: str, parts: list[_Fold], store: Store | None, prefix: str) -> NDArray[np.uint8]:
-    """The images of all folds, uint8 RGB [B, H, W, 3]; read where they were kept."""
+    """Return the images of all folds, uint8 RGB [B, H, W, 3]; read where they were kept."""
     identities_BI = np.concatenate([part.identities_BI for part in parts])
     nuisance_BN = np.concatenate([part.nuisance_BN for part in parts])
     seeds_B = [seed for part in parts for seed in part.seeds_B]
@@ -170,7 +173,7 @@ def _images(name: str, parts: list[_Fold], store: Store | None, prefix: str) -> 
 
 
 def _kept(store: Store, name: str, count: int) -> NDArray[np.uint8] | None:
-    """The images that were kept; None where there are none, or their file is damaged: they are drawn again."""
+    """Return the images that were kept; None where there are none, or their file is damaged: they are drawn again."""
     if not store.exists(name):
         return None
     try:

@@ -1,4 +1,5 @@
-"""Verification: do two images show one person? The published protocol and its numbers, on plain arrays.
+"""Verification of face recognition, whether two images show one person: the published protocol and its numbers, on
+plain arrays.
 
 A rate that the pairs cannot show is `None`, never a number: n impostor pairs show no false accept rate below 1/n.
 
@@ -18,7 +19,7 @@ FOLDS = 10
 THRESHOLDS_T = np.arange(0, 4, 0.01)
 """Squared distances that `ten_folds` tries."""
 MOST_POINTS = 200
-"""Of a curve in a record."""
+"""Most points of a curve in a record."""
 
 _BLOCK = 8192
 
@@ -30,7 +31,7 @@ class Folds:
     accuracy: float
     """Mean over the folds."""
     std: float
-    """Of the folds' accuracies around it (population form, as published)."""
+    """Standard deviation of the folds' accuracies around the mean (population form, as published)."""
     thresholds: list[float]
     """Squared distance chosen for each fold, on the others."""
 
@@ -95,7 +96,8 @@ def ten_folds(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_], folds:
 
 
 def roc(similarity_P: NDArray[np.floating[Any]], same_P: NDArray[np.bool_]) -> Roc:
-    """The whole curve; pairs of equal similarity are accepted together. As scikit-learn's `roc_curve` without dropping.
+    """Return the whole curve; pairs of equal similarity are accepted together. As scikit-learn's `roc_curve` without
+    dropping.
 
     Holds about 40 bytes a pair.
 
@@ -120,7 +122,8 @@ def roc(similarity_P: NDArray[np.floating[Any]], same_P: NDArray[np.bool_]) -> R
 
 
 def equal_error_rate(curve: Roc) -> float:
-    """Where as many impostors are accepted as genuine pairs are refused, on straight lines between the points."""
+    """Return the rate at which as many impostors are accepted as genuine pairs are refused, on straight lines between
+    the points."""
     excess_T = curve.far_T - (1 - curve.tar_T)
     after = int(np.argmax(excess_T >= 0))
     if excess_T[after] == 0:
@@ -131,7 +134,7 @@ def equal_error_rate(curve: Roc) -> float:
 
 
 def tar_at_far(curve: Roc) -> dict[str, dict[str, Any]]:
-    """{name in FARS: {tar, far, threshold}} at the largest false accept rate that is not above the wanted one.
+    """Return {name in FARS: {tar, far, threshold}} at the largest false accept rate that is not above the wanted one.
 
     Of the thresholds with that rate, the one with the highest true accept rate. `tar` is None, with a `reason`, where
     the wanted rate is below 1/impostors. InsightFace's scripts take the nearest rate, which may be above.
@@ -153,7 +156,7 @@ def tar_at_far(curve: Roc) -> dict[str, dict[str, Any]]:
 
 
 def thinned(curve: Roc, points: int = MOST_POINTS) -> dict[str, list[float]]:
-    """{far, tar}: at most `points` points of the curve, evenly spaced in the logarithm of the false accept rate.
+    """Return {far, tar}: at most `points` points of the curve, evenly spaced in the logarithm of the false accept rate.
 
     Each is the highest true accept rate of its false accept rate; the first has none of the impostors, the last all.
     """
@@ -169,7 +172,7 @@ def measured(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_], folds: 
     distances.
 
     Args:
-        folds: whether the pairs are in the order of folds; if not, there is no accuracy.
+        folds: True where the pairs are in the order of folds; else there is no accuracy.
     """
     genuine, impostors = int(same_P.sum()), int((~same_P).sum())
     record: dict[str, Any] = {"pairs": len(same_P), "genuine": genuine, "impostors": impostors, "reasons": {}}
@@ -195,7 +198,7 @@ def not_measurable(impostors: int) -> str:
 
 
 def _right(distance_P: NDArray[np.float64], same_P: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many pairs each of THRESHOLDS_T judges rightly: genuine ones below it, and impostors at or above."""
+    """Count the pairs that each of THRESHOLDS_T judges rightly: genuine ones below it, and impostors at or above."""
     accepted_T = np.searchsorted(np.sort(distance_P[same_P]), THRESHOLDS_T)
     wrongly_T = np.searchsorted(np.sort(distance_P[~same_P]), THRESHOLDS_T)
     right_T: NDArray[np.int64] = accepted_T + (~same_P).sum() - wrongly_T
