@@ -29,7 +29,7 @@ __all__ = [
 
 
 def open_file(path: str, config: configuration.StorageConfig | None = None) -> tuple[Store, str]:
-    """(the store of a file's folder, the file's name in it), whether there is such a file or not.
+    """Return (the store of a file's folder, the file's name in it), whether there is such a file or not.
 
     Raises:
         ConfigError: as `open_store`.

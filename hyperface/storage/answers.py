@@ -6,12 +6,13 @@ from typing import Any
 from hyperface.storage.store import Stat
 
 MOST_NAMES = 20_000_000
-"""In one listing."""
+"""Most names in one listing."""
 SPARSE_PAGES, FEWEST_NAMES = 1000, 10
-"""A server may pass over what it keeps for itself, and answer with short pages: but not without end."""
+"""Short pages that a server may give, which passes over what it keeps for itself, and the names that every further page
+must add on average."""
 
 Answer = Mapping[str, Any]
-"""As botocore reads it."""
+"""An answer as botocore reads it."""
 
 
 class BadAnswer(Exception):
@@ -22,10 +23,10 @@ class BadAnswer(Exception):
 
 
 def listing(ask: Callable[[str], Answer], folder: str) -> dict[str, int]:
-    """{key after the folder: size} of all pages.
+    """Return {key after the folder: size} of all pages.
 
     Args:
-        ask: for the page that begins at a token, as `page` gives it; the first one's is empty.
+        ask: returns the page that begins at a token, as `page` gives it; the first token is empty.
     """
     sizes: dict[str, int] = {}
     tokens = {""}
@@ -82,10 +83,10 @@ def body(found: Answer, data: bytes, start: int, end: int | None) -> bytes:
     """The bytes of GET, from `start` to before `end`: all of them, and no others."""
     if "ETag" not in found:
         raise BadAnswer(f"no object ({_kind(found)})")
-    told = found.get("ContentLength")
-    if told is None and "chunked" not in _headers(found).get("transfer-encoding", ""):
+    length = found.get("ContentLength")
+    if length is None and "chunked" not in _headers(found).get("transfer-encoding", ""):
         raise BadAnswer(f"an object without its length ({_kind(found)})")
-    wanted = told if end is None else end - start
+    wanted = length if end is None else end - start
     if wanted is not None and len(data) != wanted:
         raise BadAnswer(f"{len(data)} of {wanted} bytes", "it was replaced meanwhile, or the server is damaged")
     place = found.get("ContentRange", "")
@@ -95,13 +96,13 @@ def body(found: Answer, data: bytes, start: int, end: int | None) -> bytes:
 
 
 def written(found: Answer) -> None:
-    """PUT is answered with the ETag of what is kept."""
+    """Check the answer to PUT, which has the ETag of what is kept."""
     if "ETag" not in found:
         raise BadAnswer(f"no ETag to PUT ({_kind(found)}): nothing says that it keeps the bytes")
 
 
 def removed(found: Answer) -> None:
-    """DELETE is answered with nothing."""
+    """Check the answer to DELETE, which is empty."""
     if _status(found) != 204 and _headers(found).get("content-length") != "0":
         raise BadAnswer(f"a text to DELETE ({_kind(found)})")
 

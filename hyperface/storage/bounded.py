@@ -1,4 +1,4 @@
-"""HTTP to an S3 server with an end: in time, in bytes, and at the server that was asked."""
+"""HTTP to an S3 server with bounds: in time, in bytes, and to the server that was asked."""
 
 import asyncio
 import functools
@@ -15,9 +15,9 @@ from hyperface.reading.one_line import one_line
 from hyperface.storage.answers import BadAnswer
 
 SLOWEST_BYTES_S = 500_000
-"""Bytes per second: a slower transfer is not believed to go on."""
+"""Slowest transfer in bytes per second: a slower one is not believed to go on."""
 LARGEST_ANSWER = 8 * 2**20
-"""Bytes of whatever is no object: a page of a listing has 4 MB at most."""
+"""Most bytes of an answer that is no object: a page of a listing has 4 MB at most."""
 REGION = "x-amz-bucket-region"
 
 
@@ -64,9 +64,11 @@ async def whole(response: Any, answer_s: float, at_most: int) -> bytes:
     """
     began, size, parts = time.monotonic(), 0, []
     try:
-        told = 0 if response.method == "HEAD" else response.content_length or 0  # HEAD tells of an object's
-        if told > at_most:
-            raise BadAnswer(f"{told} bytes where at most {at_most} belong")
+        claimed = (
+            0 if response.method == "HEAD" else response.content_length or 0
+        )  # the answer to HEAD names an object's
+        if claimed > at_most:
+            raise BadAnswer(f"{claimed} bytes where at most {at_most} belong")
         async for part in response.content.iter_any():
             parts.append(part)
             size += len(part)
@@ -80,10 +82,10 @@ async def whole(response: Any, answer_s: float, at_most: int) -> bytes:
 
 
 def _elsewhere(response: Any) -> tuple[str, str]:
-    """The place that a redirect names, in words, and the fix."""
+    """Return the place that a redirect names, in words, and the fix."""
     named = re.search(rb"<Endpoint>([^<]{1,200})</Endpoint>", response._content)
     place = response.headers.get("location") or (named[1].decode(errors="replace") if named else "")
-    told = f", to {one_line(place)}" if place else ""
-    return f"a redirect (HTTP {response.status_code}{told})", (
+    towards = f", to {one_line(place)}" if place else ""
+    return f"a redirect (HTTP {response.status_code}{towards})", (
         "set storage.region, or storage.endpoint_url, to where the bucket is"
     )

@@ -22,13 +22,13 @@ from hyperface.storage.walk import walk
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 """The hidden name of a file that is being written: its own, between a dot and 33 characters more."""
 WRITING_S = 3600.0
-"""Above the time that one write takes."""
+"""Seconds, more than one write takes."""
 
 
 @dataclass(frozen=True)
 class LocalStore(Store):
     conditional: bool = True
-    """Whether the file system lets one of two writers win; see `prepared`."""
+    """True where the file system lets one of two writers win; see `prepared`."""
 
     def _path(self, name: str) -> Path:
         if "\0" in name:
@@ -48,7 +48,7 @@ class LocalStore(Store):
         return {name: size or 0 for name, size in self._walk("")}
 
     def _walk(self, prefix: str) -> builtins.list[tuple[str, int | None]]:
-        """(name below the prefix, size of a regular file) of everything, in order."""
+        """Return (name below the prefix, size of a regular file) of everything, in order."""
         return sorted(walk(str(self._path(prefix))))
 
     def names(self) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class LocalStore(Store):
         return self.conditional
 
     def _named(self, temporary: Path, path: Path) -> bool:
-        """Whether a finished file got its name. Raises UndecidedError where the disk cannot tell."""
+        """Return whether a finished file got its name. Raises UndecidedError where the disk cannot tell."""
         return name_new(temporary, path)
 
     def sweep(self, is_ours: Callable[[str], bool]) -> None:
@@ -131,7 +131,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Make of everything but a name that holds nothing an error that names it."""
+        """Raise an error that names the file for every failure but a name that holds nothing."""
         try:
             yield
         except NotADirectoryError as error:
@@ -144,7 +144,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[tuple[Path, Path]]:
-        """The data, synced under a hidden name beside its final one; the hidden name is gone afterwards."""
+        """Write the data, synced, under a hidden name beside its final one; the hidden name is gone afterwards."""
         path = self._path(name)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:

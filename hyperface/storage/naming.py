@@ -1,4 +1,4 @@
-"""A finished file gets its name, unless the name is taken. What hard links are for, where a file system has them."""
+"""Giving a finished file its name, unless the name is taken: by a hard link, where a file system has them."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ class UndecidedError(OSError):
 
 
 def name_new(temporary: Path, path: Path) -> bool:
-    """Whether the file got the name; False: another one has it.
+    """Return whether the file got the name; False: another one has it.
 
     Raises:
         UndecidedError: there are neither hard links nor a rename that refuses.
@@ -37,7 +37,7 @@ def name_new(temporary: Path, path: Path) -> bool:
 
 
 def renamed_new(temporary: Path, path: Path) -> bool:
-    """As `name_new`, without a hard link: exFAT and FAT of Linux's own have this way."""
+    """Do what `name_new` does without a hard link: exFAT and FAT of Linux's own have this way."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # of Linux alone; Python has none
     if rename and not rename(_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(path), _RENAME_NOREPLACE):
         return True
@@ -48,7 +48,7 @@ def renamed_new(temporary: Path, path: Path) -> bool:
 
 
 def one_writer_wins(folder: Path, named: Callable[[Path, Path], bool]) -> bool:
-    """Whether the file system of a folder, or of the one that it will be made in, lets one of two writers win.
+    """Return whether the file system of a folder, or of the one that it will be made in, lets one of two writers win.
 
     Args:
         named: `name_new`.
@@ -70,7 +70,7 @@ def one_writer_wins(folder: Path, named: Callable[[Path, Path], bool]) -> bool:
 
 
 def file_system(path: Path) -> str:
-    """The kind of file system that a path lies on, as Linux names it; empty where nobody says."""
+    """Return the kind of file system that a path lies on, as Linux names it; empty where nobody says."""
     there = next(above for above in (path, *path.parents) if os.path.exists(above))
     device = os.stat(there).st_dev
     try:

@@ -10,7 +10,7 @@ from hyperface.storage import refusals
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 5.0
-"""Between two attempts; a server that is back is noticed as late as that."""
+"""Longest time between two attempts, in seconds; a server that is back is noticed as late as that."""
 
 PASSING_CODES = {
     "SlowDown",
@@ -24,7 +24,7 @@ PASSING_CODES = {
     "OperationAborted",
 }
 CUT_OFF = {"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "ResponseParserError"}
-"""By name: of Python, botocore and aiohttp, which have no base class in common."""
+"""Names of errors of Python, botocore and aiohttp, which have no base class in common."""
 TAKEN_CODES = {"PreconditionFailed", "412"}
 
 T = TypeVar("T")
@@ -34,8 +34,8 @@ def patiently(uri: str, call: Callable[[], T], seconds: float, unreachable_s: fl
     """The result of `call`, tried again while what fails may pass: unreachable, reset, timed out, 5xx, slow down.
 
     Args:
-        seconds: from the first failure to giving up.
-        unreachable_s: the same, while no server answers at all.
+        seconds: time from the first failure to giving up.
+        unreachable_s: time to giving up while no server answers at all.
 
     Raises:
         StorageError: it did not pass in time; names URI, cause and fix. Any other error of `call` is raised at once.
@@ -58,7 +58,7 @@ def patiently(uri: str, call: Callable[[], T], seconds: float, unreachable_s: fl
 
 
 def passes(error: BaseException) -> bool:
-    """Whether a later attempt may succeed."""
+    """Return whether a later attempt may succeed."""
     if isinstance(error, StorageError):
         return False
     if refusals.response(error):

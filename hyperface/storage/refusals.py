@@ -1,4 +1,4 @@
-"""Refusals of an S3 server, or of the way to it: in one line, with the fix."""
+"""Translation of the refusals of an S3 server, or of the way to it: in one line, with the fix."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from hyperface.reading.one_line import one_line
 
 GOES_ON = "what is committed stays, and the same command goes on from there"
 NUMBERS_ONLY = {"301", "307", "400", "403"}
-"""Codes that botocore makes of an answer without a body, as HEAD's are: why, another request may tell."""
+"""Codes that botocore makes of an answer without a body, as HEAD's are: another request may show why."""
 
 _EXPIRED = ("refuses the credentials, which may have expired or been taken back", f"renew them: {GOES_ON}")
 _ELSEWHERE = ("says that the bucket is elsewhere", "set storage.region, or storage.endpoint_url, to where it is")
@@ -25,7 +25,7 @@ MEANT = {
         ("301", "307", "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"), _ELSEWHERE
     ),
 }
-"""By the code of an answer: what the server does, and the fix."""
+"""What the server does, and the fix, by the code of its answer."""
 WITHOUT_ANSWER = {
     "NoCredentialsError": (
         "no AWS credentials found",
@@ -39,7 +39,7 @@ WITHOUT_ANSWER = {
         ("no AWS credentials can be had", f"renew them: {GOES_ON}"),
     ),
 }
-"""By the name of botocore's error."""
+"""Cause and fix, by the name of botocore's error."""
 
 
 def advice(error: BaseException) -> str:

@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 CONNECT_S = 5.0
 FIRST_CONTACT_S = 4.0
-"""For which a job asks a server that does not answer; afterwards `storage.patience_s` counts."""
+"""Seconds for which a job asks a server that does not answer; afterwards `storage.patience_s` counts."""
 READ_BUFFER_BYTES = 4 * 2**20
 PROBE = "_probe-"
-"""What the names begin with that are written to find out what a server can do."""
+"""Beginning of the names that are written to find out what a server can do."""
 PROBE_LASTS_S = 3600.0
-"""Above the time for which a probe may still be in use by another job that begins."""
+"""Seconds, more than a probe may still be in use by another job that begins."""
 NO_CONDITIONS = {400, 405, 501}
-"""What servers answer to a header If-None-Match that they do not know."""
+"""Status codes with which servers answer a header If-None-Match that they do not know."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class S3Store(Store):
     answer_s: float = 60.0
     """Seconds without a byte, and seconds of an answer that only drips, after which a request is believed lost."""
     conditional: bool = True
-    """Whether the server honours `If-None-Match: *`; see `prepared`."""
+    """True where the server honours `If-None-Match: *`; see `prepared`."""
 
     @cached_property
     def _fs(self) -> Any:
@@ -202,7 +202,7 @@ class S3Store(Store):
 
     @property
     def _folder(self) -> str:
-        """What the keys of everything in here begin with."""
+        """Return the beginning of the keys of everything in here."""
         return f"{self._key('')}/".lstrip("/")
 
     def _key(self, name: str) -> str:
@@ -212,7 +212,7 @@ class S3Store(Store):
         return self._fs.call_s3(method, Bucket=self._bucket, Key=self._key(name), **arguments)
 
     def _glance(self, seconds: float | None = None) -> None:
-        """The smallest request that tells whether the bucket is there; in the prefix, for narrow policies."""
+        """Send the smallest request that shows whether the bucket is there; in the prefix, for narrow policies."""
         self._page(self._folder, MaxKeys=1, timeout=seconds)
 
     def _page(self, prefix: str, **more: Any) -> answers.Answer:
@@ -233,10 +233,10 @@ class S3Store(Store):
         return self._looked_at(name, lambda: self._call("head_object", name))
 
     def _looked_at(self, name: str, call: Callable[[], T]) -> T:
-        """As `_patiently`, for requests that read one object.
+        """Do what `_patiently` does, for requests that read one object.
 
-        An answer to HEAD has no body, and may say no more than a number: what it stands for, the listing tells. Whoever
-        may list a prefix only is told by AWS that access is denied where there is no such object.
+        An answer to HEAD has no body, and may say no more than a number: the listing shows what it stands for. AWS
+        answers that access is denied, where there is no such object, to those who may list a prefix only.
         """
         try:
             return self._patiently(name, call)
@@ -254,7 +254,7 @@ class S3Store(Store):
         return any(entry["Key"] == key for entry in found.get("Contents", []))
 
     def _get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, str]:
-        """(bytes, ETag) of an object, or of a part of it."""
+        """Return (bytes, ETag) of an object, or of a part of it."""
         from fsspec.asyn import sync
 
         from hyperface.storage.bounded import whole
@@ -287,7 +287,7 @@ class S3Store(Store):
             raise StorageError(f"{self.uri(name)}: the endpoint answers 404 to a write; {fix}") from error
 
     def _patiently(self, name: str, call: Callable[[], T], unreachable_s: float | None = None) -> T:
-        """Call, be patient, and turn what s3fs and botocore raise into one line with the URI.
+        """Call, be patient, and make what s3fs and botocore raise one line with the URI.
 
         A missing object stays FileNotFoundError.
         """
@@ -304,14 +304,14 @@ class S3Store(Store):
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Iterator[None]:
-        """For answers that are looked at after they came."""
+        """Name the object in an error about an answer that came."""
         try:
             yield
         except answers.BadAnswer as error:
             raise StorageError(f"{self.uri(name)}: {error}") from error
 
     def _advise_on_uploads(self) -> None:
-        """One line when parts of uploads that never ended lie under the prefix: paid for, and in no listing.
+        """Print one line when parts of uploads that never ended lie under the prefix: paid for, and in no listing.
 
         Ours are single PUTs: they come from other tools, or from another version of this one.
         """
@@ -352,7 +352,7 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def readall(self) -> bytes:
-        """In one request; Python's own would ask for 8 KB at a time."""
+        """Read the rest in one request; Python's own would ask for 8 KB at a time."""
         data = self._read(self._size) if self._at < self._size else b""
         self._at += len(data)
         return data

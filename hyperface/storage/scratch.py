@@ -15,14 +15,15 @@ from collections.abc import Iterator
 
 PREFIX = "hyperface-"
 OLD_S = 3600.0
-"""A directory that is older and holds no file is nobody's: processes that outlive their owner make it again."""
+"""Age in seconds after which a directory without a file is nobody's: processes that outlive their owner make it
+again."""
 OWNER = "owner"
 """A file that names the machine, and whose lock is held as long as the process lives: another may get its number."""
 
 
 @contextlib.contextmanager
 def scratch(place: str = "") -> Iterator[str]:
-    """A new directory inside of `place` (default: the temporary directory), removed after the block."""
+    """Make a new directory inside of `place` (default: the temporary directory), removed after the block."""
     place = place or tempfile.gettempdir()
     sweep(place)
     made = tempfile.mkdtemp(prefix=PREFIX, dir=place)
@@ -46,7 +47,8 @@ def sweep(place: str) -> None:
 
 
 def _is_left(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory's owner has ended, or it was made again after that; False where that cannot be known."""
+    """Return whether a directory's owner has ended, or it was made again after that; False where that cannot be
+    known."""
     try:
         found = entry.stat(follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

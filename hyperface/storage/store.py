@@ -1,4 +1,4 @@
-"""What every place for bytes can do."""
+"""The interface of every place for bytes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from typing import BinaryIO, Self
 from hyperface.errors import StorageError
 
 LARGEST_OBJECT = 5 * 2**30
-"""Bytes that S3 takes in one PUT. Only a single PUT is conditional on every server: multipart uploads are not."""
+"""Most bytes that S3 takes in one PUT. Only a single PUT is conditional on every server: multipart uploads are not."""
 
 LARGEST_TEXT = 256 * 2**20
-"""Bytes that are read of a file of words and numbers; an index of 300,000 shards has fewer."""
+"""Most bytes that are read of a file of words and numbers; an index of 300,000 shards has fewer."""
 TEXTS = (".json", ".jsonl", ".yaml")
 NAMES = 1000
-"""That `Store.names` gives at most: S3 lists as many at a time."""
+"""Most names that `Store.names` gives: S3 lists as many at a time."""
 
 
 @dataclass(frozen=True)
 class Stat:
-    """What a store knows of a name without reading it."""
+    """The facts that a store knows of a name without reading it."""
 
     bytes: int
     etag: str
@@ -31,7 +31,7 @@ class Store(ABC):
     """A place for named bytes. Names are relative, with forward slashes."""
 
     url: str
-    """Absolute path, or s3://bucket/prefix."""
+    """Absolute path, or s3://bucket/prefix, of the place."""
 
     def __str__(self) -> str:
         return self.url
@@ -41,11 +41,12 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> dict[str, int]:
-        """{name: size in bytes} of everything whose name begins with the folder `prefix`, found by one listing."""
+        """Return {name: size in bytes} of everything whose name begins with the folder `prefix`, found by one
+        listing."""
 
     def list_all(self) -> dict[str, int]:
-        """As `list`, for a source that others made, whose every file has to be accounted for: also what is hidden, and
-        what cannot be read, such as a pipe or a link to nothing (0 bytes)."""
+        """List a source that others made, whose every file has to be accounted for: also what is hidden, and what
+        cannot be read, such as a pipe or a link to nothing (0 bytes)."""
         return self.list()
 
     @abstractmethod
@@ -62,7 +63,7 @@ class Store(ABC):
 
     @abstractmethod
     def put_new(self, name: str, data: bytes) -> bool:
-        """Write all of `data`, or nothing if the name is taken; whether this call wrote it."""
+        """Write all of `data`, or nothing if the name is taken; return whether this call wrote it."""
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:
@@ -93,14 +94,14 @@ class Store(ABC):
         return self.stat(name) is not None
 
     def holds(self, name: str, data: bytes) -> bool:
-        """Whether exactly these bytes are under the name."""
+        """Return whether exactly these bytes are under the name."""
         return self.size(name) == len(data) and self.read(name) == data
 
     def reach(self) -> None:  # noqa: B027  a disk is always there
         """Raise StorageError within seconds if nothing answers. A job calls it first, before it is patient."""
 
     def hasty(self, patience_s: float, answer_s: float) -> Self:
-        """The same store, whose requests are given up sooner.
+        """Return the same store, whose requests are given up sooner.
 
         Args:
             patience_s: seconds for which a request is tried again.
@@ -109,7 +110,7 @@ class Store(ABC):
         return self
 
     def prepared(self) -> Self:
-        """The store as a job that writes is to use it, once it is known what the server can do.
+        """Return the store as a job that writes is to use it, once it is known what the server can do.
 
         Raises:
             StorageError: nothing answers, or nothing may be written.
@@ -120,10 +121,10 @@ class Store(ABC):
         """Remove what killed writers left.
 
         Args:
-            is_ours: whether a name directly in here, as `names` gives it, is of those that they write.
+            is_ours: returns whether a name directly in here, as `names` gives it, is one that they write.
         """
 
     @property
     def one_writer_wins(self) -> bool:
-        """Whether `put_new` is decided by the storage itself. If not, only one driver at a time may write."""
+        """Return whether `put_new` is decided by the storage itself. If not, only one driver at a time may write."""
         return True

@@ -1,4 +1,4 @@
-"""Every file of a folder: links are followed, and nothing is passed over without a word."""
+"""Listing every file of a folder: links are followed, and nothing is passed over without a word."""
 
 import errno
 import os
@@ -30,14 +30,14 @@ SYSTEM_NAMES = {
 _FOUND = re.compile(r"found\.\d{3}", re.IGNORECASE)
 """Folders of what Windows found when it repaired a disk."""
 MOST_WAYS = 100
-"""By which links may lead to one folder: links to links to links would be followed for ever."""
+"""Most ways by which links may lead to one folder: links to links to links would be followed for ever."""
 
 Folder = tuple[int, int]
 """Device and inode."""
 
 
 def hidden(name: str) -> bool:
-    """Whether nobody put a file there: it, or a folder that it lies in, is hidden or a system's own.
+    """Return whether nobody put a file there: it, or a folder that it lies in, is hidden or a system's own.
 
     Args:
         name: within a source, as a path on a disk, a key on S3 or a member of an archive.
@@ -47,7 +47,7 @@ def hidden(name: str) -> bool:
 
 
 def walk(top: str) -> Iterator[tuple[str, int | None]]:
-    """(name, size in bytes) of everything below a folder but folders; nothing where there is no such folder.
+    """Yield (name, size in bytes) of everything below a folder but folders; nothing where there is no such folder.
 
     No size has what is no regular file: a pipe, a socket, a device, or a link to what is not there.
 
