@@ -64,9 +64,8 @@ async def whole(response: Any, answer_s: float, at_most: int) -> bytes:
     """
     began, size, parts = time.monotonic(), 0, []
     try:
-        claimed = (
-            0 if response.method == "HEAD" else response.content_length or 0
-        )  # the answer to HEAD names an object's
+        # HEAD is answered with the length of the object.
+        claimed = 0 if response.method == "HEAD" else response.content_length or 0
         if claimed > at_most:
             raise BadAnswer(f"{claimed} bytes where at most {at_most} belong")
         async for part in response.content.iter_any():
