@@ -8,24 +8,24 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 LARGEST = 2**63
-"""Whole numbers of ours are below, so that they fit wherever they go."""
+"""Bound of whole numbers of ours, so that they fit wherever they go."""
 _NUMBERS = {int: "int", float: "number"}
 Reader = Callable[[Any, str], Any]
-"""Makes a type of (a value, its place), or raises ValueError."""
+"""A function that makes a type of (a value, its place), or raises ValueError."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be besides its type; a type has it by `Annotated`."""
+    """A rule that a value must keep besides its type; a type has it by `Annotated`."""
 
     says: str
-    """In words, after "must"."""
+    """The rule in words, after "must"."""
     holds: Callable[[Any], bool]
-    """Asked of a value that has the type."""
+    """Function that returns whether a value of the type keeps the rule."""
 
 
 def from_json(text: bytes | str) -> Any:
-    """The value of a text.
+    """Return the value of a text.
 
     Raises:
         ValueError: cut, no text, or nested more deeply than anything of ours.
@@ -42,7 +42,7 @@ def built(kind: Any, given: Any, at: str = "it") -> Any:
     Args:
         kind: of a dataclass every field must be there, but those that have a default, and no other. A typed dict may
             have more keys than its type, as a record of a later version has; they are kept.
-        at: what messages call the value; empty: the message begins with what is wrong in it.
+        at: name of the value in messages; empty: the message begins with what is wrong in it.
 
     Raises:
         ValueError: it is another, or breaks a `Rule`; says where.
@@ -51,7 +51,8 @@ def built(kind: Any, given: Any, at: str = "it") -> Any:
 
 
 def _reader(kind: Any) -> Reader:
-    """What makes values that type. A type is looked at once, and not for each of thousands of values of a record."""
+    """Return the function that makes values that type. A type is looked at once, and not for each of thousands of
+    values of a record."""
     if is_dataclass(kind):
         return partial(_object, kind)
     if is_typeddict(kind):

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 LARGEST_RATIO, ALWAYS_UNPACKED = 100, 2**26
-"""How many bytes may come of one, above a number of bytes that any file may have; gzip could make a thousand."""
+"""Most bytes that may come of one, above a number of bytes that any file may have; gzip could make a thousand."""
 _NUMBER = 4
-"""Bytes that a value takes at least, though a million equal ones are stored in ten."""
+"""Fewest bytes that a value takes in memory, though a million equal ones are stored in ten."""
 
 
 def believed(size: int) -> int:
-    """How many bytes a file of this size may unpack to."""
+    """Return the number of bytes that a file of this size may unpack to."""
     return ALWAYS_UNPACKED + LARGEST_RATIO * size
 
 
@@ -59,7 +59,7 @@ def read_parquet(file: BinaryIO, columns: Sequence[str], rows: int, once: str | 
 
     Args:
         rows: read at once, of each column.
-        once: a column of which equal values are kept once: as a dictionary, where it holds texts.
+        once: name of a column whose equal values are kept once: as a dictionary, where it holds texts.
 
     Raises:
         UnpacksToMore: more than is believed. One page, which Arrow unpacks whole, may be 2 GiB of it.
