@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from hyperface.dataset import afterwards, fingerprint, index, jpeg
 from hyperface.dataset.dataset import Dataset, Survey, from_bytes
@@ -10,10 +10,11 @@ from hyperface.dataset.marker import RETRY, FileRecord, Marker
 from hyperface.dataset.plan import image_seed, marker_file, quarantine_file
 from hyperface.dataset.schema import ShardImages
 from hyperface.errors import RunError
-from hyperface.run import Run, records
+from hyperface.run import Run
 from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
 from hyperface.run.opening import made_by_another
 from hyperface.run.records import shaped
+from hyperface.run.shapes import Cosine
 from hyperface.storage import Store
 
 
@@ -78,23 +79,26 @@ def references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]
         yield f"{store.uri(REFERENCES)}: is not the file that the images were drawn from; restore it"
 
 
+class _Certificate(TypedDict):
+    max_cosine: Cosine
+    references_sha256: NotRequired[str]
+
+
 def _packing_problems(store: Store) -> Iterator[str]:
     """Whether the summary of the packing, its certificate, is of the references; an older one does not say."""
-    uri, fix = store.uri(PACKING_SUMMARY), "restore it"
+    uri = store.uri(PACKING_SUMMARY)
     if not store.exists(PACKING_SUMMARY):
         if store.exists(PACKED):  # else somebody put the references there
-            yield f"{uri}: is missing: nothing says how tight the references are; {fix}"
+            yield f"{uri}: is missing: nothing says how tight the references are; restore it"
     elif store.exists(REFERENCES):
         try:
-            found = records.get_json(store, PACKING_SUMMARY)
+            found = shaped(store, PACKING_SUMMARY, _Certificate)
         except RunError as error:
             yield str(error)
             return
         own = hashlib.sha256(store.read(REFERENCES)).hexdigest()
-        if "max_cosine" not in found:
-            yield f"{uri}: has no max_cosine, it is damaged; {fix}"
-        elif found.get("references_sha256", own) != own:
-            yield f"{uri}: is of other references than {REFERENCES}; {fix}"
+        if found.get("references_sha256", own) != own:
+            yield f"{uri}: is of other references than {REFERENCES}; restore it"
 
 
 class _Gallery(TypedDict):

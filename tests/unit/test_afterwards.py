@@ -1,5 +1,6 @@
 """What was made of a dataset afterwards and was lost, replaced or overwritten is named by jobs.verify."""
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,14 @@ def problems(place: Path, *, deep: bool = False) -> list[str]:
 
 def test_a_run_that_was_audited_and_trained_on_has_no_problems(place: Path):
     assert problems(place, deep=True) == []
+
+
+@pytest.mark.parametrize("value", [None, "0.5", 7.5, float("nan"), []])
+def test_a_certificate_without_a_cosine_is_named(place: Path, value: object):
+    told = json.loads((place / "packing/summary.json").read_text())
+    (place / "packing/summary.json").write_text(json.dumps(told | {"max_cosine": value}))
+    (problem,) = problems(place)
+    assert problem.startswith(f"{place}/packing/summary.json: max_cosine must ")
 
 
 @pytest.mark.parametrize(
