@@ -155,9 +155,7 @@ class LocalStore(Store):
                 os.fsync(file.fileno())
             yield temporary, path
         except OSError as error:
-            fix = (
-                "free space or choose another run.dir" if error.errno == errno.ENOSPC else "check path and permissions"
-            )
+            fix = "free space or choose another disk" if error.errno == errno.ENOSPC else "check path and permissions"
             raise StorageError(f"{self.uri(name)}: cannot be written: {error.strerror}; {fix}") from error
         finally:
             with contextlib.suppress(OSError):

@@ -52,7 +52,7 @@ def advice(error: BaseException) -> str:
         what, fix = MEANT[given]
         return f"the object store {what} ({_quoted(error)}); {fix}"
     if given == "NoSuchBucket":
-        return "the bucket does not exist; create it or correct run.dir"
+        return "the bucket does not exist; create it or correct its name"
     if isinstance(error, PermissionError):
         return f"access denied ({_said(error)}); check the credentials and the bucket policy"
     if response(error):

@@ -109,7 +109,9 @@ def test_an_interrupted_write_is_never_visible(tmp_path: Path):
 
 def test_a_bucket_that_does_not_exist_is_named(s3_endpoint: str):
     store = open_store("s3://no-such-bucket/run", StorageConfig(endpoint_url=s3_endpoint))
-    with pytest.raises(StorageError, match=r"s3://no-such-bucket/run/x: the bucket does not exist"):
+    with pytest.raises(
+        StorageError, match=r"s3://no-such-bucket/run/x: the bucket does not exist; create it or correct its name"
+    ):
         store.put_new("x", b"")
 
 
