@@ -68,7 +68,7 @@ class PlantedKind(TypedDict):
 
 
 class Control(TypedDict):
-    """Planted copies: of none only the reason is told."""
+    """Planted copies; of none only the reason is recorded."""
 
     faces: Count
     reason: str
@@ -164,13 +164,13 @@ class AuditAsked(TypedDict):
 
 
 class Audited(TypedDict):
-    """evaluation/audit.json, as far as it says what was audited"""
+    """The part of evaluation/audit.json that says what was audited."""
 
     asked: AuditAsked
 
 
 class Audit(Audited):
-    """evaluation/audit.json"""
+    """The content of evaluation/audit.json."""
 
     networks: Annotated[
         dict[str, AuditedNetwork], Rule("have a judge or a recognizer", lambda of: any(map(of.__contains__, NETWORKS)))
@@ -192,7 +192,7 @@ class PicturePair(TypedDict):
 
 
 def _keys(pictures: int) -> Rule:
-    """The first so many of a pair are images of the dataset."""
+    """Return the rule that the first so many keys of a pair are images of the dataset."""
 
     def hold(pair: Any) -> bool:
         return all(KEY.fullmatch(image["key"]) for image in pair["images"][:pictures])
@@ -201,7 +201,7 @@ def _keys(pictures: int) -> Rule:
 
 
 class AuditFaces(TypedDict):
-    """evaluation/audit_faces.json"""
+    """The content of evaluation/audit_faces.json."""
 
     nearest_identities: dict[str, list[Annotated[PicturePair, _keys(2)]]]
     leakage: dict[str, dict[str, list[Annotated[PicturePair, _keys(1)]]]]

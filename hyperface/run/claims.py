@@ -1,5 +1,5 @@
-"""Who is about to make something that nobody has made yet: a run before its first file, a training before its first
-checkpoint.
+"""Claims of drivers that are about to make something that nobody has made yet: a run before its first file, a training
+before its first checkpoint.
 
 What was made binds everybody who comes later. Before that a record may be replaced, as by somebody who mends a typo,
 unless a driver is at work by it. So each driver keeps a small object that names what it is about to make, removes it at
@@ -60,10 +60,10 @@ def bind(
     begun: Callable[[Sequence[str]], bool],
     what: str,
 ) -> bool:
-    """Write a record under its name, unless there is one that says the same; whether this wrote it.
+    """Write a record under its name, unless there is one that says the same; return whether this wrote it.
 
     Args:
-        driver: that is about to make what the record is of; empty: none.
+        driver: id of the driver that is about to make what the record is of; empty: none.
         changed: a line for each key in which a record that is there differs.
         begun, what: as `refuse`.
 
@@ -98,8 +98,8 @@ def refuse(
     """Raise ConfigError with the lines where a record may not be replaced.
 
     Args:
-        begun: whether something was made of it that one of these lines would change.
-        what: it is of, and how to begin another one, for the message.
+        begun: returns whether something was made of it that one of these lines would change.
+        what: words for the record's subject, and how to begin another one, for the message.
     """
     if begun(lines):
         raise ConfigError(f"{store.uri(name)}: is of another {what}:\n  " + "\n  ".join(lines))
@@ -119,7 +119,7 @@ def _claim(store: Store, driver: str, what: str) -> None:
 
 
 def _other(store: Store, driver: str, what: str) -> str:
-    """Another driver that is about to make the same and may be alive, for a message; empty where there is none.
+    """Return another driver that is about to make the same and may be alive, for a message; empty where there is none.
 
     Objects of drivers that have ended are removed.
     """
@@ -135,7 +135,7 @@ def _other(store: Store, driver: str, what: str) -> str:
 
 
 def is_claim(name: str) -> bool:
-    """Whether an object of a store is a driver's."""
+    """Return whether an object of a store is a driver's."""
     return re.fullmatch(rf"{CLAIM}[0-9a-f]{{32}}\.json", name) is not None
 
 
@@ -144,7 +144,7 @@ def _name(driver: str) -> str:
 
 
 def _read(store: Store, name: str) -> _Claim | None:
-    """None where there is none, or none that can be read."""
+    """Read a claim; None where there is none, or none that can be read."""
     try:
         return cast(_Claim, built(_Claim, from_json(store.read(name))))
     except (FileNotFoundError, ValueError):
@@ -152,12 +152,12 @@ def _read(store: Store, name: str) -> _Claim | None:
 
 
 def _has_ended(found: _Claim) -> bool:
-    """Whether a driver is known to be gone: its process here is gone, or is another one."""
+    """Return whether a driver is known to be gone: its process here is gone, or is another one."""
     return bool(_machine()) and found.machine == _machine() and found.born != _born(found.pid)
 
 
 def _machine() -> str:
-    """Where the number of a process means the same process; empty where the system does not tell."""
+    """Name the space in which the number of a process means the same process; empty where the system does not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -166,7 +166,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process of this machine began, in the system's own count; empty where it has ended."""
+    """Return when a process of this machine began, in the system's own count; empty where it has ended."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -18,7 +18,7 @@ from hyperface.errors import ConfigError
 from hyperface.run import Run, existing_run
 
 READER_LEFT = 141
-"""128 + SIGPIPE: what a shell says of a program whose reader has left."""
+"""Exit code of a program whose reader has left, as a shell has it: 128 + SIGPIPE."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -95,7 +95,7 @@ def from_command_line(purpose: str, module: str, more: str = "") -> Config:
     """Parse `python -m MODULE CONFIG.yaml|RUN [key=value ...]`; `--help [SECTION ...]` prints the keys and exits 0.
 
     Args:
-        more: of the usage: what else the job takes.
+        more: rest of the usage: what else the job takes.
 
     Raises:
         ConfigError: as `load`; there is no such run.
@@ -111,19 +111,22 @@ def from_command_line(purpose: str, module: str, more: str = "") -> Config:
 
 
 def of_run(directory: str, overrides: Sequence[str]) -> Config:
-    """What a run recorded, with overrides. Raises ConfigError: there is no such run, or as `load`."""
+    """Return the configuration that a run recorded, with overrides. Raises ConfigError: there is no such run, or as
+    `load`."""
     storage = [override for override in overrides if override.startswith("storage.")]
     return changed(run_of(directory, storage).config, directory, overrides)
 
 
 def run_of(source: str, overrides: Sequence[str]) -> Run:
-    """The run of a directory, or of the configuration whose run.dir it is. Raises ConfigError when there is none."""
+    """Open the run of a directory, or of the configuration whose run.dir it is. Raises ConfigError when there is
+    none."""
     directory = load(source, overrides).run.dir if is_config(source) else source
     return existing_run(directory, storage_of(source, overrides))
 
 
 def storage_of(source: str, overrides: Sequence[str]) -> StorageConfig:
-    """How storage is reached: from the configuration or the command line. Raises ConfigError for any other key."""
+    """Return how storage is reached: from the configuration or the command line. Raises ConfigError for any other
+    key."""
     if is_config(source):
         return load(source, overrides).storage
     if any(not override.startswith("storage.") for override in overrides):
@@ -135,7 +138,8 @@ def storage_of(source: str, overrides: Sequence[str]) -> StorageConfig:
 
 
 def to_publish(source: str, overrides: Sequence[str]) -> Run:
-    """As `run_of`; of the sections of its configuration, `publish` is what it is now, not when the run began.
+    """Open a run as `run_of` does; the section `publish` of its configuration is what it is now, not when the run
+    began.
 
     Raises:
         ConfigError: as `run_of`; there are other keys than storage.* and publish.*.
@@ -143,29 +147,29 @@ def to_publish(source: str, overrides: Sequence[str]) -> Run:
     if is_config(source):
         run, now = run_of(source, overrides), load(source, overrides)
     else:
-        told = [override for override in overrides if override.startswith("publish.")]
-        run = run_of(source, [override for override in overrides if override not in told])
-        now = changed(run.config, str(run), told) if told else run.config
+        publish = [override for override in overrides if override.startswith("publish.")]
+        run = run_of(source, [override for override in overrides if override not in publish])
+        now = changed(run.config, str(run), publish) if publish else run.config
     return replace(run, config=replace(run.config, publish=now.publish))
 
 
 def is_config(source: str) -> bool:
-    """Whether a word names a configuration file, and not a run."""
+    """Return whether a word names a configuration file, and not a run."""
     return source.endswith((".yaml", ".yml")) or os.path.isfile(os.path.expanduser(source))
 
 
 def _print_help(purpose: str, usage: str, arguments: Sequence[str]) -> NoReturn:
-    """The usage and, where they are asked for, the keys: there are hundreds of them."""
+    """Print the usage and, where they are asked for, the keys: there are hundreds of them."""
     sections = [section.name for section in fields(Config)]
     for word in arguments:
         if word.isidentifier() and word not in sections:
             near = get_close_matches(word, sections, 1)
-            told = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{word}: is no section; there are {', '.join(sections)}.{told}")
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{word}: is no section; there are {', '.join(sections)}.{hint}")
     print(f"{purpose}\n\nusage: {usage}\n\nRUN: a run.dir, whose recorded configuration is taken.")
     if arguments:
         print(describe([word for word in arguments if word in sections]))
     else:
-        told = f"--help lists every key, --help SECTION ... those of some sections: {', '.join(sections)}"
-        print(textwrap.fill(told, 110))
+        advice = f"--help lists every key, --help SECTION ... those of some sections: {', '.join(sections)}"
+        print(textwrap.fill(advice, 110))
     raise SystemExit(0 if arguments else 2)

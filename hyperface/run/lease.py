@@ -27,15 +27,15 @@ from hyperface.storage import Store
 
 BEAT_S = 5.0
 STALE_S = 60.0
-"""Above the longest silence of a living driver."""
+"""Seconds, more than the longest silence of a living driver."""
 SETTLE_S = 2.0
-"""Above the time that a write takes to be read everywhere."""
+"""Seconds, more than a write takes to be read everywhere."""
 SILENT = 2 / 3
-"""Of the time after which a lease is stale: a driver that was silent for so long writes it no more."""
+"""Share of the time after which a lease is stale: a driver that was silent for so long writes it no more."""
 ANSWER = 1 / 6
-"""Of that time: for which a beat waits for an answer. The last write so ends before the lease is stale."""
+"""Share of that time for which a beat waits for an answer. The last write so ends before the lease is stale."""
 RELEASE_S = 5.0
-"""For which a driver that is done tries to remove its lease: left behind it makes the next one wait."""
+"""Seconds for which a driver that is done tries to remove its lease: left behind it makes the next one wait."""
 
 
 @contextlib.contextmanager
@@ -100,9 +100,9 @@ class _Lease:
     stale_s: float
     beat: int = 0
     written: float = 0.0
-    """On the monotonic clock, when the last write began that was read back."""
+    """Time on the monotonic clock when the last write began that was read back."""
     lost: str = ""
-    """How it was lost."""
+    """Reason why it was lost, in words."""
 
     def take(self, beat_s: float, settle_s: float) -> None:
         before = self._read()
@@ -179,7 +179,7 @@ class _Lease:
         self.store.put(LEASE, to_json(who))
 
     def _read(self) -> dict[str, Any]:
-        """What the lease says; empty when there is none. Raises RunError when it is damaged."""
+        """Read the lease; empty when there is none. Raises RunError when it is damaged."""
         try:
             found = from_json(self.store.read(LEASE))
         except FileNotFoundError:

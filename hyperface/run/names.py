@@ -1,4 +1,4 @@
-"""The name of everything in a run directory."""
+"""The names of everything in a run directory."""
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -18,7 +18,7 @@ SEPARATION = "evaluation/separation.json"
 RECOGNITION = "recognition"
 GENERATOR = "generator"
 NETWORKS = {"train": "backbone.safetensors", "train_generator": "generator.safetensors"}
-"""{section: file}, in the folder of a training that is finished."""
+"""Names of networks, {section: file}, in the folder of a training that is finished."""
 VERIFICATION = "evaluation/verification"
 AUDIT = "evaluation/audit.json"
 AUDIT_FACES = "evaluation/audit_faces.json"
@@ -30,7 +30,7 @@ FACES = "report/faces.json"
 EMBEDDED, PACKED = "records/embed.json", "records/packing.json"
 """Records of the values that decided a stage's result: {section: {key: value}}."""
 MADE_BY = {EMBEDDED: GALLERY, PACKED: REFERENCES, PACKING_SUMMARY: REFERENCES, FINGERPRINT: FINGERPRINT}
-"""{record of a stage: what it made}"""
+"""Stages and their products, {record of a stage: what it made}."""
 PACKING_KEYS = ("num_identities", "separation", "alpha", "start", "precision")
 """Keys of the configuration that the summary of a packing repeats."""
 FILES = {CONFIG, PROVENANCE, LEASE}
@@ -45,10 +45,11 @@ DECIDED_BY: dict[str, set[str]] = {
     "packing": {"run", "recognizer", "embed", "packing"},
     **{folder: set() for folder in ("records", "plan", "tensorboard")},
 }
-"""{folder: sections of the configuration that decided what is in it}. Every section decided what the others hold."""
+"""Folders and what decided them, {folder: sections of the configuration that decided what is in it}. Every section
+decided what the others hold."""
 BEFORE = {"plan/": {"rates.json", "scratch/"}, "gallery/": {"embeddings.parquet"}}
-"""{folder: names in it} of what may be there before a run begins. Its other folders may be there when they are empty: a
-link to another disk."""
+"""Names, {folder: names in it}, of what may be there before a run begins. Its other folders may be there when they are
+empty: a link to another disk."""
 ANOTHER = "configuration (resume with the recorded values, or choose another run.dir)"
 
 

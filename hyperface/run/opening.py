@@ -1,4 +1,4 @@
-"""How a run directory is begun, opened again, or refused."""
+"""Beginning a run directory, opening it again, or refusing it."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def open_run(config: Config) -> Run:
 
 
 def run_store(config: Config) -> Store:
-    """The store of a run, as a job that writes is to use it.
+    """Return the store of a run, as a job that writes is to use it.
 
     Raises:
         ConfigError: there is no run in it, but something else.
@@ -86,7 +86,7 @@ def _refuse_foreign(store: Store, storage: configuration.StorageConfig) -> None:
 
 
 def _was_run(store: Store) -> bool:
-    """Whether there is a run's provenance; others have files of that name too."""
+    """Return whether there is a run's provenance; others have files of that name too."""
     try:
         shaped(store, PROVENANCE, Provenance)
     except RunError:
@@ -95,17 +95,17 @@ def _was_run(store: Store) -> bool:
 
 
 def is_of_a_run(name: str) -> bool:
-    """Whether something directly in a run may have this name; those of folders end with a slash."""
+    """Return whether something directly in a run may have this name; those of folders end with a slash."""
     is_folder = name.endswith("/") and name[:-1] in FOLDERS
     return is_folder or name in FILES or name.startswith(PROBE) or claims.is_claim(name)
 
 
 def enter(store: Store, config: Config, driver: str = "") -> Run:
-    """Record a configuration in a store, or compare it with what is recorded; the run.
+    """Record a configuration in a store, or compare it with what is recorded; return the run.
 
     Args:
         store: as `run_store` gives it.
-        driver: its id, by `claims.driver`; empty: none.
+        driver: id of the driver, by `claims.driver`; empty: none.
 
     Raises:
         ConfigError: the directory holds results of a configuration that writes other bytes, or a driver is at work with
@@ -141,7 +141,7 @@ def _refuse_made(store: Store, config: Config) -> None:
 
 
 def made_by_another(store: Store, config: Config) -> Iterator[str]:
-    """A line for each stage whose own record tells another configuration than this one; it names the keys."""
+    """Yield a line for each stage whose own record has another configuration than this one; it names the keys."""
     wanted = json.loads(to_json(configuration.identity(config)))
     for name, made in MADE_BY.items():
         if not (store.exists(name) and store.exists(made)):
@@ -160,7 +160,8 @@ def made_by_another(store: Store, config: Config) -> Iterator[str]:
 
 
 def _is_begun(store: Store, lines: Sequence[str]) -> bool:
-    """Whether anything is there that a changed key decided: nobody is bound to the typos of an attempt that failed.
+    """Return whether anything is there that a changed key decided: nobody is bound to the typos of an attempt that
+    failed.
 
     Args:
         lines: `section.key: ...` of each changed key.

@@ -14,7 +14,7 @@ PACKAGES = ("hyperface", "torch", "ray", "diffusers", "transformers", "numpy", "
 
 
 def provenance(config: Config) -> dict[str, Any]:
-    """What made the run: code, packages, machine and submission."""
+    """Return what made the run: code, packages, machine and submission."""
     return {
         "git_sha": git_sha(),
         "packages": {name: version for name in PACKAGES if (version := package_version(name))},
@@ -26,7 +26,7 @@ def provenance(config: Config) -> dict[str, Any]:
 
 
 def git_sha() -> str:
-    """Commit of the code, `+changes` when the tree differs; HYPERFACE_GIT_SHA where Ray left .git behind."""
+    """Return the commit of the code, `+changes` when the tree differs; HYPERFACE_GIT_SHA where Ray left .git behind."""
     return os.environ.get("HYPERFACE_GIT_SHA") or _of_the_tree(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -41,14 +41,14 @@ def _of_the_tree(here: str) -> str:
 
 
 def submission_id() -> str:
-    """The id of the Ray job this process belongs to; empty outside one."""
+    """Return the id of the Ray job this process belongs to; empty outside one."""
     described = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return str(described.get("metadata", {}).get("job_submission_id", ""))
 
 
 @functools.cache
 def package_version(package: str) -> str:
-    """Installed version; empty when the package is not there."""
+    """Return the installed version; empty when the package is not there."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -15,12 +15,12 @@ FIX = "restore it, or move it away and run its job again"
 
 
 def to_json(value: Any) -> bytes:
-    """Readable JSON; equal values give equal bytes."""
+    """Write readable JSON; equal values give equal bytes."""
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def get_json(store: Store, name: str) -> dict[str, Any]:
-    """As `Run.get_json`."""
+    """Read a JSON object; see `Run.get_json`."""
     uri = store.uri(name)
     try:
         return object_of(store.read(name))
@@ -31,7 +31,7 @@ def get_json(store: Store, name: str) -> dict[str, Any]:
 
 
 def shaped(store: Store, name: str, shape: type[Shape]) -> Shape:
-    """As `Run.shaped`."""
+    """Read a record of a shape; see `Run.shaped`."""
     found = get_json(store, name)
     try:
         return cast(Shape, built(shape, found, ""))
@@ -40,7 +40,7 @@ def shaped(store: Store, name: str, shape: type[Shape]) -> Shape:
 
 
 def whole_lines(record: bytes) -> bytes:
-    """The lines of a record, but a last one that was cut by whatever ended its writer: it is no row."""
+    """Return the lines of a record, but a last one that was cut by whatever ended its writer: it is no row."""
     end = record.rfind(b"\n") + 1
     try:
         object_of(record[end:])
@@ -57,7 +57,8 @@ def object_of(text: bytes) -> dict[str, Any]:
 
 
 def flat(record: Any) -> dict[str, Any]:
-    """{"section.key": value} of a record that has {section: {key: value}}, or is flat already. Raises ValueError."""
+    """Return {"section.key": value} of a record that has {section: {key: value}}, or is flat already. Raises
+    ValueError."""
     if not isinstance(record, dict):
         raise ValueError("must be an object")
     parts = [
@@ -68,7 +69,7 @@ def flat(record: Any) -> dict[str, Any]:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """SHA-256 over lines, in hex."""
+    """Return the SHA-256 over lines, in hex."""
     whole = hashlib.sha256()
     for line in lines:
         whole.update(line.encode(errors="surrogateescape") + b"\n")  # a name on a disk may be no UTF-8

@@ -1,4 +1,4 @@
-"""A run directory with its configuration: what was recorded in it, and what decides its results."""
+"""A run directory with its configuration: the records in it, and what decides its results."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ class Run:
     store: Store
     config: Config
     driver: str = ""
-    """The id of the driver that this is for, as `run/claims.py` knows it; empty where nothing is driven."""
+    """Id of the driver that this is for, as `run/claims.py` knows it; empty where nothing is driven."""
 
     def __str__(self) -> str:
         return str(self.store)
@@ -37,7 +37,7 @@ class Run:
         self.store.put(name, whole_lines(before) + lines.encode())
 
     def records(self, stage: str) -> list[Row]:
-        """All whole rows of the stage's record, oldest first; none when there is no record.
+        """Read all whole rows of the stage's record, oldest first; none when there is no record.
 
         Raises:
             RunError: a line is no such row; names it.
@@ -59,8 +59,9 @@ class Run:
 
         Args:
             wanted: {section: {key: value}}.
-            what: is decided, and how to begin another one, for the message.
-            begun: whether something was made of it already; if not, it is replaced, unless another driver may be at it.
+            what: words for what is decided, and how to begin another one, for the message.
+            begun: returns whether something was made of it already; if not, it is replaced, unless another driver may
+                be at it.
 
         Raises:
             ConfigError: it was begun with something else, or a driver is about to; names each key. Or as
@@ -96,25 +97,26 @@ class Run:
             print(f"{self.store.uri(CONFIG)}: was gone, and is written again", flush=True)
         changed = changed_keys(self.store, self.config) if self.store.exists(CONFIG) else []
         if changed:
-            told = "; ".join(changed)
+            differences = "; ".join(changed)
             raise ConfigError(
-                f"{self.store.uri(CONFIG)}: was replaced since this job began, by another {ANOTHER}: {told}"
+                f"{self.store.uri(CONFIG)}: was replaced since this job began, by another {ANOTHER}: {differences}"
             )
 
     def put_json(self, name: str, value: Any) -> None:
         self.store.put(name, to_json(value))
 
     def get_json(self, name: str) -> dict[str, Any]:
-        """A record that `put_json` wrote. Raises RunError: it is missing, cut or something else; names it."""
+        """Read a record that `put_json` wrote. Raises RunError: it is missing, cut or something else; names it."""
         return get_json(self.store, name)
 
     def shaped(self, name: str, shape: type[Shape]) -> Shape:
-        """A record of this shape. Raises RunError as `get_json`; where it has another, it names the place in it."""
+        """Read a record of this shape. Raises RunError as `get_json`; where it has another, it names the place in
+        it."""
         return shaped(self.store, name, shape)
 
 
 def recorded_config(store: Store) -> Config:
-    """The configuration written in the run directory. Raises RunError when it cannot be read."""
+    """Read the configuration written in the run directory. Raises RunError when it cannot be read."""
     try:
         return configuration.from_yaml(store.read(CONFIG).decode())
     except ValueError as error:
@@ -122,5 +124,5 @@ def recorded_config(store: Store) -> Config:
 
 
 def changed_keys(store: Store, config: Config) -> list[str]:
-    """A line for each key in which the recorded configuration writes other bytes than this one."""
+    """Return a line for each key in which the recorded configuration writes other bytes than this one."""
     return configuration.differences(*map(configuration.identity, (recorded_config(store), config)))

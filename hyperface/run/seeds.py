@@ -4,6 +4,6 @@ import hashlib
 
 
 def seed_of(purpose: str, *numbers: int) -> int:
-    """A seed in [0, 2^63) made from what it is for and which one it is: `seed_of("epoch", run_seed, 7)`."""
+    """Return a seed in [0, 2^63) made from its purpose and numbers: `seed_of("epoch", run_seed, 7)`."""
     text = " ".join([purpose, *map(str, numbers)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

@@ -1,4 +1,4 @@
-"""The shapes of the records of a run: what they hold, as far as somebody reads it.
+"""The shapes of the records of a run, as far as somebody reads them.
 
 A record is held to its shape when it is loaded (`Run.shaped`), so whoever draws it need not doubt it. Keys that are not
 named here are let through: records of later versions have more.
@@ -13,7 +13,7 @@ BINS = 200
 FARS = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1")
 KEY = re.compile("[0-9]{1,18}-[0-9]{1,18}")
 SLACK = 1e-3
-"""By which the rounding of float32 may carry a cosine over 1."""
+"""Largest excess of a cosine over 1 by the rounding of float32."""
 
 
 def has(*keys: str) -> Rule:
@@ -91,7 +91,7 @@ class ShardFiles(TypedDict):
 
 
 class Listing(TypedDict):
-    """dataset/index.json, as far as it says which files are the dataset"""
+    """The part of dataset/index.json that says which files are the dataset."""
 
     fingerprint: NotRequired[str]
     shards: list[ShardFiles]
@@ -99,7 +99,7 @@ class Listing(TypedDict):
 
 
 class Index(Listing):
-    """dataset/index.json"""
+    """The content of dataset/index.json."""
 
     formats: list[str]
     identities: Count
@@ -117,7 +117,7 @@ class Index(Listing):
 
 
 class Distribution(TypedDict):
-    """As `audit/distribution.py` counts it."""
+    """A distribution as `audit/distribution.py` counts it."""
 
     count: AtLeastOne
     mean: Cosine
@@ -164,7 +164,7 @@ class SeparationAsked(TypedDict):
 
 
 class Separation(TypedDict):
-    """evaluation/separation.json"""
+    """The content of evaluation/separation.json."""
 
     asked: SeparationAsked
     references: AllReferences
@@ -190,7 +190,7 @@ class FacePair(TypedDict):
 
 
 class Faces(TypedDict):
-    """report/faces.json"""
+    """The content of report/faces.json."""
 
     grid: list[FaceRow]
     closest: list[FacePair]
@@ -210,7 +210,7 @@ class TrainedOn(TypedDict):
 
 
 class Trained(TypedDict):
-    """The training of a verified student, as its summary told it."""
+    """The training of a verified student, as its summary describes it."""
 
     train: Recipe
     data: TrainedOn
@@ -258,7 +258,7 @@ def _is_told(model: Model) -> bool:
 
 
 class Verification(TypedDict):
-    """evaluation/verification/LABEL.json"""
+    """The content of evaluation/verification/LABEL.json."""
 
     model: Annotated[Model, Rule("have a training where it is trained, a fingerprint where it is onnx", _is_told)]
     sets: dict[str, VerifiedSet]
@@ -276,14 +276,14 @@ class TrainingData(TypedDict):
 
 
 class Training(TypedDict):
-    """training.json of a recogniser"""
+    """The content of training.json of a recogniser."""
 
     train: BatchRecipe
     data: TrainingData
 
 
 class GeneratorTraining(TypedDict):
-    """training.json of a generator"""
+    """The content of training.json of a generator."""
 
     train_generator: BatchRecipe
     data: TrainingData
@@ -294,7 +294,7 @@ class SummaryData(TypedDict):
 
 
 class TrainingSummary(TypedDict):
-    """summary.json of a training that is finished"""
+    """The content of summary.json of a training that is finished."""
 
     trained_on: str
     data: SummaryData
@@ -309,7 +309,7 @@ class Step(TypedDict):
 
 
 class PackingMarker(TypedDict):
-    """marker.json of a checkpoint, as far as it tells how far a packing is"""
+    """The part of marker.json of a checkpoint that says how far a packing is."""
 
     step: Count
     progress: list[Step]
