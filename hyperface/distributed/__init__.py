@@ -1,1 +1,1 @@
-"""Work of several ranks: how they speak, how rows are divided, and checkpoints that any number of them can read."""
+"""Work of several ranks: their messages, the division of rows, and checkpoints that any number of them can read."""

@@ -19,9 +19,9 @@ from hyperface.run.records import Shape, shaped, to_json
 from hyperface.storage import Store
 
 KEEP = 2
-"""Newest checkpoints that stay."""
+"""Number of the newest checkpoints that stay."""
 ROWS_EACH = 2**18
-"""Rows of an object: S3 takes 5 GiB in one piece, and a rank reads no more than it owns, or little more."""
+"""Most rows of an object: S3 takes 5 GiB in one piece, and a rank reads no more than it owns, or little more."""
 
 
 class _Objects(TypedDict):
@@ -41,11 +41,11 @@ class Checkpoints:
     def put_rows(
         self, step: int, rows: slice, tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor] | None = None
     ) -> None:
-        """One rank's rows [start, stop) of all, in objects of ROWS_EACH.
+        """Write one rank's rows [start, stop) of all, in objects of ROWS_EACH.
 
         Args:
             tensors: a row of each for each row.
-            beside: what is no row, and goes into every object.
+            beside: tensors that are no rows, and go into every object.
 
         Raises:
             StorageError: it cannot be written; the checkpoint before stays valid.
@@ -56,12 +56,12 @@ class Checkpoints:
             self.put(step, _rows_name(part), {**of_part, **(beside or {})})
 
     def put(self, step: int, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Tensors that are no rank's own, for one rank to write."""
+        """Write tensors that are no rank's own; one rank calls it."""
         contents = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         self.store.put(f"{self.folder(step)}/{name}.safetensors", safetensors.torch.save(contents))
 
     def finish(self, step: int, sizes: Sequence[int], marker: Mapping[str, Any]) -> None:
-        """The marker, once every rank's rows are written; then the oldest checkpoints go. One rank calls it.
+        """Write the marker, once every rank's rows are written; then the oldest checkpoints go. One rank calls it.
 
         Args:
             sizes: rows of each rank.
@@ -73,19 +73,20 @@ class Checkpoints:
             self._delete(self.folder(old))
 
     def newest(self) -> int:
-        """The step of the newest checkpoint with a marker; -1 when there is none."""
+        """Return the step of the newest checkpoint with a marker; -1 when there is none."""
         return max(self._marked(), default=-1)
 
     def marker(self, step: int, shape: type[Shape]) -> Shape:
-        """Raises RunError: it is damaged; names it, and the place in it."""
+        """Read a marker. Raises RunError: it is damaged; names it, and the place in it."""
         return shaped(self.store, f"{self.folder(step)}/marker.json", shape)
 
     def read(self, step: int, name: str) -> dict[str, Tensor]:
-        """Raises RunError: it is missing or damaged; names it."""
+        """Read an object's tensors. Raises RunError: it is missing or damaged; names it."""
         return self._tensors(f"{self.folder(step)}/{name}.safetensors")
 
     def parts(self, step: int, rows: slice) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """(which of its rows are wanted, its tensors) of every object that holds some of `rows`, in their order."""
+        """Yield (which of its rows are wanted, its tensors) of every object that holds some of `rows`, in their
+        order."""
         for name in self.marker(step, _Objects)["objects"]:
             start, stop = (int(number) for number in name.removesuffix(".safetensors").split("-")[-2:])
             own = slice(max(start, rows.start) - start, min(stop, rows.stop) - start)
@@ -111,13 +112,13 @@ class Checkpoints:
         return [int(place.removeprefix("step-")) for *_, place, file in names if file == "marker.json"]
 
     def _delete(self, prefix: str) -> None:
-        """Markers first: a checkpoint of which an object is gone must not look whole."""
+        """Delete objects, markers first: a checkpoint of which an object is gone must not look whole."""
         for name in sorted(self.store.list(prefix), key=lambda name: not name.endswith("marker.json")):
             self.store.delete(name)
 
 
 def _parts(rows: slice) -> list[slice]:
-    """The objects that hold a rank's rows; one also where it has none."""
+    """Return the objects that hold a rank's rows; one also where it has none."""
     starts = range(rows.start, max(rows.stop, rows.start + 1), ROWS_EACH)
     return [slice(start, min(start + ROWS_EACH, rows.stop)) for start in starts]
 

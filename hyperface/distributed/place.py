@@ -1,4 +1,4 @@
-"""Where a rank of a training stands, and what a step tells of itself."""
+"""The place of a rank of a training among all, and the numbers that a step reports."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,38 +11,38 @@ from hyperface.distributed.ranks import Group, even_sizes, part_of
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank stands."""
+    """The place of a rank: its number, its group and its device."""
 
     rank: int
     world: int
     group: Group
     device: torch.device
     parallel: Callable[[nn.Module], nn.Module] = lambda network: network
-    """Makes a network whose gradients are the means over ranks (DistributedDataParallel)."""
+    """Function that makes a network whose gradients are the means over ranks (DistributedDataParallel)."""
 
     def streams(self, count: int) -> slice:
-        """The loader's streams of this rank."""
+        """Return the loader's streams of this rank."""
         return part_of(even_sizes(count, self.world), self.rank)
 
     def wait_for_all(self) -> None:
-        """Returns when every rank has called it."""
+        """Return when every rank has called it."""
         here = torch.zeros(1, device=self.device)
         self.group.gather(here, (1,) * self.world)()
 
     def agreed(self, number: int) -> int:
-        """What rank 0 says. Every rank calls it."""
+        """Return rank 0's number. Every rank calls it."""
         mine = torch.tensor([number], device=self.device)
         return int(self.group.gather(mine, (1,) * self.world)()[0])
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step saw."""
+    """The numbers that a step saw."""
 
     step: int
-    """Steps taken, this one included."""
+    """Number of steps taken, this one included."""
     loss: Tensor
     """Mean over the B images, before the update."""
     learning_rate: float
     terms: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the loss is made of, by name, where there are several; the same names in every step."""
+    """Terms of the loss by name, where there are several; the same names in every step."""

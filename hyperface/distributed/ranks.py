@@ -1,4 +1,5 @@
-"""The three verbs by which ranks of a distributed stage speak, how rows are divided among them, and who tells the user.
+"""The three verbs by which ranks of a distributed stage exchange rows, the division of rows among them, and the rank
+that speaks to the user.
 
 N: all rows, L: own rows of this rank.
 """
@@ -50,7 +51,8 @@ def part_of(sizes: Sequence[int], rank: int) -> slice:
 
 
 def speaker(rank: int, say: Callable[[str], None] | None = None) -> Callable[[str], None]:
-    """Where a stage's lines go: those of rank 0 to `say`, standard output where it is None; those of others nowhere."""
+    """Return where a stage's lines go: those of rank 0 to `say`, standard output where it is None; those of others
+    nowhere."""
     if rank:
         return lambda line: None
     return say or say_it
