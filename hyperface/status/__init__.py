@@ -1,4 +1,4 @@
-"""What a run directory says of itself: what is done, what fails, and the command that goes on.
+"""The status of a run by its directory: what is done, what fails, and the command that goes on.
 
 One listing and a few small files: shards are counted by the names of their markers, none of which is read.
 """
@@ -26,19 +26,19 @@ COMPLETE, FAILING, UNFINISHED = 0, 1, 3
 class Status:
     run: str
     stages: tuple[Stage, ...]
-    """In the order of the pipeline, then what was begun besides."""
+    """Stages in the order of the pipeline, then what was begun besides."""
     quarantined: dict[int, str]
-    """Why a shard is left alone, by shard."""
+    """Reason why a shard is left alone, by shard."""
     failing: tuple[str, ...]
-    """What else somebody has to look at, a line each."""
+    """Lines about what else somebody has to look at."""
     rejects: int
     """Images that no attempt brought through the gate, as far as recorded."""
     pending: int
     """Notes of shards whose files are being written, or whose worker died over it."""
     driver: dict[str, Any]
-    """Who drives the run, where its storage needs a lease; else empty, since nobody has to say so."""
+    """Driver of the run, where its storage needs a lease; else empty, since nobody has to say so."""
     last: dict[str, dict[str, Any]]
-    """The last row of each record, by stage; for programs only, since the stages say in words what it tells."""
+    """The last row of each record, by stage; for programs only, since the stages say the same in words."""
     next: str
     """The command to give; empty where nothing is left to do."""
 
@@ -53,7 +53,7 @@ def status(run: Run, reached: StorageConfig | None = None) -> Status:
     """Look at a run.
 
     Args:
-        reached: how its storage is reached, for the next command; None: as by default.
+        reached: settings by which its storage is reached, for the next command; None: the defaults.
 
     Raises:
         StorageError: the storage cannot be listed or read.
@@ -76,7 +76,7 @@ def status(run: Run, reached: StorageConfig | None = None) -> Status:
 
 
 def lines(found: Status) -> Iterator[str]:
-    """For people."""
+    """Yield the status as lines for people."""
     yield _row("run", found.run)
     for stage in found.stages:
         yield _row(stage.name, f"{stage.state}{', ' if stage.told else ''}{stage.told}")
@@ -99,5 +99,5 @@ def _row(name: str, told: str) -> str:
 
 
 def to_json(found: Status) -> str:
-    """For programs: every field of `Status`, and the exit code."""
+    """Return the status for programs: every field of `Status`, and the exit code."""
     return json.dumps({**asdict(found), "exit_code": found.exit_code}, indent=1)

@@ -54,7 +54,7 @@ class Seen:
         return sorted({name.split("/")[1] for name in self.listing if name.startswith(f"{root}/") and "/" in name[:-1]})
 
     def newest(self, root: str, shape: type[Shape]) -> Shape | None:
-        """The marker of the newest checkpoint; None as of `json`."""
+        """Read the marker of the newest checkpoint; None where `json` gives None."""
         whole = [name for name in self.listing if name.startswith(f"{root}/step-") and name.endswith("/marker.json")]
         return self.json(max(whole), shape) if whole else None
 

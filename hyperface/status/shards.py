@@ -19,7 +19,7 @@ class Shards:
     """Shards whose marker is there and whose file is not."""
     quarantined: dict[int, str]
     left: set[int]
-    """Neither done nor quarantined."""
+    """Shards that are neither done nor quarantined."""
     pending: int
 
 
@@ -32,7 +32,7 @@ def shards_of(seen: Seen) -> Shards:
 
 
 def failing(seen: Seen, shards: Shards, rows: Sequence[Row]) -> Iterator[str]:
-    """Damage that names tell; shards that the last job could not make; a gallery with too many bad faces."""
+    """Yield damage that names show; shards that the last job could not make; a gallery with too many bad faces."""
     yield from (shards.damaged[shard] for shard in sorted(shards.damaged))
     failed = {row["shard"]: row["failed"] for row in rows if "shard" in row and "failed" in row}
     yield from (f"shard {shard}: {failed[shard]}" for shard in sorted(failed.keys() & shards.left))

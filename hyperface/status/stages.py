@@ -1,4 +1,4 @@
-"""How far each stage of a run is."""
+"""The state of each stage of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ State = Literal["done", "partly", "not begun"]
 @dataclass(frozen=True)
 class Stage:
     name: str
-    """Of its job, and the training's own after it: `embed`, `train student`."""
+    """Name of its job, and the training's own after it: `embed`, `train student`."""
     state: State
     told: str = ""
-    """How far it is, or what came out."""
+    """State in words: how far it is, or what came out."""
     done: int | None = None
     """Units of `total` that are done: shards, steps or pieces; None where nothing is counted."""
     total: int | None = None
@@ -133,19 +133,19 @@ def _evaluations(seen: Seen) -> Iterator[Stage]:
 
 @dataclass(frozen=True)
 class Verification:
-    """Of one model."""
+    """The verification of one model."""
 
     label: str
     asked: list[str]
     """Sets that it was asked for last."""
     made: int
-    """Of these."""
+    """Number of these sets that are measured."""
     keys: dict[str, Any]
-    """Of the configuration, by which it was asked for."""
+    """Keys of the configuration by which it was asked for."""
 
 
 def verifications(seen: Seen) -> Iterator[Verification]:
-    """Those that were begun, by their labels."""
+    """Yield the verifications that were begun, by their labels."""
     for name in sorted(name for name in seen.listing if name.startswith(f"{names.VERIFICATION}/")):
         if record := seen.json(name, shapes.Verification):
             asked = record.get("asked") or VerificationAsked(sets=[], keys={})
