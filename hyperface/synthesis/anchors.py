@@ -1,4 +1,5 @@
-"""What the independent judge compares images with: its embedding of one image of each reference, drawn beforehand.
+"""Anchors, with which the independent judge compares images: its embedding of one image of each reference, drawn
+beforehand.
 
 The judge lives on another hypersphere than the references, so an identity is known to it by a picture only. Anchors are
 drawn in blocks of identities, once per run: with 64 images per identity they cost a sixty-fourth of the dataset.
@@ -23,7 +24,7 @@ from hyperface.synthesis.quality import is_blank
 
 IDENTITIES_PER_BLOCK = 512
 ANCHOR = 2**33
-"""In the place of an image's number: the seed of the anchor."""
+"""Number of the anchor in the place of an image's: its seed is made from it."""
 
 
 def num_blocks(plan: Plan) -> int:
@@ -31,7 +32,7 @@ def num_blocks(plan: Plan) -> int:
 
 
 def folder(fingerprint: str) -> str:
-    """Where the anchors of a dataset lie; those of other models or settings are never taken for them."""
+    """Return where the anchors of a dataset lie; those of other models or settings are never taken for them."""
     return f"synthesis/anchors/{fingerprint[:16]}"
 
 
@@ -40,7 +41,7 @@ def block_file(fingerprint: str, block: int) -> str:
 
 
 def missing_blocks(dataset: Dataset, fingerprint: str | None) -> list[int]:
-    """The blocks that are not drawn yet, found by one listing; all, where the dataset has no fingerprint yet."""
+    """Return the blocks that are not drawn yet, found by one listing; all, where the dataset has no fingerprint yet."""
     there = dataset.store.list(folder(fingerprint)) if fingerprint else {}
     return [block for block in range(num_blocks(dataset.plan)) if block_file(fingerprint or "", block) not in there]
 
@@ -79,7 +80,8 @@ def make_block(
 def _anchors(
     plan: Plan, rows: list[int], references_Nd: NDArray[np.float32], models: Models, drawing: Drawing
 ) -> NDArray[np.float32]:
-    """[I, d]; NaN for an identity whose anchor could not be drawn: the judge refuses all of its images."""
+    """Return embeddings [I, d]; NaN for an identity whose anchor could not be drawn: the judge refuses all of its
+    images."""
     judge = models.judge
     assert judge is not None
     anchors_Id = np.full((len(rows), judge.embedding_dim), np.nan, dtype=np.float32)
@@ -97,7 +99,7 @@ def _anchors(
 def _seen(
     references_Id: NDArray[np.float32], seeds: list[int], models: Models, quality: int
 ) -> dict[int, NDArray[np.uint8]]:
-    """{row: image as it would be stored}, without those that could not be drawn."""
+    """Return {row: image as it would be stored}, without those that could not be drawn."""
     try:
         pictures = models.generator.generate(references_Id, seeds)
     except IMAGE_FAILURES:
@@ -115,10 +117,10 @@ def _seen(
 
 
 def read_anchors(dataset: Dataset, fingerprint: str, dim: int) -> NDArray[np.float32]:
-    """The anchors of all identities, float32 [N, d].
+    """Read the anchors of all identities, float32 [N, d].
 
     Args:
-        dim: of the judge's embeddings.
+        dim: dimension of the judge's embeddings.
 
     Raises:
         RunError: a block is missing or damaged.

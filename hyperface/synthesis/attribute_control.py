@@ -20,9 +20,9 @@ Look = Callable[[Tensor], Tensor]
 """Images [B, 3, H, W] in [-1, 1] -> [B, d] features of any length, or [B, A] values."""
 
 IDENTITY_WEIGHT = 100.0
-"""Of the identity's hinge, as published."""
+"""Weight of the identity's hinge, as published."""
 ATTRIBUTE_WEIGHT = 5.0
-"""Of an attribute's hinge in units of its tolerance: with 5 degrees for yaw, 1 per degree, as published."""
+"""Weight of an attribute's hinge in units of its tolerance: with 5 degrees for yaw, 1 per degree, as published."""
 INNER = 0.5
 """Share of the tolerance at which an image is left alone: JPEG and rounding move what is read a little."""
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
@@ -30,22 +30,22 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class Settings:
-    """How far the search goes."""
+    """Settings of the search."""
 
     steps: int = 30
     """Largest number of steps of an image, at least 1."""
     learning_rate: float = 0.1
-    """Of Adam, in units of |x| / sqrt(d)."""
+    """Learning rate of Adam, in units of |x| / sqrt(d)."""
     margin: float = 0.7
     """Cosine between an image and its reference from which on identity costs nothing."""
 
 
 @dataclass(frozen=True)
 class Steered:
-    """What became of a batch; row i is that of image i."""
+    """The result for a batch; row i is that of image i."""
 
     rows_Bd: Tensor
-    """Where each image is drawn, of the norm that it began with."""
+    """Rows at which each image is drawn, of the norm that it began with."""
     steps_B: list[int]
     """Steps that each took; 0 for one that began where it was wanted."""
 
@@ -61,7 +61,7 @@ def steer(
     read: Look,
     settings: Settings,
 ) -> Steered:
-    """Gradient descent on the row of each image, for all images of a batch at once.
+    """Descend the gradient on the row of each image, for all images of a batch at once.
 
     Minimised is 100 max(0, margin - cos(F(image), centre)) + 5 sum over attributes of max(0, miss - tolerance / 2) /
     tolerance, where a miss is |value - target|, or target - value where more is as good. An image whose sum is 0 is
@@ -136,5 +136,5 @@ def _loss(
 
 
 def missed(value_B: Tensor, target_B: Tensor, known: AttributeRange) -> Tensor:
-    """`AttributeRange.miss` of each row, so that gradients pass: [B]."""
+    """Compute `AttributeRange.miss` of each row, so that gradients pass: [B]."""
     return (target_B - value_B).clamp(min=0) if known.at_least else (value_B - target_B).abs()

@@ -1,4 +1,4 @@
-"""How many images a generator draws at a time: as many as make it faster and fit in memory."""
+"""Choice of the number of images that a generator draws at a time: as many as make it faster and fit in memory."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hyperface.errors import out_of_memory
 
 GAIN = 1.05
-"""A batch of twice the size must be so much faster per image to be worth its memory."""
+"""Factor by which a batch of twice the size must draw more images per second to be worth its memory."""
 
 
 def best_batch_size(draw: Callable[[int], None], largest: int, clock: Callable[[], float] = time.perf_counter) -> int:

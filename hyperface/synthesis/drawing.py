@@ -21,13 +21,13 @@ from hyperface.synthesis.steering import Control
 from hyperface.synthesis.variation import Variation
 
 IMAGE_FAILURES = (ValueError, ArithmeticError)
-"""What a generator may raise for an image it cannot draw. Anything else (out of memory, a lost device) is not the
-image's fault and goes up, so that the shard is tried again elsewhere."""
+"""Errors that a generator may raise for an image it cannot draw. Anything else (out of memory, a lost device) is not
+the image's fault and goes up, so that the shard is tried again elsewhere."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How images are drawn; see the fields of `SynthesisConfig` and `DatasetConfig`."""
+    """Settings of the drawing of images; see the fields of `SynthesisConfig` and `DatasetConfig`."""
 
     variation: Variation
     gate: Gate
@@ -35,19 +35,19 @@ class Drawing:
     max_attempts: int
     jpeg_quality: int
     control: Control | None = None
-    """None: no image is steered."""
+    """Control of attributes; None: no image is steered."""
 
 
 @dataclass(frozen=True)
 class Identities:
-    """What is known of the packed identities; row i is the identity `Plan.first_identity` + i."""
+    """The packed identities; row i is the identity `Plan.first_identity` + i."""
 
     references_Nd: NDArray[np.float32]
     anchors_Nd: NDArray[np.float32] | None = None
     """The judge's embedding of an image of each reference, in its own dimension; None without a judge."""
     norms_N: NDArray[np.float32] | None = None
-    """Of the features that the references are the directions of; None where the generator takes directions, or nobody
-    knows them."""
+    """Norms of the features that the references are the directions of; None where the generator takes directions, or
+    nobody knows them."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Row:
     identity: int
     image: int
     sigma: float
-    """Of its variation."""
+    """Sigma of its variation."""
     targets: tuple[float, ...] = ()
-    """One for each attribute that is controlled, NaN for none."""
+    """Target of each attribute that is controlled, NaN for none."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,18 @@ class Batch:
 
 @dataclass
 class Progress:
-    """What is known so far of a shard, by the place of a row in it."""
+    """The state of a shard so far, by the place of a row in it."""
 
     passed: dict[int, tuple[Sample, int]] = field(default_factory=dict)
     """Sample and hash of its image."""
     last: dict[int, tuple[Reason, str]] = field(default_factory=dict)
-    """Why the last draw was refused, with the message of an error."""
+    """Reason why the last draw was refused, with the message of an error."""
     best_cosine: dict[int, float] = field(default_factory=dict)
     missed: dict[int, tuple[float, Sample, int]] = field(default_factory=dict)
-    """Of the draws that miss a target and nothing else the one that misses least: by how much, as `passed`."""
+    """The draw that misses least, of those that miss a target and nothing else: its miss in tolerances, then what
+    `passed` has."""
     steps: dict[int, int] = field(default_factory=dict)
-    """By which the last draw was steered."""
+    """Steps by which the last draw was steered."""
     draws: int = 0
     refused: list[Reason] = field(default_factory=list)
     seconds: dict[str, float] = field(
@@ -102,7 +103,7 @@ class Progress:
 
 
 Pictures = Sequence[NDArray[np.uint8] | None]
-"""What the generator drew for each row of a batch; None where it failed."""
+"""Pictures that the generator drew for each row of a batch; None where it failed."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Painter:
     def _pictures(
         self, progress: Progress, rows: Sequence[int], seeds: Sequence[int], varied_Bd: NDArray[np.float32]
     ) -> Pictures:
-        """One call for the batch; when it fails, one call per image, to find those that cannot be drawn."""
+        """Draw by one call for the batch; when it fails, one call per image, to find those that cannot be drawn."""
         generator = self.models.generator
         try:
             moved_Bd = self._steered(progress, rows, seeds, varied_Bd)
@@ -183,7 +184,7 @@ class Painter:
     def _cropped(
         self, progress: Progress, batch: Batch, drawn: Sequence[tuple[int, NDArray[np.uint8]]]
     ) -> list[tuple[int, NDArray[np.uint8]]]:
-        """The crops that show one sharp face, with their place in the batch."""
+        """Return the crops that show one sharp face, with their place in the batch."""
         aligner, gate = self.models.aligner, self.drawing.gate
         seen = []
         for b, picture_HWC in drawn:
@@ -206,7 +207,7 @@ class Painter:
         return kept
 
     def _judged(self, batch: Batch, places: Sequence[int], decoded: Sequence[NDArray[np.uint8]]) -> list[float]:
-        """The judge's cosine of each image to the anchor of its identity; 1 without a judge."""
+        """Return the judge's cosine of each image to the anchor of its identity; 1 without a judge."""
         judge, anchors_Nd = self.models.judge, self.identities.anchors_Nd
         if judge is None or anchors_Nd is None:
             return [1.0] * len(decoded)
@@ -252,7 +253,7 @@ class Painter:
             self._keep(progress, place, sample, difference_hash(image_HWC))
 
     def _keep(self, progress: Progress, place: int, sample: Sample, looks: int) -> None:
-        """A draw that shows its identity: the image, unless it misses a target and is drawn again."""
+        """Keep a draw that shows its identity, unless it misses a target and is drawn again."""
         control = self.drawing.control
         miss = control.miss(sample.control) if control and control.redraw and sample.control else 0.0
         if miss == 0:

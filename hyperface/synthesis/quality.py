@@ -1,4 +1,4 @@
-"""The quality gate: what is measured on a picture, and the first thing for which it is refused.
+"""The quality gate: the measurements of a picture, and the first reason for which it is refused.
 
 H, W: pixels.
 """
@@ -14,11 +14,11 @@ Reason = Literal[
     "error", "blank", "no_face", "many_faces", "blurred", "no_embedding", "cosine", "no_anchor", "judge", "attribute",
 ]  # fmt: skip
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a draw is refused, in the order in which it is looked at: the generator failed; the picture is of one colour (or
-black: its latents were not finite); no face, or more than one, was found; it is not sharp; the recogniser gave no
-finite embedding; the embedding is too far from the reference; no anchor of its identity
-could be drawn; the judge's is too far from the anchor; an attribute misses its target, which refuses a draw for the
-sake of another one, but no image."""
+"""Reasons why a draw is refused, in the order in which it is looked at: the generator failed; the picture is of one
+colour (or black: its latents were not finite); no face, or more than one, was found; it is not sharp; the recogniser
+gave no finite embedding; the embedding is too far from the reference; no anchor of its identity could be drawn; the
+judge's is too far from the anchor; an attribute misses its target, which refuses a draw for the sake of another one,
+but no image."""
 
 BLANK = 1.0
 """Standard deviation of the grey levels below which a picture shows nothing."""
@@ -27,7 +27,7 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Gate:
-    """What a picture must have; see the fields of `SynthesisConfig`."""
+    """Rules that a picture must meet; see the fields of `SynthesisConfig`."""
 
     min_cosine: float
     min_judge_cosine: float = -1.0
@@ -36,7 +36,7 @@ class Gate:
 
 
 def is_blank(picture_HWC: NDArray[np.uint8]) -> bool:
-    """Whether a picture is of one colour: what a generator gives whose latents were not finite."""
+    """Return whether a picture is of one colour: what a generator gives whose latents were not finite."""
     return bool(grey(picture_HWC).std() < BLANK)
 
 
@@ -54,5 +54,5 @@ def sharpness(image_HWC: NDArray[np.uint8]) -> float:
 
 
 def count(reasons: Sequence[Reason]) -> dict[str, int]:
-    """{reason: how often}, in the order of `REASONS`, without zeros."""
+    """Return {reason: how often}, in the order of `REASONS`, without zeros."""
     return {reason: reasons.count(reason) for reason in REASONS if reason in reasons}

@@ -24,7 +24,8 @@ from hyperface.synthesis.drawing import Batch, Drawing, Identities, Painter, Pro
 from hyperface.synthesis.quality import Reason, count
 
 BATCHES_BEHIND = 2
-"""Batches that may wait for what comes after the generator: enough that it never waits, few enough to fit in memory."""
+"""Number of batches that may wait for what comes after the generator: enough that it never waits, few enough to fit in
+memory."""
 
 
 SHOWS_NOTHING: tuple[Reason, ...] = ("error", "blank", "no_face", "no_embedding")
@@ -38,16 +39,16 @@ TELLING_ROWS = 8
 @dataclass(frozen=True)
 class RenderedShard:
     samples: list[Sample]
-    """In the order of the plan."""
+    """Samples in the order of the plan."""
     hashes: list[int]
     """`difference_hash` of each sample's image."""
     rejects: list[Reject]
     """The planned images that are missing in `samples`, in the order of the plan."""
     statistics: Statistics
     seconds: dict[str, float]
-    """Time spent to steer and generate, and on the other thread to crop, encode and embed."""
+    """Seconds spent to steer and generate, and on the other thread to crop, encode and embed."""
     control: dict[str, dict[str, int]]
-    """{attribute: {met: images, not_met: images}} of the samples; empty where none is steered."""
+    """Samples by attribute and outcome, {attribute: {met: images, not_met: images}}; empty where none is steered."""
 
 
 def render_shard(

@@ -1,4 +1,4 @@
-"""One shard from its number to its marker: what a worker does, with or without Ray.
+"""The work of a worker on one shard, from its number to its marker, with or without Ray.
 
 N: identities, d: embedding dimension.
 """
@@ -38,9 +38,9 @@ class References:
 
     vectors_Nd: NDArray[np.float32]
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
     norms_N: NDArray[np.float32] | None = None
-    """Of the features that the rows are the directions of; None where nobody recorded them."""
+    """Norms of the features that the rows are the directions of; None where nobody recorded them."""
 
 
 def read_references(run: Run) -> References:
@@ -73,11 +73,11 @@ class ShardMaker:
     drawing: Drawing
     fingerprint: str
     norms_N: NDArray[np.float32] | None = None
-    """As in `Identities`."""
+    """Norms of the references' features, as in `Identities`."""
 
     @cached_property
     def identities(self) -> Identities:
-        """References and, for the judge, anchors, which must have been drawn before."""
+        """Return references and, for the judge, anchors, which must have been drawn before."""
         anchors = self._anchors(self.models.judge.embedding_dim) if self.models.judge else None
         return Identities(self.references_Nd, anchors, self.norms_N)
 
@@ -85,7 +85,8 @@ class ShardMaker:
         return anchoring.read_anchors(self.dataset, self.fingerprint, dim)
 
     def make_anchors(self, block: int) -> int:
-        """Draw what the judge compares the images of a block of identities with; how many identities got none."""
+        """Draw what the judge compares the images of a block of identities with; return how many identities got
+        none."""
         rows_Nd = self.references_Nd if self.norms_N is None else self.references_Nd * self.norms_N[:, None]
         return anchoring.make_block(self.dataset, self.fingerprint, block, rows_Nd, self.models, self.drawing)
 
@@ -190,7 +191,7 @@ def check_models(config: Config, models: Models) -> None:
 
 
 def _drawing(config: Config, batch_size: int, control: steering.Control | None) -> Drawing:
-    """The part of the configuration that decides how images are drawn and kept."""
+    """Return the part of the configuration that decides how images are drawn and kept."""
     synthesis = config.synthesis
     return Drawing(
         variation=variation.chosen(synthesis),
@@ -208,7 +209,7 @@ def _drawing(config: Config, batch_size: int, control: steering.Control | None) 
 
 
 def _batch_size(config: Config, references: References, models: Models, plan: Plan) -> int:
-    """As configured, or found by trial."""
+    """Return the batch size that is configured, or found by trial."""
     if config.synthesis.batch_size:
         return config.synthesis.batch_size
     reference_d = references.vectors_Nd[0]

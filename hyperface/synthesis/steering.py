@@ -1,4 +1,5 @@
-"""Which image of an identity is steered to what, and a batch of them steered with a run's models.
+"""The choice of the images of an identity that are steered, and of their targets, and the steering of a batch with a
+run's models.
 
 torch, and what needs it, is imported where something is steered: whoever steers nothing need not load it.
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Aim:
-    """What is wanted of one attribute; see the fields of `ControlConfig`."""
+    """The targets of one attribute; see the fields of `ControlConfig`."""
 
     name: str
     column: int
-    """Of what the reader gives."""
+    """Column of the attribute in what the reader gives."""
     known: AttributeRange
     targets: tuple[float, ...]
     shares: tuple[float, ...]
@@ -42,10 +43,11 @@ class Control:
     learning_rate: float
     identity_cosine: float
     redraw: bool
-    """Whether an image that misses is drawn again."""
+    """True where an image that misses is drawn again."""
 
     def image_targets(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
-        """[J, A]: target of each image of an identity, NaN where there is none; each attribute dealt for itself.
+        """Return the target of each image of an identity, [J, A], NaN where there is none; each attribute is dealt for
+        itself.
 
         Shares are as exact as whole numbers go; what is rounded up, and the order, are the seed's.
         """
@@ -68,7 +70,8 @@ class Control:
         references_Bd: NDArray[np.float32],
         targets_BA: NDArray[np.float64],
     ) -> tuple[NDArray[np.float32], list[int]]:
-        """(rows [B, d], steps of each); a row without a target stays as it is. Models are as `check_fit` wants them."""
+        """Return (rows [B, d], steps of each); a row without a target stays as it is. Models are as `check_fit` wants
+        them."""
         import torch
 
         from hyperface.synthesis.attribute_control import Settings, steer
@@ -110,7 +113,7 @@ class Control:
         targets_BA: NDArray[np.float64],
         steps_B: Sequence[int],
     ) -> list[Outcome]:
-        """What the reader says of images as they are stored, beside what was wanted."""
+        """Return what the reader says of images as they are stored, beside what was wanted."""
         import torch
 
         from hyperface.models.pixels import to_signal
@@ -120,7 +123,7 @@ class Control:
         return [self._outcome(values_BA[b], targets_BA[b], steps) for b, steps in enumerate(steps_B)]
 
     def miss(self, outcome: Outcome) -> float:
-        """By how much an image misses its targets, in tolerances; 0 where all are met."""
+        """Return the sum of the misses of an image's targets, in tolerances; 0 where all are met."""
         known = {aim.name: aim.known for aim in self.aims}
         return sum(
             known[name].miss(found.value, found.target) / known[name].tolerance
@@ -142,7 +145,8 @@ def chosen(config: ControlConfig, ranges: Mapping[str, AttributeRange] | None) -
     """The control that a configuration asks for; None for none.
 
     Args:
-        ranges: {attribute: where its reader can be believed}, in the order of what it gives; None without a reader.
+        ranges: {attribute: range in which its reader can be believed}, in the order of what the reader gives; None
+            without a reader.
 
     Raises:
         ConfigError: the reader knows no such attribute, or a target is outside of its range; names key, range and fix.
@@ -171,7 +175,7 @@ def _aim(config: ControlConfig, name: str, ranges: Mapping[str, AttributeRange])
 
 
 def check_targets(config: Config) -> None:
-    """What can be said of targets before a model is loaded: of the toy world, all. Raises ConfigError."""
+    """Check what can be checked of targets before a model is loaded: of the toy world, all. Raises ConfigError."""
     if config.control.targets and reader_kind(config.control, config.recognizer.kind) == "toy":
         from hyperface.models.toy.attributes import RANGES
 
@@ -213,7 +217,7 @@ def _check_gradients(
 
 
 def count(outcomes: Sequence[Outcome | None]) -> dict[str, dict[str, int]]:
-    """{attribute: {met: images, not_met: images}} of the images that had a target; empty without control."""
+    """Return {attribute: {met: images, not_met: images}} of the images that had a target; empty without control."""
     counted: dict[str, dict[str, int]] = {}
     for outcome in outcomes:
         for name, found in (outcome.attributes if outcome else {}).items():

@@ -1,4 +1,4 @@
-"""Variation within an identity: where on the hypersphere each image of it is drawn.
+"""Variation within an identity: the points on the hypersphere at which its images are drawn.
 
 d: embedding dimension, J: images of an identity.
 """
@@ -13,17 +13,17 @@ from hyperface.config import SynthesisConfig
 from hyperface.dataset.plan import image_seed
 
 MIXTURE = 2**32
-"""In the place of an image's number: the seed of what concerns all images of an identity."""
+"""Number in the place of an image's, for the seed of what concerns all images of an identity."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How the images of an identity depart from its reference; see the fields of `SynthesisConfig`."""
+    """The rule by which the images of an identity depart from its reference; see the fields of `SynthesisConfig`."""
 
     kind: Literal["gaussian", "angle", "norm_preserving"] = "gaussian"
     beta: float = 0.01
     max_angle: float = 30.0
-    """Degrees."""
+    """Largest angle in degrees."""
     sigmas: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
 
@@ -38,7 +38,7 @@ class Variation:
                 return norm_preserving(reference_d, seed, sigma)
 
     def image_sigmas(self, run_seed: int, identity: int, images: int) -> NDArray[np.float64]:
-        """[J]: sigma of each image of an identity; 0 where the kind knows none."""
+        """Return sigma of each image of an identity, [J]; 0 where the kind knows none."""
         if self.kind != "norm_preserving":
             return np.zeros(images)
         return mixture(self.sigmas, self.shares, images, image_seed(run_seed, identity, MIXTURE, 0))
