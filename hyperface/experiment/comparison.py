@@ -1,4 +1,4 @@
-"""Which datasets the experiment compares, and what comes out: plain data, without the stages that make it.
+"""The datasets that the experiment compares, and the table of results: plain data, without the stages that make it.
 
 An arm is one way to choose identities and to draw them, or a mixture of two. Every arm gets as many identities and
 images as the others, the same student from scratch and the same test sets; a repeat changes every seed.
@@ -19,19 +19,19 @@ from hyperface.run.shapes import SOME, Count, Number, Share, has
 
 ARMS = "experiment/arms"
 COLUMNS = ("easy", "pose", "light", "hard", "mean")
-"""Of the table: the toy world's test sets, and the mean over them."""
+"""Columns of the table: the toy world's test sets, and the mean over them."""
 IDENTITY = ("intra_cosine", "inter_cosine", "nearest_other_cosine", "equal_error_rate")
 """Numbers of the datasets, as the judge sees them."""
 
 
 Gallery = Literal["", "diverse", "biased"]
-"""What identities come from; empty: from no gallery."""
+"""Gallery that identities come from; empty: from no gallery."""
 Kind = Literal["bound", "baseline", "hyperface", "vec2face", "mixture"]
-"""How identities are chosen: the renderer's own, not optimised, packed, sampled, or half packed and half sampled."""
+"""Ways to choose identities: the renderer's own, not optimised, packed, sampled, or half packed and half sampled."""
 
 
 class Result(TypedDict):
-    """result.json of a piece"""
+    """The content of result.json of a piece."""
 
     arm: str
     repeat: Count
@@ -70,7 +70,7 @@ def _are_parallel(arms: Any) -> bool:
 
 
 class Summary(TypedDict):
-    """experiment/summary.json"""
+    """The content of experiment/summary.json."""
 
     arms: Annotated[list[Line], Rule("be arms that were verified on the same sets", _are_parallel)]
     identities: Count
@@ -99,12 +99,12 @@ class Arm:
     kind: Kind
     label: str
     parts: tuple[Part, ...]
-    """Each has an equal share of the identities. None: the renderer's own identities, which no embedding stands
+    """Parts with an equal share of the identities each. Empty: the renderer's own identities, which no embedding stands
     between: the upper bound."""
 
     @property
     def generator(self) -> str:
-        """What draws the images; of a mixture both, of the upper bound none."""
+        """Name the generator of the images; of a mixture both, of the upper bound none."""
         return " + ".join(part.generator for part in self.parts)
 
 
@@ -117,17 +117,18 @@ class Piece:
 
     @property
     def folder(self) -> str:
-        """Of the piece's run, inside the experiment's."""
+        """Return the folder of the piece's run, inside the experiment's."""
         return f"{ARMS}/{self.arm.name}/repeat-{self.repeat}"
 
     @property
     def result(self) -> str:
-        """Written last; a piece that has it is done."""
+        """Return the name of the result, which is written last; a piece that has it is done."""
         return f"{self.folder}/result.json"
 
 
 def arms(config: Config) -> list[Arm]:
-    """In the order of the table: the bound, what needs no gallery, then each gallery's; by generator, then mixtures."""
+    """Return the arms in the order of the table: the bound, what needs no gallery, then each gallery's; by generator,
+    then mixtures."""
     drawn_by = list(dict.fromkeys([config.synthesis.generator, *config.experiment.generators]))
     found = [Arm("rendered", "", "bound", "rendered identities (upper bound)", ())]
     galleries: tuple[Gallery, ...] = ("", "diverse", "biased")
@@ -142,14 +143,14 @@ def arms(config: Config) -> list[Arm]:
 
 
 def _without_gallery(config: Config) -> Iterator[tuple[tuple[str, str], PackingConfig]]:
-    """((name, label), packing) of each way."""
+    """Yield ((name, label), packing) of each way that needs no gallery."""
     yield ("uniform", "uniform on the sphere"), replace(config.packing, start="random", alpha=0.0, steps=0)
     if "rejection" in config.experiment.samples:
         yield ("rejection", "Vec2Face, random directions"), _sampled(config, "rejection")
 
 
 def _packed(config: Config, gallery: Gallery) -> Iterator[tuple[tuple[str, str], PackingConfig]]:
-    """As `_without_gallery`."""
+    """Yield ((name, label), packing) of each way that chooses from a gallery."""
     packing = config.packing
     yield (f"{gallery}-unpacked", "gallery, not optimised"), replace(packing, start="gallery", steps=0)
     for steps in config.experiment.steps:
@@ -164,12 +165,12 @@ def _packed(config: Config, gallery: Gallery) -> Iterator[tuple[tuple[str, str],
 
 
 def _sampled(config: Config, start: Literal["rejection", "pca"]) -> PackingConfig:
-    """Vec2Face's identities: the sample itself."""
+    """Return the packing that leaves Vec2Face's identities as they are sampled."""
     return replace(config.packing, start=start, alpha=0.0, steps=0)
 
 
 def _arm(gallery: Gallery, way: tuple[str, str], part: Part, usual: GeneratorKind) -> Arm:
-    """Names tell the generator where it is not the configuration's own."""
+    """Return an arm, whose name has the generator where it is not the configuration's own."""
     name, label = way
     kind: Kind = "baseline" if part.packing.start in ("gallery", "random") else "vec2face"
     if part.packing.steps:
@@ -180,12 +181,12 @@ def _arm(gallery: Gallery, way: tuple[str, str], part: Part, usual: GeneratorKin
 
 
 def pieces(config: Config) -> list[Piece]:
-    """Repeat after repeat, so that an experiment that is stopped early has whole repeats."""
+    """Return the pieces repeat after repeat, so that an experiment that is stopped early has whole repeats."""
     return [Piece(arm, repeat) for repeat in range(config.experiment.seeds) for arm in arms(config)]
 
 
 def piece_config(config: Config, piece: Piece, directory: str) -> Config:
-    """The configuration of a piece's own run in `directory`: one process, seeds of its own, no gate.
+    """Return the configuration of a piece's own run in `directory`: one process, seeds of its own, no gate.
 
     A gate would take images from the arms it finds worse, and every arm must have as many as the others.
     """
@@ -216,10 +217,11 @@ def _of_part(config: Config, part: Part) -> Config:
 
 
 def part_configs(own: Config, arm: Arm) -> list[Config]:
-    """Of the runs that hold the dataset of a piece: the piece's own where there is one part, else one in it for each.
+    """Return the configurations of the runs that hold the dataset of a piece: the piece's own where there is one part,
+    else one in it for each.
 
     Args:
-        own: of the piece, by `piece_config`.
+        own: configuration of the piece, by `piece_config`.
     """
     if len(arm.parts) == 1:
         return [own]
@@ -246,7 +248,7 @@ def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list
     """A row per arm: mean and standard deviation over the repeats of every number that the results hold.
 
     Args:
-        results: of the pieces that are done.
+        results: results of the pieces that are done.
     """
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -260,13 +262,14 @@ def table(all_arms: Sequence[Arm], results: Iterable[Mapping[str, Any]]) -> list
             kind: {key: _spread([repeat[kind][key] for repeat in repeats]) for key in repeats[0][kind]}
             for kind in ("accuracy", "identity")
         }
-        told = {key: getattr(arm, key) for key in ("gallery", "kind", "label", "generator")}
-        rows.append({"arm": arm.name, **told, "repeats": len(repeats), **numbers})
+        described = {key: getattr(arm, key) for key in ("gallery", "kind", "label", "generator")}
+        rows.append({"arm": arm.name, **described, "repeats": len(repeats), **numbers})
     return rows
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and sample standard deviation; of one value there is no deviation, and none where a value is missing."""
+    """Return mean and sample standard deviation; of one value there is no deviation, and none where a value is
+    missing."""
     there = [value for value in values if value is not None]
     if len(there) < len(values):
         return {"mean": None, "deviation": None, "values": list(values)}

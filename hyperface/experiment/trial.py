@@ -40,11 +40,11 @@ from hyperface.verification.toy_sets import toy_sets
 
 SETS = "experiment/sets"
 FACES = "faces"
-"""Rendered identities of the upper bound, as an ImageFolder inside the piece's run."""
+"""Folder with the rendered identities of the upper bound, an ImageFolder inside the piece's run."""
 
 
 def test_sets(run: Run) -> dict[str, str]:
-    """{name: SHA-256} of the test sets, which are drawn now unless the experiment has them."""
+    """Return {name: SHA-256} of the test sets, which are drawn now unless the experiment has them."""
     return {pairs.name: _digest(pairs) for pairs in _sets(run)}
 
 
@@ -60,7 +60,7 @@ def _digest(pairs: PairSet) -> str:
 
 
 def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
-    """Everything of a piece that is not there; its result, which is recorded last.
+    """Make everything of a piece that is not there; return its result, which is recorded last.
 
     Raises:
         RunError: its dataset has fewer images than the other arms' have.
@@ -85,7 +85,8 @@ def make_piece(run: Run, piece: Piece) -> dict[str, Any]:
 
 
 def _synthesized(own: Run, arm: Arm, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:
-    """The piece's run, which trains on the dataset of all its parts; what the judge says of its identities."""
+    """Return the piece's run, which trains on the dataset of all its parts, and what the judge says of its
+    identities."""
     parts = [open_run(config) for config in experiment.part_configs(own.config, arm)]
     for part in parts:
         _make_part(part)
@@ -102,7 +103,7 @@ def _synthesized(own: Run, arm: Arm, judge: Recognizer) -> tuple[Run, dict[str, 
 
 
 def _make_part(run: Run) -> None:
-    """Gallery, references and dataset of a part, what is not there of them."""
+    """Make gallery, references and dataset of a part, as far as they are not there."""
     recognizer = load_recognizer()
     if not run.store.exists(GALLERY):
         chunks = source.plan_chunks(run.config.embed, run.config.storage)
@@ -115,7 +116,7 @@ def _make_part(run: Run) -> None:
 
 
 def _rendered(own: Run, judge: Recognizer) -> tuple[Run, dict[str, float | None]]:
-    """Identities of the renderer itself as an ImageFolder, in the poses and light that the generator draws."""
+    """Render identities of the renderer itself as an ImageFolder, in the poses and light that the generator draws."""
     config = own.config
     identities, each = config.packing.num_identities, config.synthesis.images_per_identity
     drawn = faces.render_faces(identities, each, config.run.seed, STRENGTH)
@@ -132,7 +133,7 @@ def _rendered(own: Run, judge: Recognizer) -> tuple[Run, dict[str, float | None]
 
 
 def _judged(rows_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> dict[str, float | None]:
-    """How separate the identities of the images are by the judge."""
+    """Return how separate the identities of the images are by the judge."""
     found = separation.of_images(rows_ND, identities_N)
     means = {kind: getattr(found, kind) for kind in ("intra", "inter", "nearest_other")}
     said = {f"{kind}_cosine": None if part is None else part.mean for kind, part in means.items()}
@@ -140,4 +141,4 @@ def _judged(rows_ND: NDArray[np.float32], identities_N: NDArray[np.int64]) -> di
 
 
 def _silent(line: str) -> None:
-    """Two stages of two pieces at once would say nothing that can be read."""
+    """Ignore a line: two stages of two pieces at once would say nothing that can be read."""
