@@ -1,4 +1,4 @@
-"""What each stage of a run will take: every figure with the rule that it follows from.
+"""The time, storage and memory of each stage of a run: every figure with the rule that it follows from.
 
 Stages follow one another, as in jobs.pipeline. An actor of the gallery or the synthesis works at the measured rate of
 one, whatever their number; a worker of the packing computes its equal share.
@@ -21,7 +21,7 @@ from hyperface.models.loading import needs_files
 
 STAGES = ("embed", "packing", "synthesis", "report")
 REQUESTS = 6
-"""Small requests of a shard besides its data: note, looks and marker (`dataset/commit.py`)."""
+"""Number of small requests of a shard besides its data: note, looks and marker (`dataset/commit.py`)."""
 SHORT, LONG = 10.0, 3600.0
 """Seconds of a shard below which its start and commit weigh, and above which a lost actor costs much."""
 FACE_OBJECTS = 600
@@ -32,10 +32,10 @@ GB = 1e9
 @dataclass(frozen=True)
 class Figure:
     name: str
-    """stage.what"""
+    """Name of the figure, STAGE.WHAT."""
     value: float
     unit: str
-    """`s`, `B`, `h`, `` for a count, or `price`."""
+    """Unit of the value: `s`, `B`, `h`, `` for a count, or `price`."""
     rule: str
 
 
@@ -50,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Planned:
-    """What all stages read."""
+    """The values that the figures of all stages are made from."""
 
     config: Config
     rates: Rates
@@ -65,7 +65,7 @@ class Planned:
         return float(self.n * self.rows.dim * packing.FLOAT)
 
     def actors(self, wanted: int, gpus_each: float, pieces: int) -> tuple[int, str]:
-        """(how many work at a time, why so many)."""
+        """Return (how many actors work at a time, why so many)."""
         plan = self.config.plan
         room = int(plan.gpus / gpus_each) if gpus_each else plan.cpus
         there = f"plan.gpus={plan.gpus} / {gpus_each:g} each" if gpus_each else f"plan.cpus={plan.cpus}"
@@ -74,7 +74,7 @@ class Planned:
 
 
 def needed(config: Config) -> list[str]:
-    """The rates that a configuration needs."""
+    """Return the names of the rates that a configuration needs."""
     names = ["embedding_dim", "image_size", "driver_seconds", "embed_start_seconds", "embed_images_per_second"]
     names += ["draw_start_seconds", "images_per_second", "jpeg_bytes", "encode_seconds", "request_seconds"]
     names += [f"{kind}_bytes" for kind in config.dataset.formats]
@@ -85,7 +85,7 @@ def needed(config: Config) -> list[str]:
 
 
 def estimate(config: Config, rates: Rates, frozen: int = 0, protected: int = 0) -> Estimate:
-    """Every figure of a run from an empty directory.
+    """Compute every figure of a run from an empty directory.
 
     Args:
         frozen, protected: rows of packing.frozen and packing.protected.
@@ -136,15 +136,15 @@ def _embed(p: Planned) -> Iterator[Figure]:
 
 def _packing(p: Planned) -> Iterator[Figure]:
     config, dim, workers = p.config.packing, p.rows.dim, p.config.packing.num_workers
-    told = f"{packing.moved(config):,} of {p.n:,} identities x {dim}"
+    size = f"{packing.moved(config):,} of {p.n:,} identities x {dim}"
     flop, cold = packing.step_flop(config, p.rows), packing.cold_steps(config, dim)
     step = {kind: flop / workers / p.rates[f"pair_flops_{kind}"] for kind in _kinds(p)}
-    rule = f"{told}, {config.separation}: {flop:.3g} FLOP over {workers:,} workers at {_speeds(p)} each"
+    rule = f"{size}, {config.separation}: {flop:.3g} FLOP over {workers:,} workers at {_speeds(p)} each"
     yield Figure("packing.step_seconds", step[config.precision], "s", rule)
     wires = {kind: packing.wire(config, dim, workers, _size(kind)) for kind in _kinds(p)}
     wire = wires[config.precision]
     parts = f"all-gather {wire.gather / GB:.3g} GB, reduce-scatter {wire.reduce / GB:.3g} GB"
-    rule = f"each worker sends and receives, {told}: {parts}, maxima {wire.maxima / GB:.3g} GB"
+    rule = f"each worker sends and receives, {size}: {parts}, maxima {wire.maxima / GB:.3g} GB"
     yield Figure("packing.network_bytes", wire.bytes, "B", rule)
     counts = {config.precision: config.steps - (cold if config.precision == "bfloat16" else 0)}
     counts |= {"float32": cold} if config.precision == "bfloat16" else {}
@@ -288,7 +288,7 @@ def _warnings(p: Planned, found: Estimate) -> Iterator[str]:
 
 
 def _shared(config: Config) -> Iterator[str]:
-    """What a rate of one actor alone, or of one start, does not tell."""
+    """Yield cautions about what a rate of one actor alone, or of one start, does not show."""
     shares = {"embed.gpus_per_actor": config.embed.gpus_per_actor}
     for key, gpus in (shares | {"synthesis.gpus_per_actor": config.synthesis.gpus_per_actor}).items():
         if 0 < gpus < 1:
@@ -307,7 +307,7 @@ def _bytes(p: Planned) -> dict[Format, float]:
 
 
 def _kinds(p: Planned) -> list[str]:
-    """Kinds of products in the steps."""
+    """Return the kinds of products in the steps."""
     return ["float32"] if p.config.packing.precision == "float32" else ["bfloat16", "float32"]
 
 

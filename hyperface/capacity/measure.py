@@ -30,28 +30,29 @@ if TYPE_CHECKING:
     from hyperface.synthesis.shards import References
 
 Kind = Literal["float32", "bfloat16"]
-"""Of the products of a packing."""
+"""Kind of the products of a packing."""
 SECONDS = 10.0
-"""About so long each stage is measured."""
+"""Seconds, about, for which each stage is measured."""
 REFERENCES = 128
-"""Identities that are packed to be drawn, at most."""
+"""Most identities that are packed to be drawn."""
 LARGEST = 1 << 16
 """Rows of the largest packing that is timed."""
 PAYLOAD = 32 * 1_000_000
 """Bytes of the upload that is timed, at most those of a planned shard's images at 100 kB each."""
 SCRATCH = "plan/scratch"
-"""Inside the run; nothing is left there."""
+"""Folder inside the run for what is measured; nothing is left there."""
 
 Numbers = dict[str, float]
 
 
 def scratch_of(config: Config) -> Store:
-    """A place of its own on the run's storage."""
+    """Return a place of its own on the run's storage."""
     return open_store(f"{config.run.dir.rstrip('/')}/{SCRATCH}", config.storage)
 
 
 def embedding(config: Config, budget: float = SECONDS) -> tuple[Numbers, NDArray[np.float32]]:
-    """The gallery's rate, and embeddings to go on with. One archive is the least that can be measured of archives.
+    """Measure the gallery's rate; return it, and embeddings to go on with. One archive is the least that can be
+    measured of archives.
 
     Raises:
         ConfigError, ModelError, RunError, StorageError: as the stage.
@@ -75,7 +76,8 @@ def embedding(config: Config, budget: float = SECONDS) -> tuple[Numbers, NDArray
 
 
 def pairs(config: Config, dim: int, device: str, budget: float = SECONDS) -> Numbers:
-    """FLOP/s of a step of the packing and of a search, on random rows: as many as take a second, or are planned."""
+    """Measure FLOP/s of a step of the packing and of a search, on random rows: as many as take a second, or are
+    planned."""
     import torch
 
     from hyperface.packing import kernel, solver, sphere
@@ -105,7 +107,7 @@ def pairs(config: Config, dim: int, device: str, budget: float = SECONDS) -> Num
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
-    """Median, after a call that warms up."""
+    """Return the median time of a call, after one that warms up."""
     call()
     taken = []
     for _ in range(repeats):
@@ -117,7 +119,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
 
 @dataclass
 class Watch:
-    """Notes when a shard has been drawn, and what is left is to make its files and to upload them."""
+    """Notes the time when a shard has been drawn, and what is left is to make its files and to upload them."""
 
     entered: float = 0.0
     left: float = 0.0
@@ -135,10 +137,10 @@ def drawing(
     budget: float = SECONDS,
     loaded: Callable[[], None] = lambda: None,
 ) -> Numbers:
-    """A shard of a small packing, drawn, gated and committed to the scratch place, where it stays.
+    """Draw, gate and commit a shard of a small packing to the scratch place, where it stays, and measure it.
 
     Args:
-        loaded: called when the models are there.
+        loaded: function that is called when the models are there.
 
     Raises:
         ConfigError, EmbeddingError, ModelError, RunError, StorageError: as the stage; not one image passed the gate.
@@ -174,7 +176,7 @@ def drawing(
 
 
 def _small(config: Config, faces_ND: NDArray[np.float32]) -> tuple[Config, "References"]:
-    """References packed of some faces as the run's will be of all, and the configuration that fits them."""
+    """Return references packed of some faces as the run's will be of all, and the configuration that fits them."""
     from hyperface.packing.single import pack
     from hyperface.synthesis.shards import References
 
@@ -187,7 +189,7 @@ def _small(config: Config, faces_ND: NDArray[np.float32]) -> tuple[Config, "Refe
 
 
 def _stored(config: Config, scratch: Store, tail: float) -> Numbers:
-    """Of the shard in the scratch place, which took `tail` seconds from its last image to its marker."""
+    """Measure the shard in the scratch place, which took `tail` seconds from its last image to its marker."""
     marker = Marker.from_bytes(scratch.read(marker_file(0)), marker_file(0))
     found = {f"{kind}_bytes": scratch.size(shard_file(kind, 0)) or 0 for kind in config.dataset.formats}
     numbers = {name: size / marker.rows for name, size in found.items()}
@@ -204,7 +206,7 @@ def _stored(config: Config, scratch: Store, tail: float) -> Numbers:
 
 
 def reporting(config: Config, dim: int) -> Numbers:
-    """What the report does with the shard in the scratch place, in the process of the driver."""
+    """Measure what the report does with the shard in the scratch place, in the process of the driver."""
     from hyperface.audit import separation
     from hyperface.audit.image_embeddings import rows_of
     from hyperface.models.loading import load_judge, load_recognizer

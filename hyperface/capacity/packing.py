@@ -1,4 +1,4 @@
-"""What a packing computes, sends and holds, counted from how `hyperface/packing` does it.
+"""The cost of a packing, computed, sent and held, counted from how `hyperface/packing` works.
 
 N: all rows, L: own rows of a worker, G: gallery rows, F: frozen rows, P: protected rows, D: embedding dimension,
 b: rows that move in a step.
@@ -23,7 +23,7 @@ poses its problem (`problem.pose`). Measured over the given rows: 3.4 for 40,000
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows there are of each kind, and their dimension."""
+    """Numbers of rows of each kind, and their dimension."""
 
     dim: int
     gallery: int
@@ -32,12 +32,13 @@ class Rows:
 
 
 def moved(config: PackingConfig) -> int:
-    """Identities that move in a step."""
+    """Return the number of identities that move in a step."""
     return config.batch_identities or config.num_identities
 
 
 def _soft(config: PackingConfig) -> bool:
-    """Whether what a pair pulls on is computed with its cosine, for both of its rows, and sent to their owners."""
+    """Return whether what a pair pulls on is computed with its cosine, for both of its rows, and sent to their
+    owners."""
     return objectives.chosen(config).pulls_on_others
 
 
@@ -46,12 +47,13 @@ def _is_choice(config: PackingConfig) -> bool:
 
 
 def _sees_all(config: PackingConfig) -> bool:
-    """Whether the rows of a step look at all rows, of which they are a choice."""
+    """Return whether the rows of a step look at all rows, of which they are a choice."""
     return _is_choice(config) and config.batch_against == "all"
 
 
 def step_flop(config: PackingConfig, rows: Rows) -> float:
-    """Of all workers: each pair's cosine once, and for `logsumexp` what either row of the pair takes from the other."""
+    """Return the operations of all workers in a step: each pair's cosine once, and for `logsumexp` what either row of
+    the pair takes from the other."""
     b = moved(config)
     pairs = b * config.num_identities if _sees_all(config) else b * (b - 1) / 2
     back = 1 if _sees_all(config) else 2  # rows of a pair that are pulled on
@@ -62,17 +64,18 @@ def step_flop(config: PackingConfig, rows: Rows) -> float:
 
 
 def searches(config: PackingConfig) -> int:
-    """Steps that search the nearest gallery and protected rows."""
+    """Return the number of steps that search the nearest gallery and protected rows."""
     return config.steps if _is_choice(config) else -(-config.steps // config.neighbours_every)
 
 
 def search_flop(config: PackingConfig, rows: Rows) -> float:
-    """Of all workers, in one search."""
+    """Return the operations of all workers in one search."""
     return 2.0 * rows.dim * moved(config) * ((rows.gallery if config.alpha else 0) + rows.protected)
 
 
 def draw_flop(config: PackingConfig, rows: Rows) -> float:
-    """Of all workers, to draw a start (`packing/sampling.py`) of which hardly any candidate is rejected."""
+    """Return the operations of all workers to draw a start (`packing/sampling.py`) of which hardly any candidate is
+    rejected."""
     if config.start not in ("rejection", "pca"):
         return 0.0
     n = config.num_identities
@@ -80,18 +83,18 @@ def draw_flop(config: PackingConfig, rows: Rows) -> float:
 
 
 def looks(config: PackingConfig) -> int:
-    """Exact measurements of all rows: of the start, and of the two candidates for the result."""
+    """Return the number of exact measurements of all rows: of the start, and of the two candidates for the result."""
     return 3 if config.steps else 1
 
 
 def look_flop(config: PackingConfig, rows: Rows) -> float:
-    """Of all workers, in one of them."""
+    """Return the operations of all workers in one exact measurement of all rows."""
     n = config.num_identities
     return 2.0 * rows.dim * n * ((n - 1) / 2 + rows.gallery + rows.frozen + rows.protected)
 
 
 def cold_steps(config: PackingConfig, dim: int) -> int:
-    """Steps whose products are float32 although bfloat16 is asked for."""
+    """Return the number of steps whose products are float32 although bfloat16 is asked for."""
     if config.precision == "float32":
         return config.steps
     separation = objectives.chosen(config)
@@ -103,9 +106,9 @@ class Wire:
     """Bytes that each worker sends, and receives, in a step; in a ring of W workers (W - 1) / W of everything."""
 
     gather: float
-    """All workers' rows to all."""
+    """Bytes of all workers' rows, sent to all."""
     reduce: float
-    """What each worker computed for the rows of others, to their owners; `logsumexp` only."""
+    """Bytes of what each worker computed for the rows of others, sent to their owners; `logsumexp` only."""
     maxima: float
 
     @property
@@ -114,7 +117,7 @@ class Wire:
 
 
 def wire(config: PackingConfig, dim: int, workers: int, product_bytes: int = FLOAT) -> Wire:
-    """Args: product_bytes: of a number as it is sent, 2 in a step of bfloat16."""
+    """Count the bytes of a step; `product_bytes` are those of a number as it is sent, 2 in a step of bfloat16."""
     share, b = (workers - 1) / workers, moved(config)
     sent = config.num_identities if _sees_all(config) else b * objectives.chosen(config).looks
     soft = _soft(config)
@@ -131,11 +134,11 @@ class Memory:
     """Bytes on the device of one worker: a GPU's, or the machine's where there is none."""
 
     problem: float
-    """All rows of the start, the gallery, frozen and protected rows: each worker holds them whole."""
+    """Bytes of all rows of the start, the gallery, frozen and protected rows: each worker holds them whole."""
     state: float
-    """Own rows, the best ones so far, Adam's moments."""
+    """Bytes of own rows, the best ones so far, Adam's moments."""
     step: float
-    """The gathered rows, what is computed for all of them, the gallery rows of the own ones, tiles."""
+    """Bytes of the gathered rows, what is computed for all of them, the gallery rows of the own ones, tiles."""
 
     @property
     def bytes(self) -> float:
@@ -143,7 +146,7 @@ class Memory:
 
 
 def device_memory(config: PackingConfig, rows: Rows, workers: int) -> Memory:
-    """The peak of a step, or of the exact look at all rows at the end where that takes more."""
+    """Return the peak of a step, or of the exact look at all rows at the end where that takes more."""
     n, dim, b = config.num_identities, rows.dim, moved(config)
     own = math.ceil(n / workers)
     size = 2 if config.precision == "bfloat16" else FLOAT
@@ -169,5 +172,5 @@ def device_memory(config: PackingConfig, rows: Rows, workers: int) -> Memory:
 
 
 def host_memory(config: PackingConfig, rows: Rows) -> float:
-    """Bytes that a worker's process holds while it reads and checks the rows."""
+    """Return the bytes that a worker's process holds while it reads and checks the rows."""
     return HOST_COPIES * rows.dim * FLOAT * max(rows.gallery, config.num_identities)

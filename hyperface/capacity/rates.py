@@ -1,4 +1,4 @@
-"""The table of measured rates: how fast one actor of each stage is on one kind of machine, and where that is from."""
+"""The table of measured rates: the speed of one actor of each stage on one kind of machine, and its source."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from hyperface.run.records import to_json
 from hyperface.storage import open_file
 
 RATES = "plan/rates.json"
-"""Inside the run."""
+"""File of the rates inside the run."""
 
 UNITS = {
     "embedding_dim": "numbers of an embedding of the recogniser",
@@ -38,7 +38,7 @@ UNITS = {
     "compare_flops": "FLOP/s of the report's comparison of all pairs of references",
     "draw_gpu_bytes": "peak of a synthesis actor's memory on the GPU; where it has one",
 }
-"""{rate: what it is}. All are numbers above 0, but for seconds, which may be 0."""
+"""Rates and their units, {rate: what it is}. All are numbers above 0, but for seconds, which may be 0."""
 
 SETTINGS = (
     "recognizer.kind",
@@ -67,20 +67,20 @@ SETTINGS = (
     "control.steps",
     "control.redraw",
 )
-"""Keys on which rates depend: a plan with others than were measured is told with a warning."""
+"""Keys on which rates depend: a plan with others than were measured has a warning."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Numbers by name, as in `UNITS`."""
+    """The rates by name, as in `UNITS`."""
 
     source: str
-    """Where they were read, for messages."""
+    """Place that they were read from, for messages."""
     numbers: Mapping[str, float]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """{"section.key": value} of `SETTINGS` they were measured with; empty where nobody knows."""
+    """Settings that they were measured with, {"section.key": value} of `SETTINGS`; empty where nobody knows."""
     device: str = ""
-    """They were measured on."""
+    """Device that they were measured on."""
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[name]
@@ -108,7 +108,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def to_bytes(numbers: Mapping[str, float], config: Config, measured_on: Mapping[str, Any]) -> bytes:
-    """The table as JSON. Args: measured_on: device, machine, packages, commit."""
+    """Write the table as JSON; `measured_on` names device, machine, packages and commit."""
     return to_json({"rates": dict(numbers), "settings": settings_of(config), "measured_on": dict(measured_on)})
 
 
@@ -124,7 +124,7 @@ def read(config: Config) -> Rates:
 
 
 def read_file(path: str, storage: StorageConfig) -> Rates:
-    """As `read`."""
+    """Read a table of rates from a file; raises as `read`."""
     store, name = open_file(path, storage)
     uri = store.uri(name)
     if not store.exists(name):

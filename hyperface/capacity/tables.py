@@ -1,4 +1,4 @@
-"""How many rows the tables of a configuration hold, without reading the rows."""
+"""Numbers of rows of the tables of a configuration, without reading the rows."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +12,7 @@ from hyperface.storage import open_file
 
 
 def row_counts(config: Config) -> tuple[int, int]:
-    """(frozen, protected) rows.
+    """Return the numbers of (frozen, protected) rows.
 
     Raises:
         ConfigError: a file is missing; names the key.

@@ -11,7 +11,7 @@ WIDTH = 118
 
 
 def table(found: Estimate, rates: Rates) -> str:
-    """A line for each figure, with its rule; then the warnings."""
+    """Return a line for each figure, with its rule; then the warnings."""
     lines = [f"rates: {rates.source}" + (f", measured on {rates.device}" if rates.device else "")]
     stage = ""
     for figure in found.figures:
@@ -41,7 +41,7 @@ def shown(figure: Figure) -> str:
 
 
 def to_json(found: Estimate, rates: Rates) -> str:
-    """{"figures": {name: {value, unit, rule}}, "warnings": [...], "rates": {...}}"""
+    """Return {"figures": {name: {value, unit, rule}}, "warnings": [...], "rates": {...}} as JSON."""
     figures = {f.name: {"value": f.value, "unit": f.unit, "rule": f.rule} for f in found.figures}
-    told = {"source": rates.source, "device": rates.device, "numbers": dict(rates.numbers)}
-    return json.dumps({"figures": figures, "warnings": list(found.warnings), "rates": told}, indent=1)
+    measured = {"source": rates.source, "device": rates.device, "numbers": dict(rates.numbers)}
+    return json.dumps({"figures": figures, "warnings": list(found.warnings), "rates": measured}, indent=1)
