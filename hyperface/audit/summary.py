@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hyperface.dataset.export.measured import NETWORKS, by_network
+from hyperface.reading.one_line import shown
 
 _NONE = "not measurable"
 
@@ -19,7 +20,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         found.append(_attributes(record["attributes"]))
     found += [f"  not measured: {note}" for note in record["not_measured"]]
     found += [f"  note: {note}" for note in record["notes"]]
-    return found + list(_verdict(record))
+    return [shown(line) for line in (*found, *_verdict(record))]  # tables and columns are named by others
 
 
 def over_strangers(of_table: Mapping[str, Any]) -> list[bool]:

@@ -106,6 +106,8 @@ def test_the_last_lines_say_in_words_what_the_numbers_mean(run: Run) -> None:
     assert "whether identities can be told apart is not known" in lines(record)[-2]
     del record["networks"]["judge"]
     assert lines(record)[-2].endswith("and nobody independent looked")
+    record["leakage"] = {"\x1b[2Jtable": record["leakage"]["gallery"]}
+    assert all(line.isprintable() for line in lines(record))
 
 
 def test_the_audit_says_what_the_report_says_of_the_same_images(run: Run) -> None:
