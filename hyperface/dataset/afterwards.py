@@ -1,4 +1,5 @@
-"""What was made of a dataset afterwards: does it tell of this run? Every problem is one line that names the file."""
+"""Check of what was made of a dataset afterwards: whether it belongs to this run. Every problem is one line that names
+the file."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,10 @@ ANCHORS = "synthesis/anchors/"
 
 
 def problems(store: Store, config: Config, fingerprint: str, dataset: str | None, *, deep: bool) -> Iterator[str]:
-    """What is wrong with the provenance, the audit, the trainings and the anchors, as far as they are there.
+    """Yield the faults of the provenance, the audit, the trainings and the anchors, as far as they are there.
 
     Args:
-        fingerprint: of the dataset.
+        fingerprint: fingerprint of the dataset.
         dataset: SHA-256 of its index; None: there is none yet.
         deep: also read networks and anchors.
     """
@@ -70,7 +71,7 @@ class _Step(TypedDict):
 
 
 class _Training:
-    """One that is finished, in its folder."""
+    """A training that is finished, in its folder."""
 
     def __init__(
         self, store: Store, there: Mapping[str, int], folder: str, section: str, trained_on: str | None, deep: bool
@@ -86,7 +87,7 @@ class _Training:
                 yield f"{self.store.uri(name)}: is missing although its summary is there; {fix}"
 
     def wrong(self, summary: TrainingSummary) -> str:
-        """What is wrong with its summary, or what that shows to be wrong with the files beside it."""
+        """Return what is wrong with its summary, or what that shows to be wrong with the files beside it."""
         here = summary["trained_on"] == str(self.store)
         if here and self.trained_on not in (None, summary["data"]["fingerprint"]):
             return f"is of a training on another dataset; restore it, or train under another {self.section}.name"

@@ -18,14 +18,14 @@ SIZES = (
     (10**8, "10M<n<100M"),
     (10**9, "100M<n<1B"),
 )
-"""As the hub writes them; a plan has fewer images than the last."""
+"""Sizes as the hub writes them; a plan has fewer images than the last."""
 
 _MEASURED = """Fairness across
 groups was not measured. Labels are right by construction only as far as the cosines say."""
 
 
 def purpose(config: Config) -> str:
-    """The first sentence of a card. It promises nothing of faces that somebody supplied."""
+    """Return the first sentence of a card. It promises nothing of faces that somebody supplied."""
     if config.embed.source == "toy":
         return "Faces of people who do not exist, for training face recognition."
     return (
@@ -35,7 +35,7 @@ def purpose(config: Config) -> str:
 
 
 def limits(config: Config) -> str:
-    """The limits that every dataset has, in a paragraph."""
+    """Return the limits that every dataset has, in a paragraph."""
     whose = (
         "No image is of a real person by construction; nothing here proves that none resembles one."
         if config.embed.source == "toy"
@@ -45,7 +45,7 @@ def limits(config: Config) -> str:
 
 
 def text(config: Config, index: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
-    """The card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
+    """Return the card of a finished dataset: what it is, how it was made, what was measured, how to load it."""
     kind, own = index["formats"][0], licence(config)  # the hub reads one format per folder: of two, the first
     head = front_matter("Synthetic faces", own.id, own.name, index["images"], f"{kind}/*.{SUFFIX[kind]}")
     return f"""{head}
@@ -96,28 +96,28 @@ SHA-256.
 
 
 def rows(parts: Mapping[str, Any]) -> str:
-    """Rows of a table of names and values, none of which is taken for markup; what is empty had no say, nor had the
-    keys of a generator that drew nothing."""
+    """Return rows of a table of names and values, none of which is taken for markup; what is empty had no say, nor had
+    the keys of a generator that drew nothing."""
     idle = () if parts.get("synthesis.generator") == "arc2face" else ("arc2face.",)
     there = {key: value for key, value in parts.items() if value not in ("", [], {}) and not key.startswith(idle)}
     return "\n".join(f"| `{key}` | {code(value)} |" for key, value in sorted(there.items()))
 
 
 def code(value: Any) -> str:
-    """A value as code in one cell of a table."""
+    """Return a value as code in one cell of a table."""
     return f"`{' '.join(str(value).replace('`', chr(39)).replace('|', '/').split())}`"
 
 
 def plain(text: str) -> str:
-    """A text of which Markdown and HTML take nothing for markup, not even an address for a link."""
+    """Return a text of which Markdown and HTML take nothing for markup, not even an address for a link."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~>:.])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def front_matter(title: str, licence_id: str, licence_name: str, images: int, path: str) -> str:
-    """What the hub reads of a card. Texts are in the form of JSON, which YAML reads as texts.
+    """Return the part of a card that the hub reads. Texts are in the form of JSON, which YAML reads as texts.
 
     Args:
-        path: of the data files, relative to the card.
+        path: path of the data files, relative to the card.
     """
     size = next((name for limit, name in SIZES if images < limit), "1B<n<10B")
     name = f"\nlicense_name: {json.dumps(licence_name)}" if licence_name else ""
@@ -153,7 +153,7 @@ def _varied(config: Config) -> str:
 
 
 def _steered(index: Mapping[str, Any]) -> str:
-    """A row for each attribute that images were steered to; nothing where none was."""
+    """Return a row for each attribute that images were steered to; nothing where none was."""
     rows = [
         f"| steered to a target, {_cell(name)} | met by {found['met']} of {sum(found.values())} images as stored |\n"
         for name, found in index.get("control", {}).items()
@@ -162,7 +162,8 @@ def _steered(index: Mapping[str, Any]) -> str:
 
 
 def _cell(name: str) -> str:
-    """A name that a model gave, of which a table's cell takes nothing for markup; plain names stay as they are."""
+    """Return a name that a model gave, of which a table's cell takes nothing for markup; plain names stay as they
+    are."""
     return re.sub(r"[^\w ./+-]", lambda found: f"&#{ord(found[0])};", " ".join(name.split()))
 
 
@@ -177,7 +178,7 @@ def _refused(index: Mapping[str, Any]) -> str:
 
 
 def _grown(index: Mapping[str, Any]) -> str:
-    """How a part by which a dataset grew is used; nothing for a dataset that begins at identity 0."""
+    """Say how a part by which a dataset grew is used; nothing for a dataset that begins at identity 0."""
     first = index["first_identity"]
     if first == 0:
         return ""

@@ -28,7 +28,7 @@ class Classes:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Images of each planned identity."""
+        """Return the number of images of each planned identity."""
         absent = np.bincount(self.absent_A // self.images_per_identity, minlength=self.num_identities)
         return self.images_per_identity - absent.astype(np.int64)
 
@@ -68,7 +68,7 @@ class Classes:
         return np.delete(np.arange(self.images_per_identity), self.absent_A[begin:end] - first)
 
     def rows(self) -> Iterator[tuple[int, str]]:
-        """(label, key) of every image, by position."""
+        """Yield (label, key) of every image, by position."""
         for label, identity in enumerate(self.identities_C):
             for image in self.images(label):
                 yield label, key(int(identity), int(image))
@@ -84,6 +84,7 @@ class Classes:
 def classes(
     first_identity: int, num_identities: int, images_per_identity: int, absent: list[tuple[int, int]]
 ) -> Classes:
-    """Args: absent: (identity, image) of what is left out, in any order, without repeats."""
+    """Build the classes of a plan; `absent` are (identity, image) of what is left out, in any order, without
+    repeats."""
     numbers = [(identity - first_identity) * images_per_identity + image for identity, image in absent]
     return Classes(first_identity, num_identities, images_per_identity, np.array(sorted(numbers), dtype=np.int64))

@@ -1,7 +1,7 @@
-"""Bytes first, marker last, and the first writer wins.
+"""Committing a shard: bytes first, marker last, and the first writer wins.
 
 What the marker will say is written before the data, as a pending note. Whoever finds whole data without a marker can so
-finish the shard without drawing it again: the note tells what cannot be read from the data, such as the rejects.
+finish the shard without drawing it again: the note holds what cannot be read from the data, such as the rejects.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from hyperface.storage import LARGEST_OBJECT, Store
 
 
 def record(name: str, data: bytes) -> FileRecord:
-    """What the marker says about a file."""
+    """Return the record of a file that the marker holds."""
     return FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -76,7 +76,8 @@ def commit(store: Store, files: Sequence[tuple[str, bytes]], marker: Marker, *, 
 
 
 def adopt(dataset: Dataset, shard: int, fingerprint: str) -> Marker | None:
-    """The marker of a shard that somebody made already, written now if only it was missing; None: draw the shard.
+    """Return the marker of a shard that somebody made already, written now if only it was missing; None: draw the
+    shard.
 
     Not for a shard whose files are known to be damaged: where there is a marker, it is believed.
 
@@ -132,7 +133,7 @@ def _finish(store: Store, marker: Marker) -> Marker:
 
 
 def _is_announced(store: Store, marker: Marker) -> bool:
-    """Whether somebody who has not finished said that these very files would be written."""
+    """Return whether somebody who has not finished said that these very files would be written."""
     name = pending_file(marker.shard)
     try:
         note = Marker.from_bytes(store.read(name), name)
@@ -149,7 +150,7 @@ def _put(store: Store, name: str, data: bytes, replace_others: bool) -> None:
 
 
 def _etag(store: Store, file: FileRecord) -> str:
-    """Of a file that was just written; the last look before the marker says that it is there."""
+    """Return the ETag of a file that was just written; the last look before the marker says that it is there."""
     found = store.stat(file.name)
     if found is None or found.bytes != file.bytes:
         size = "nothing" if found is None else f"{found.bytes} bytes"

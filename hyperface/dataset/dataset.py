@@ -16,24 +16,24 @@ from hyperface.run.names import DATA_CARD, DATASET, FINGERPRINT, INDEX
 from hyperface.storage import Store
 
 READERS = 16
-"""Small objects read at a time; a marker is a few kilobytes."""
+"""Number of small objects that are read at a time; a marker is a few kilobytes."""
 LOST = "is missing although its marker is there"
 
 
 @dataclass(frozen=True)
 class Glance:
-    """The state of each shard as the names in one listing tell it: seconds, where reading all markers takes minutes."""
+    """The state of each shard by the names in one listing: seconds, where reading all markers takes minutes."""
 
     listing: dict[str, int]
-    """{name: bytes} of everything under `dataset/`."""
+    """Sizes of everything under `dataset/`, {name: bytes}."""
     done: list[int]
     """Shards with a marker."""
     damaged: dict[int, str]
-    """{shard: problem} of those with a marker that are known to be damaged: one line that names the file."""
+    """Problems of shards with a marker that are known to be damaged, {shard: problem}: one line that names the file."""
     missing: list[int]
     """Shards without a marker."""
     quarantined: dict[int, str]
-    """{shard: reason} of the missing shards that are left alone: one line."""
+    """Reasons of the missing shards that are left alone, {shard: reason}: one line."""
     settled: list[int]
     """Shards that have a marker, and a note about a quarantine from before."""
 
@@ -43,7 +43,7 @@ class Survey(Glance):
     """A glance, and what the markers say: `damaged` is all that is found without reading the files themselves."""
 
     markers: dict[int, Marker]
-    """{shard: marker} of those that fit the plan and the sizes of their files."""
+    """Markers that fit the plan and the sizes of their files, {shard: marker}."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Dataset:
         return cls(run.store, run.config, Plan.of(run.config), run.config.dataset.formats)
 
     def begun_with(self) -> dict[str, Any] | None:
-        """{name: value} of what decides the bytes, as recorded with the first shard; None before that.
+        """Read what decides the bytes, {name: value}, as recorded with the first shard; None before that.
 
         Raises:
             RunError: the record is damaged.
@@ -130,11 +130,11 @@ class Dataset:
             yield from_bytes(self.store.read(name), self.store.uri(name))
 
     def files(self, shard: int) -> list[str]:
-        """The names of the files of a shard, one for each format."""
+        """Return the names of the files of a shard, one for each format."""
         return [shard_file(kind, shard) for kind in self.formats]
 
     def unexpected(self, listing: dict[str, int]) -> list[str]:
-        """Names under `dataset/` that no shard of the plan has."""
+        """Return names under `dataset/` that no shard of the plan has."""
         known = {FINGERPRINT, INDEX, DATA_CARD, WIDS}
         for shard in range(self.plan.num_shards):
             known |= {marker_file(shard), pending_file(shard), quarantine_file(shard), *self.files(shard)}
@@ -152,7 +152,7 @@ class Dataset:
     def _problems(
         self, shard: int, marker: Marker, expected: str | None, listing: dict[str, int]
     ) -> Iterator[tuple[str, str]]:
-        """(file, what is wrong with it)"""
+        """Yield (file, what is wrong with it) for a shard."""
         name, planned = marker_file(shard), self.plan.rows(shard)
         if marker.shard != shard:
             yield name, f"must describe shard {shard}; it describes shard {marker.shard}"
@@ -170,7 +170,7 @@ class Dataset:
 
 
 def from_bytes(data: bytes, name: str, *, proven: bool = False) -> ShardImages:
-    """A shard of either format, told by the suffix of its name.
+    """Read a shard of either format, which the suffix of its name shows.
 
     Args:
         proven: the bytes are those of a marker: whether a tar is ours to the last byte is not looked at again.

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _HASHES_AT_A_TIME = 2**20
-"""Few enough that what is compared at a time takes a few megabytes."""
+"""Number of hashes that are compared at a time, few enough to take a few megabytes."""
 
 
 def difference_hash(image_HWC: NDArray[np.uint8]) -> int:
-    """64 bits that small changes of an image leave alone: is each of 8 x 8 places brighter than its right neighbour?
+    """Return 64 bits that small changes of an image leave alone: is each of 8 x 8 places brighter than its right
+    neighbour?
 
     The difference hash of Krawetz (2013): equal images have distance 0, unrelated ones about 32.
     """
@@ -25,7 +26,7 @@ def difference_hash(image_HWC: NDArray[np.uint8]) -> int:
 
 
 def to_text(hashes: list[int]) -> str:
-    """Hashes as 16 hex digits each, one after another: what a marker carries."""
+    """Write hashes as 16 hex digits each, one after another, as a marker carries them."""
     return "".join(f"{value:016x}" for value in hashes)
 
 
@@ -35,13 +36,13 @@ def from_text(text: str) -> NDArray[np.uint64]:
 
 
 def near_duplicates(hashes_IJ: NDArray[np.uint64], there_IJ: NDArray[np.bool_], min_distance: int) -> NDArray[np.bool_]:
-    """Which images nearly repeat another one of their identity that is kept.
+    """Return which images nearly repeat another one of their identity that is kept.
 
     The images of an identity are taken in the order of their numbers; one is kept unless its hash differs in fewer than
     `min_distance` bits from one kept before.
 
     Args:
-        there_IJ: whether there is such an image; the hashes of others are not looked at.
+        there_IJ: True where there is such an image; the hashes of others are not looked at.
 
     Returns:
         bool [I, J]; False where there is no image.

@@ -1,4 +1,4 @@
-"""What decides the bytes of a dataset, so that a run is never continued with something else."""
+"""The values that decide the bytes of a dataset, so that a run is never continued with something else."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -15,17 +15,18 @@ from hyperface.storage import Store
 
 SECTIONS = ("run.", "recognizer.", "judge.", "arc2face.", "synthesis.", "dataset.")
 LAYOUT = 2
-"""Raised when the same configuration begins to give other bytes."""
+"""Version of the layout, raised when the same configuration begins to give other bytes."""
 DEALING = 2
-"""The same, where images get shares of something: kinds of noise, or targets of attributes."""
+"""Version of the dealing, raised likewise where images get shares of something: kinds of noise, or targets of
+attributes."""
 OF_MODELS = ("recognizer", "generator", "aligner", "judge", "attributes")
 """Parts that are known once models are loaded."""
 BATCH_SIZE = "batch_size"
-"""Images per call of the generator: as configured, or found by trial."""
+"""Part with the images per call of the generator: as configured, or found by trial."""
 
 
 def chosen(config: Config, references: str) -> dict[str, Any]:
-    """{name: value} of what decides the bytes and is known without the models; `references` is a SHA-256 in hex.
+    """Return what decides the bytes and is known without the models, {name: value}; `references` is a SHA-256 in hex.
 
     The identities and their numbers are in the references' file, and with its hash in here.
     """
@@ -38,7 +39,7 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
 
 
 def parts(config: Config, references: str, models: Models) -> dict[str, Any]:
-    """{name: value} of everything that decides the bytes but what is found by trial; `references` is a SHA-256."""
+    """Return everything that decides the bytes but what is found by trial, {name: value}; `references` is a SHA-256."""
     used = {"recognizer": models.recognizer.fingerprint, "generator": models.generator.fingerprint}
     used |= {"aligner": models.aligner.fingerprint} if models.aligner else {}
     used |= {"judge": models.judge.fingerprint} if models.judge else {}
@@ -47,12 +48,12 @@ def parts(config: Config, references: str, models: Models) -> dict[str, Any]:
 
 
 def digest(of_parts: Mapping[str, Any]) -> str:
-    """SHA-256 of the parts, in hex: what every marker carries."""
+    """Return the SHA-256 of the parts, in hex, which every marker carries."""
     return hashlib.sha256(to_json(of_parts)).hexdigest()
 
 
 def agree(store: Store, of_parts: dict[str, Any], find_batch_size: Callable[[], int]) -> dict[str, Any]:
-    """Record the parts for a new dataset, compare them for an existing one; what is recorded.
+    """Record the parts for a new dataset, compare them for an existing one; return what is recorded.
 
     Args:
         find_batch_size: called for a new dataset; its result is recorded as well, and holds from then on.
@@ -75,11 +76,11 @@ def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any
     """Raise ConfigError naming every part that is wanted now and was another.
 
     A key that there was not when the dataset was begun, or that is not there now, has its default: a new key must
-    change nothing by it. Of models only who knows them can tell.
+    change nothing by it. Parts of models are compared only where the models are known.
     """
     defaults = configuration.identity(Config())
-    untold = {BATCH_SIZE, *(() if OF_MODELS[0] in now else OF_MODELS)}
-    keys = now.keys() | (before.keys() - untold)
+    unknown = {BATCH_SIZE, *(() if OF_MODELS[0] in now else OF_MODELS)}
+    keys = now.keys() | (before.keys() - unknown)
     was, wanted = ({key: parts.get(key, defaults.get(key)) for key in keys} for parts in (before, now))
     changed = configuration.differences(was, wanted)
     if changed:
@@ -88,7 +89,7 @@ def refuse_others(store: Store, before: Mapping[str, Any], now: Mapping[str, Any
 
 
 def recorded(store: Store) -> dict[str, Any] | None:
-    """The parts that the dataset was begun with; None before it was begun.
+    """Read the parts that the dataset was begun with; None before it was begun.
 
     Raises:
         RunError: the file is damaged.

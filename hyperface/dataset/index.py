@@ -58,7 +58,7 @@ def build(dataset: Dataset, markers: Mapping[int, Marker], digest: str) -> dict[
 
 
 def _control(ordered: Sequence[Marker]) -> dict[str, Any]:
-    """{"control": {attribute: {met, not_met}}} over all shards; nothing where no image is steered."""
+    """Return {"control": {attribute: {met, not_met}}} over all shards; nothing where no image is steered."""
     names = sorted({name for marker in ordered for name in marker.control})
     none = {"met": 0, "not_met": 0}
     counted = {
@@ -68,7 +68,7 @@ def _control(ordered: Sequence[Marker]) -> dict[str, Any]:
 
 
 def _duplicates(plan: Plan, ordered: Sequence[Marker], min_hash_distance: int) -> list[tuple[int, int]]:
-    """(identity, image) of every stored image that nearly repeats an earlier one of its identity, in order."""
+    """Return (identity, image) of every stored image that nearly repeats an earlier one of its identity, in order."""
     if min_hash_distance == 0:
         return []
     # By place in the plan, not as a list of images: 9 bytes for each, whatever their number.
@@ -82,7 +82,7 @@ def _duplicates(plan: Plan, ordered: Sequence[Marker], min_hash_distance: int) -
 
 
 def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(identities counted from the plan's first, images) of the rows of a shard."""
+    """Return (identities counted from the plan's first, images) of the rows of a shard."""
     identities_R, images_R = plan.shard(marker.shard)
     numbers_R = plan.images_per_identity * identities_R + images_R
     rejected = [plan.images_per_identity * reject.identity + reject.image_index for reject in marker.rejects]
@@ -91,13 +91,15 @@ def _stored(plan: Plan, marker: Marker) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def files(config: Config, index: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, bytes]:
-    """{name: bytes} of what is written when every shard is there; the index comes last, and says that all is."""
+    """Return the files that are written when every shard is there, {name: bytes}; the index comes last, and says that
+    all is."""
     by_number = {webdataset.WIDS: webdataset.wids_bytes(index)} if "webdataset" in index["formats"] else {}
     return {**by_number, DATA_CARD: card.text(config, index, parts).encode(), INDEX: to_json(index)}
 
 
 def write(dataset: Dataset, markers: Mapping[int, Marker]) -> dict[str, Any]:
-    """Write the data card, wids.json and then the index of a dataset whose every shard has its marker; the index.
+    """Write the data card, wids.json and then the index of a dataset whose every shard has its marker; return the
+    index.
 
     Raises:
         RunError: what the dataset was begun with is lost.

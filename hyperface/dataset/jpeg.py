@@ -16,14 +16,14 @@ END_OF_IMAGE = b"\xff\xd9"
 
 
 def encode(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
-    """uint8 RGB [H, W, 3] -> JPEG of quality 1..100 without chroma subsampling: faces here are small."""
+    """Encode uint8 RGB [H, W, 3] as JPEG of quality 1..100 without chroma subsampling: faces here are small."""
     sink = io.BytesIO()
     Image.fromarray(image_HWC, "RGB").save(sink, format="JPEG", quality=quality, subsampling=0)
     return sink.getvalue()
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """JPEG -> uint8 RGB [H, W, 3].
+    """Decode a JPEG to uint8 RGB [H, W, 3].
 
     Raises:
         ValueError: not a whole JPEG, larger than a picture may be, or bytes after its end.
@@ -38,7 +38,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def thumbnail(data: bytes) -> str:
-    """Base64 JPEG of at most 192 pixels a side; smaller images are kept as they are stored."""
+    """Return a base64 JPEG of at most 192 pixels a side; smaller images are kept as they are stored."""
     with Image.open(io.BytesIO(data), formats=FORMAT) as image:
         if max(image.size) > _FACE_PIXELS:
             image.thumbnail((_FACE_PIXELS, _FACE_PIXELS))

@@ -1,4 +1,4 @@
-"""Whose terms a dataset is under, by what drew and measured it: what is known of the models, and no legal advice."""
+"""The terms that a dataset is under, by what drew and measured it: what is known of the models, and no legal advice."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from hyperface.config import Config
 @dataclass(frozen=True)
 class Licence:
     id: str
-    """As the Hugging Face hub writes it; `other` where only the models' own terms are known."""
+    """Identifier as the Hugging Face hub writes it; `other` where only the models' own terms are known."""
     name: str
-    """Of a licence `other`; else empty."""
+    """Name of a licence `other`; else empty."""
     models: str
-    """What is known of the models' licences, in words."""
+    """The known licences of the models, in words."""
 
 
 OTHER = "other"
@@ -27,23 +27,23 @@ GENERATORS = {
     "vec2face": "Drawn by Vec2Face (Wu et al., ICLR 2025). Its published weights are for non-commercial research\n"
     "only; weights that were trained anew are under the terms of what they were trained on.",
 }
-"""What is known of the generators that are not the toy world's."""
+"""Known licences of the generators that are not the toy world's."""
 
 
 def licence(config: Config) -> Licence:
-    """What the images may be used for, as far as the models decide it."""
+    """Return what the images may be used for, as far as the models decide it."""
     generator, real = config.synthesis.generator, config.recognizer.kind == "onnx"
-    told = [ONNX if real else TOY, *([GENERATORS[generator]] if generator in GENERATORS else [])]
+    terms = [ONNX if real else TOY, *([GENERATORS[generator]] if generator in GENERATORS else [])]
     if generator == "vec2face" and not real:
-        told[0] = "The recogniser is of this product's own toy world: Apache-2.0."
+        terms[0] = "The recogniser is of this product's own toy world: Apache-2.0."
     if generator in GENERATORS or real:
         name = "non-commercial-research" if generator == "arc2face" else "terms-of-the-models"
-        return Licence(OTHER, name, "\n\n".join(told))
-    return Licence("apache-2.0", "", told[0])
+        return Licence(OTHER, name, "\n\n".join(terms))
+    return Licence("apache-2.0", "", terms[0])
 
 
 def chosen(config: Config) -> Licence:
-    """The licence that `publish.license` names, else that of the models."""
+    """Return the licence that `publish.license` names, else that of the models."""
     own, wanted = licence(config), config.publish.license
     if wanted in ("", own.id):
         return own
@@ -51,7 +51,7 @@ def chosen(config: Config) -> Licence:
 
 
 def warning(config: Config) -> str:
-    """One line where a licence allows what the models' licences may not; empty where it does not."""
+    """Return one line where a licence allows what the models' licences may not; empty where it does not."""
     own, wanted = licence(config), config.publish.license
     if own.id != OTHER or not wanted or wanted == OTHER or "nc" in wanted.split("-"):
         return ""

@@ -1,4 +1,4 @@
-"""What is known of a shard: its done marker, by which it exists, or a note why it is left alone."""
+"""Markers of shards: the done marker, by which a shard exists, or a note why it is left alone."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -16,7 +16,7 @@ class FileRecord:
     """One data file of a shard."""
 
     name: str
-    """Inside the run: dataset/parquet/shard-000042.parquet."""
+    """Name inside the run: dataset/parquet/shard-000042.parquet."""
     bytes: int
     sha256: str
 
@@ -32,9 +32,9 @@ class Reject:
     best_cosine: float | None
     """Highest cosine to the reference among its draws; None when no draw gave one."""
     reason: str
-    """Why the last draw was refused: one of `REASONS` in `hyperface/synthesis/quality.py`."""
+    """Reason why the last draw was refused: one of `REASONS` in `hyperface/synthesis/quality.py`."""
     error: str
-    """What the generator said, where the reason is `error`."""
+    """Error of the generator, where the reason is `error`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Statistics:
     """Counts of one shard; equal for equal shards."""
 
     draws: int
-    """Images asked of the generator, redraws included."""
+    """Number of images asked of the generator, redraws included."""
     redraws: int
     refused: dict[str, int]
     """Draws that were refused, by reason."""
@@ -58,23 +58,24 @@ class Marker:
     rejects: tuple[Reject, ...]
     statistics: Statistics
     hashes: str
-    """16 hex digits for each row, in their order, where near-duplicates are looked for; else empty."""
+    """Hashes, 16 hex digits for each row, in their order, where near-duplicates are looked for; else empty."""
     seconds: dict[str, float]
     """Time spent to generate, crop, encode and embed. Not compared: it differs each time."""
     fingerprint: str
     """SHA-256 of everything that decides the shard's bytes; see `fingerprint.py`."""
     etags: dict[str, str] = field(default_factory=dict)
-    """{name: ETag} that an S3 server gave the files; empty on a local disk. Not compared: a copy has others."""
+    """ETags that an S3 server gave the files, {name: ETag}; empty on a local disk. Not compared: a copy has others."""
     control: dict[str, dict[str, int]] = field(default_factory=dict)
-    """{attribute: {met: images, not_met: images}} of the rows; empty, and not written, where none is steered."""
+    """Outcomes of the rows, {attribute: {met: images, not_met: images}}; empty, and not written, where none is
+    steered."""
 
     def agrees(self, other: "Marker") -> bool:
-        """Whether both describe the same shard with the same bytes."""
+        """Return whether both describe the same shard with the same bytes."""
         own: dict[str, dict[str, Any]] = {"seconds": {}, "etags": {}}
         return {**asdict(self), **own} == {**asdict(other), **own}
 
     def to_bytes(self) -> bytes:
-        """The marker as it is stored, in JSON."""
+        """Return the marker as it is stored, in JSON."""
         return to_json({key: value for key, value in asdict(self).items() if value or key != "control"})
 
     @classmethod
@@ -97,21 +98,22 @@ class Marker:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Why a shard is not begun again: it was begun too often and never finished. The file goes when it is done."""
+    """A note why a shard is not begun again: it was begun too often and never finished. The file goes when it is
+    done."""
 
     shard: int
     attempts: int
-    """Times that it was begun and not finished, in the job that gave it up."""
+    """Number of times that it was begun and not finished, in the job that gave it up."""
     error: str
-    """What ended the last of them."""
+    """Error that ended the last of them."""
     when: str
-    """UTC, ISO 8601."""
+    """Time of the note, UTC, ISO 8601."""
 
     def __str__(self) -> str:
         return f"shard {self.shard} is quarantined: begun {self.attempts} times, last on {self.when}: {self.error}"
 
     def to_bytes(self) -> bytes:
-        """The note as it is stored, in JSON."""
+        """Return the note as it is stored, in JSON."""
         return to_json(asdict(self))
 
     @classmethod

@@ -14,7 +14,7 @@ from hyperface.reading.unpacking import UnpacksToMore, read_parquet
 
 
 def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = False) -> bytes:
-    """One row per sample, in their order; equal samples give equal bytes with one build of pyarrow.
+    """Write one row per sample, in their order; equal samples give equal bytes with one build of pyarrow.
 
     Args:
         control: the images are steered, and each sample says what came of it.
@@ -31,8 +31,8 @@ def to_bytes(samples: Sequence[Sample], embedding_dim: int, control: bool = Fals
         pa.FixedSizeListArray.from_arrays(pa.array(flat), embedding_dim),
     ]
     if control:
-        told = [json.dumps(s.control.to_dict(), sort_keys=True) if s.control else None for s in samples]
-        columns.append(pa.array(told, pa.string()))
+        outcomes = [json.dumps(s.control.to_dict(), sort_keys=True) if s.control else None for s in samples]
+        columns.append(pa.array(outcomes, pa.string()))
     sink = io.BytesIO()
     # JPEG, seeds and embeddings do not compress; a dictionary would only be tried and dropped.
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression="none", use_dictionary=False)

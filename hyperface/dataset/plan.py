@@ -1,4 +1,5 @@
-"""Which images a shard holds, with which seed each is drawn, and the names of its files: functions without state.
+"""The plan of a dataset: the images of each shard, the seed of each draw, and the names of the files, as functions
+without state.
 
 Images are numbered `row * images_per_identity + image`, where `row` counts the identities of the plan from 0, and dealt
 to shards in a global seeded permutation, because a trainer that shuffles in a buffer over identity-sorted shards learns
@@ -128,5 +129,5 @@ def quarantine_file(shard: int) -> str:
 
 
 def pending_file(shard: int) -> str:
-    """What the marker of a shard will say, while its files are being written."""
+    """Return the name of the note that holds a shard's marker while its files are being written."""
     return f"{PENDING}/shard-{shard:06d}.json"

@@ -15,7 +15,7 @@ from hyperface.errors import ConfigError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 HEADER = struct.Struct("<IfQQ")
-"""Number of labels after the header or 0, the label, the record's number, 0."""
+"""Header of a record: number of labels after the header or 0, the label, the record's number, 0."""
 MAX_BYTES = 1 << 29
 MAX_RECORDS = 1 << 24
 
@@ -31,17 +31,17 @@ def refuse_too_many(images: int, classes: int) -> None:
 
 
 def image(number: int, label: int, jpeg: bytes) -> bytes:
-    """The record of an image, which is also the record's number."""
+    """Return the record of an image; `number` is the record's."""
     return framed(HEADER.pack(0, label, number, 0) + jpeg)
 
 
 def labelled(number: int, labels: Sequence[int]) -> bytes:
-    """A record that only holds labels: record 0, or the range of a class."""
+    """Return a record that only holds labels: record 0, or the range of a class."""
     return framed(HEADER.pack(len(labels), 0, number, 0) + struct.pack(f"<{len(labels)}f", *labels))
 
 
 def framed(payload: bytes) -> bytes:
-    """A record as dmlc's RecordIO stores it: magic, flag and length, payload, zeros up to four bytes.
+    """Return a record as dmlc's RecordIO stores it: magic, flag and length, payload, zeros up to four bytes.
 
     A payload that holds the magic word at a multiple of four is cut there; the word is left out and put back by the
     reader, so that whoever looks for the word finds only beginnings of records. The flag says which part of a record it
@@ -73,7 +73,7 @@ def _parts(payload: bytes) -> Iterator[bytes]:
 
 
 def unframed(file: BinaryIO) -> bytes:
-    """The payload of the record that begins where the file stands.
+    """Read the payload of the record that begins where the file stands.
 
     Raises:
         ValueError: no record begins here, or it is cut.
@@ -94,5 +94,5 @@ def unframed(file: BinaryIO) -> bytes:
 
 
 def property_file(classes: int, height: int, width: int) -> bytes:
-    """What InsightFace's trainers read: `classes,height,width`."""
+    """Return what InsightFace's trainers read: `classes,height,width`."""
     return f"{classes},{height},{width}\n".encode()

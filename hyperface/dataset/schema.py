@@ -1,4 +1,4 @@
-"""What one image of the dataset is: in memory, and as an Arrow schema that Hugging Face `datasets` reads as images.
+"""The schema of an image of the dataset: in memory, and in Arrow, which Hugging Face `datasets` reads as images.
 
 d: embedding dimension, R: rows of a shard.
 """
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Attribute:
-    """What was wanted of an image, and what its reader says of it as it is stored."""
+    """The target of an attribute of an image, and its value as a reader finds it in the stored image."""
 
     target: float
     value: float
-    """To three digits."""
+    """Value in the attribute's unit, to three digits."""
     met: bool
-    """Within the tolerance of `control.tolerance`."""
+    """True where the value is within the tolerance of `control.tolerance`."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What steering came to for one image."""
+    """The result of steering for one image."""
 
     steps: int
-    """Of gradient descent; 0: none was needed, or nothing was wanted."""
+    """Steps of gradient descent; 0: none was needed, or nothing was wanted."""
     attributes: Mapping[str, Attribute]
-    """Those that had a target."""
+    """Attributes that had a target."""
 
     def to_dict(self) -> dict[str, object]:
         return {"steps": self.steps, "attributes": {name: asdict(found) for name, found in self.attributes.items()}}
@@ -45,15 +45,15 @@ class Sample:
     image_index: int
     jpeg: bytes
     seed: int
-    """Of the draw that passed, in [0, 2^63)."""
+    """Seed of the draw that passed, in [0, 2^63)."""
     attempt: int
-    """0 for the first draw."""
+    """Number of the draw that passed; 0 for the first."""
     cosine: float
-    """Of the stored image's embedding to the reference of its identity, to six digits."""
+    """Cosine of the stored image's embedding to the reference of its identity, to six digits."""
     embedding_d: NDArray[np.float32]
-    """Of the stored image."""
+    """Embedding of the stored image."""
     control: Outcome | None = None
-    """None in a dataset whose images are not steered."""
+    """Result of the steering; None in a dataset whose images are not steered."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ShardImages:
 
 
 def arrow_schema(embedding_dim: int, control: bool = False) -> pa.Schema:
-    """The columns of a Parquet shard, with the feature types of Hugging Face `datasets` as metadata.
+    """Return the columns of a Parquet shard, with the feature types of Hugging Face `datasets` as metadata.
 
     Args:
         control: images are steered: a last column `control` says as JSON what of each.

@@ -17,7 +17,7 @@ from hyperface.run.names import CONFIG, FINGERPRINT, INDEX
 from hyperface.run.shapes import Listing
 
 NAMED = 10
-"""Damaged shards that one message names."""
+"""Most damaged shards that one message names."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,16 @@ class Source:
     files: tuple[FileRecord, ...]
     """The file of each shard that is read: Parquet where there are both formats."""
     rows: tuple[int, ...]
-    """Images of each shard, duplicates included."""
+    """Number of images of each shard, duplicates included."""
     rejected: dict[str, tuple[int, int]]
-    """{key: (identity, image)} of the planned images that no shard holds."""
+    """Planned images that no shard holds, {key: (identity, image)}."""
     parts: dict[str, object]
-    """What decided the bytes; see `fingerprint.py`."""
+    """Values that decided the bytes; see `fingerprint.py`."""
     index_sha256: str
-    """The identity of the source: the index names every file with its hash, and the duplicates."""
+    """SHA-256 of the index, by which the source is known: the index names every file with its hash, and the
+    duplicates."""
     duplicates: frozenset[str]
-    """Keys that the index tells readers to leave out."""
+    """Keys that readers leave out, by the index."""
 
     @cached_property
     def classes(self) -> Classes:
@@ -47,7 +48,7 @@ class Source:
         return classes(plan.first_identity, plan.num_identities, plan.images_per_identity, absent)
 
     def read(self, shard: int, *, proven: bool = False) -> ShardImages:
-        """The images of a shard without the duplicates, in its order.
+        """Read the images of a shard without the duplicates, in its order.
 
         Args:
             proven: enough that the bytes are those of the marker, for who reads a shard in every epoch; whether a tar
@@ -74,7 +75,7 @@ class Source:
 
 
 def without(images: ShardImages, keys: frozenset[str]) -> ShardImages:
-    """The rows whose key is not among `keys`."""
+    """Return the rows whose key is not among `keys`."""
     kept = [row for row, key in enumerate(images.keys) if key not in keys]
     if len(kept) == len(images.keys):
         return images
@@ -125,7 +126,7 @@ def _describes(index: Listing, markers: Iterable[Marker]) -> bool:
 
 
 def _duplicates(run: Run, keys: Iterable[str], plan: Plan, rejected: Container[str]) -> frozenset[str]:
-    """The index's duplicates, each of which must be an image that is there."""
+    """Return the index's duplicates, each of which must be an image that is there."""
     given = frozenset(keys)
     for key in sorted(given):
         identity, _, image = key.partition("-")

@@ -1,4 +1,4 @@
-"""Is a dataset whole? Every problem is one line that names the file."""
+"""Verification of a dataset. Every problem is one line that names the file."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ def verify(run: Run, *, deep: bool) -> list[str]:
     """Everything that is wrong with the run's dataset; none for a finished, whole one.
 
     Checks every marker against the plan, the sizes of its files, strange files, the index, the references, and whether
-    what was made of it afterwards tells of this run. `deep` also reads every shard: hash, rows, keys, labels, seeds,
+    what was made of it afterwards belongs to this run. `deep` also reads every shard: hash, rows, keys, labels, seeds,
     cosines, and decodes every image.
     """
     dataset = Dataset.of(run)
@@ -72,7 +72,7 @@ def _index_problems(store: Store, found: Survey, built: Mapping[str, bytes]) -> 
 
 
 def references_problems(store: Store, parts: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the references are those that the images were drawn from; `parts` are the fingerprint's."""
+    """Yield a line unless the references are those that the images were drawn from; `parts` are the fingerprint's."""
     if not store.exists(REFERENCES):
         yield f"{store.uri(REFERENCES)}: is missing; the images cannot be compared with what they were drawn from"
     elif hashlib.sha256(store.read(REFERENCES)).hexdigest() != parts.get(REFERENCES):
@@ -85,7 +85,8 @@ class _Certificate(TypedDict):
 
 
 def _packing_problems(store: Store) -> Iterator[str]:
-    """Whether the summary of the packing, its certificate, is of the references; an older one does not say."""
+    """Yield a line unless the summary of the packing, its certificate, is of the references; an older one does not
+    say."""
     uri = store.uri(PACKING_SUMMARY)
     if not store.exists(PACKING_SUMMARY):
         if store.exists(PACKED):  # else somebody put the references there
@@ -110,7 +111,8 @@ class _Packed(TypedDict):
 
 
 def _gallery_problems(store: Store) -> Iterator[str]:
-    """Whether the references were packed from the gallery that is there; an older run has no record of it."""
+    """Yield a line unless the references were packed from the gallery that is there; an older run has no record of
+    it."""
     if store.exists(PACKED):
         if not store.exists(GALLERY):
             purpose = f"if it was removed on purpose, remove {PACKED} as well"
@@ -140,7 +142,7 @@ def shard_problems(dataset: Dataset, marker: Marker) -> Iterator[str]:
 
 
 def hash_problems(store: Store, file: FileRecord, data: bytes) -> Iterator[str]:
-    """Whether the bytes are those that the marker describes."""
+    """Yield a line unless the bytes are those that the marker describes."""
     if hashlib.sha256(data).hexdigest() != file.sha256:
         yield f"{store.uri(file.name)}: must have the SHA-256 of its marker, {file.sha256}"
 

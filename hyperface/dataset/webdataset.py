@@ -16,12 +16,12 @@ from hyperface.run.records import to_json
 
 FIELDS = ("attempt", "cosine", "identity", "image_index", "key", "seed")
 CONTROL = "control"
-"""A field more, where images are steered."""
+"""Field that is added where images are steered."""
 WIDS = f"{DATASET}/wids.json"
 
 
 def to_bytes(samples: Sequence[Sample]) -> bytes:
-    """Three members per sample, in their order; equal samples give equal bytes."""
+    """Write three members per sample, in their order; equal samples give equal bytes."""
     return _tar((f"{s.key}.{suffix}", data) for s in samples for suffix, data in _members(s))
 
 
@@ -36,7 +36,7 @@ def _members(sample: Sample) -> list[tuple[str, bytes]]:
 
 
 def _tar(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """A USTAR archive without time, owner or machine in it."""
+    """Write a USTAR archive without time, owner or machine in it."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members:
@@ -99,7 +99,8 @@ def _append(images: ShardImages, key: str, jpeg: bytes, cls: bytes, described: b
 
 
 def wids_bytes(index: Mapping[str, Any]) -> bytes:
-    """The content of `dataset/wids.json`, by which `wids.ShardListDataset` reads the shards by number, at random.
+    """Return the content of `dataset/wids.json`, by which `wids.ShardListDataset` reads the shards by number, at
+    random.
 
     Shards are named relative to its folder.
 

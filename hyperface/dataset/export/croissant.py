@@ -115,17 +115,17 @@ def _record_set(name: str, fields: Mapping[str, tuple[str, str]], source: Mappin
         "@id": name,
         "name": name,
         "key": {"@id": f"{name}/{'key' if 'key' in fields else 'label'}"},
-        "field": [_field(name, column, kind, told, source) for column, (kind, told) in fields.items()],
+        "field": [_field(name, column, kind, description, source) for column, (kind, description) in fields.items()],
     }
 
 
-def _field(records: str, column: str, kind: str, told: str, source: Mapping[str, Any]) -> dict[str, Any]:
+def _field(records: str, column: str, kind: str, description: str, source: Mapping[str, Any]) -> dict[str, Any]:
     inner = {"transform": {"jsonPath": "bytes"}} if kind == "sc:ImageObject" else {}
     return {
         "@type": "cr:Field",
         "@id": f"{records}/{column}",
         "name": column,
-        "description": told,
+        "description": description,
         "dataType": kind,
         "source": {**source, "extract": {"column": column}, **inner},
     }

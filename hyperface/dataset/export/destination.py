@@ -1,4 +1,4 @@
-"""Where an export goes: what may be there, what is done, and how nothing half-written ever looks whole.
+"""The destination of an export: what may be there, what is done, and how nothing half-written ever looks whole.
 
 `export.json` is written last and says that the export is whole. Until then `.export/` holds what was begun, a mark per
 finished part and files in the making; it goes when the export is whole. A file gets its name when all its bytes are
@@ -32,7 +32,7 @@ class Destination:
     def __init__(self, store: Store, described: Mapping[str, Any], sync_bytes: int) -> None:
         """
         Args:
-            described: what decides the bytes; an export goes on only where it agrees.
+            described: all that decides the bytes; an export goes on only where it agrees.
             sync_bytes: written to a local disk before what was written is made durable and marked as done.
         """
         self.store = store
@@ -45,12 +45,12 @@ class Destination:
 
     @property
     def scratch(self) -> Path:
-        """A directory on the destination's disk for files in the making."""
+        """Return a directory on the destination's disk for files in the making."""
         assert self.folder is not None, self.store
         return self.folder / STATE
 
     def finished(self) -> dict[str, Any] | None:
-        """What `export.json` says; None while the export is not whole.
+        """Return the content of `export.json`; None while the export is not whole.
 
         Raises:
             ConfigError: it is the export of something else, or something else is in the way.
@@ -168,7 +168,7 @@ class Destination:
 
     @contextlib.contextmanager
     def written(self, name: str) -> Iterator[None]:
-        """Turn what the operating system refuses into one line that names the file and the way out."""
+        """Make of what the operating system refuses one line that names the file and the way out."""
         try:
             yield
         except StorageError:
@@ -183,7 +183,7 @@ class Destination:
         self._unsynced_bytes += size
 
     def marked(self) -> set[str]:
-        """The parts that are done."""
+        """Return the parts that are done."""
         return {name.removeprefix(f"{MARKS}/") for name in self.store.list(MARKS)}
 
     def mark(self, part: str, note: str = "") -> None:
@@ -194,7 +194,7 @@ class Destination:
             self._sync()
 
     def note(self, part: str) -> str:
-        """What was noted of a part that is done, perhaps by an earlier attempt."""
+        """Return the note of a part that is done, perhaps by an earlier attempt."""
         if part not in self._notes:
             self._notes[part] = self.store.read(f"{MARKS}/{part}").decode()
         return self._notes[part]

@@ -17,7 +17,7 @@ WORD = np.dtype("<i8")
 
 
 def batches(sizes: Sequence[int], budget: int) -> list[range]:
-    """Consecutive shards whose sizes add up to at most the budget; a larger shard is alone."""
+    """Cut consecutive shards into groups whose sizes add up to at most the budget; a larger shard is alone."""
     found, begin, total = [], 0, 0
     for shard, size in enumerate(sizes):
         if shard > begin and total + size > budget:
@@ -28,7 +28,7 @@ def batches(sizes: Sequence[int], budget: int) -> list[range]:
 
 
 def write_spill(path: Path, positions: Sequence[int], jpegs: Sequence[bytes]) -> None:
-    """Count, positions [R], offsets [R + 1] and the images, by position."""
+    """Write count, positions [R], offsets [R + 1] and the images, by position."""
     order = np.argsort(np.array(positions, WORD))
     ends_R = np.cumsum([len(jpegs[row]) for row in order], dtype=WORD)
     with path.open("wb") as file:
@@ -40,7 +40,7 @@ def write_spill(path: Path, positions: Sequence[int], jpegs: Sequence[bytes]) ->
 
 
 def gather(spills: Sequence[Path], count: int, budget: int) -> Iterator[tuple[int, bytes]]:
-    """(position, image) of every spilled image, by position, for positions 0..count - 1.
+    """Yield (position, image) of every spilled image, by position, for positions 0..count - 1.
 
     Args:
         budget: bytes of images in memory, on average over the stretches.
@@ -64,7 +64,7 @@ def gather(spills: Sequence[Path], count: int, budget: int) -> Iterator[tuple[in
 
 
 def _slice(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, memoryview]]:
-    """The images of a spill with positions in [begin, end)."""
+    """Yield the images of a spill with positions in [begin, end)."""
     rows = int(np.fromfile(file, WORD, 1)[0])
     positions_R = np.fromfile(file, WORD, rows)
     first, last = (int(row) for row in np.searchsorted(positions_R, (begin, end)))

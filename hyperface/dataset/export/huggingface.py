@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hyperface.dataset.schema import ShardImages
 
 ROWS = 100
-"""Rows of a row group: what a streaming reader fetches for its first image."""
+"""Number of rows of a row group: what a streaming reader fetches for its first image."""
 
 FEATURES = {
     "image": {"_type": "Image"},
@@ -38,7 +38,7 @@ def file_name(shard: int, shards: int) -> str:
 
 
 def to_bytes(images: ShardImages, labels: Sequence[int]) -> bytes:
-    """One row per image, in their order; equal images give equal bytes with one build of pyarrow."""
+    """Write one row per image, in their order; equal images give equal bytes with one build of pyarrow."""
     stored = [{"bytes": jpeg, "path": f"{key}.jpg"} for key, jpeg in zip(images.keys, images.jpegs, strict=True)]
     columns = [
         pa.array(stored, SCHEMA.field("image").type),

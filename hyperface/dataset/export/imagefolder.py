@@ -10,6 +10,6 @@ from hyperface.dataset.schema import ShardImages
 
 
 def files(images: ShardImages) -> Iterator[tuple[str, bytes]]:
-    """(name, JPEG) of every image, as stored."""
+    """Yield (name, JPEG) of every image, as stored."""
     for key, identity, jpeg in zip(images.keys, images.identities, images.jpegs, strict=True):
         yield f"{identity:07d}/{key}.jpg", jpeg

@@ -17,10 +17,10 @@ PAGE = 4096
 
 @contextmanager
 def opened(folder: Path, stored_bytes: int, images: int) -> Iterator[lmdb.Environment]:
-    """An environment for writing, with room for so many images.
+    """Open an environment for writing, with room for so many images.
 
     Args:
-        stored_bytes: at least the bytes of all images. An image fills whole pages, and the tree adds a little.
+        stored_bytes: at least the bytes of all images; an image fills whole pages, and the tree adds a little.
 
     Raises:
         StorageError: LMDB cannot write there.
@@ -36,12 +36,12 @@ def opened(folder: Path, stored_bytes: int, images: int) -> Iterator[lmdb.Enviro
 
 
 def write(environment: lmdb.Environment, images: ShardImages) -> None:
-    """All images in one transaction that is on the disk afterwards; again gives the same content."""
+    """Write all images in one transaction that is on the disk afterwards; again gives the same content."""
     with environment.begin(write=True) as transaction:
         for key, jpeg in zip(images.keys, images.jpegs, strict=True):
             transaction.put(key.encode(), jpeg)
 
 
 def count(environment: lmdb.Environment) -> int:
-    """Images that are stored."""
+    """Return the number of images that are stored."""
     return int(environment.stat()["entries"])

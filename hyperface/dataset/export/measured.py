@@ -1,4 +1,4 @@
-"""What an audit found of a dataset, or before one its report, in Markdown for its card, without paths of real faces."""
+"""Results of an audit, or before one of the report, in Markdown for the dataset's card, without paths of real faces."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -7,12 +7,12 @@ from typing import Any
 from hyperface.dataset.card import code
 
 NETWORKS = {"judge": "independent judge", "recognizer": "recogniser"}
-"""Who looked, the one whose word counts for more first."""
+"""Networks that looked, the one whose word counts for more first."""
 ALONE = "\nNobody independent looked: the recogniser guided the generator, and its own cosines prove little.\n"
 
 
 def sections(audit: Mapping[str, Any] | None, reported: Mapping[str, Any] | None) -> str:
-    """Separation and leakage, or what of them was not measured.
+    """Write the sections about separation and leakage, or say what of them was not measured.
 
     Args:
         reported: `evaluation/separation.json`, which is quoted where there is no audit.
@@ -44,7 +44,7 @@ are equal.
 
 
 def _reported(images: Mapping[str, Any]) -> str:
-    """The numbers of the report, on a part of the images."""
+    """Write the numbers of the report, on a part of the images."""
     found = {name: images[f"by_{name}"] for name in NETWORKS if images[f"by_{name}"] is not None}
     cells = [
         [NETWORKS[name], str(of["identities"]), _percent(of["equal_error_rate"]), _cosine(of["to_centre"], "mean")]
@@ -75,7 +75,7 @@ LEAKAGE = (
 
 
 def by_network(networks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(network, its part of a record), the judge first."""
+    """Yield (network, its part of a record), the judge first."""
     yield from ((name, networks[name]) for name in NETWORKS if name in networks)
 
 

@@ -1,4 +1,4 @@
-"""Lines that tell a person how far an export is; they decide nothing."""
+"""Lines that show a person how far an export is; they decide nothing."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ class Progress:
         self._began, self._due = time.monotonic(), Every(2.0 if sys.stdout.isatty() else 30.0)
 
     def passed(self, shards: int) -> None:
-        """Shards that an earlier attempt did."""
+        """Count shards that an earlier attempt did."""
         self._done += shards
         if shards:
             self._say(f"{self._what}: goes on after {shards} of {self._shards} shards")
 
     def add(self, images: int) -> None:
-        """One more shard is done."""
+        """Count one more shard as done."""
         self._done, self._images = self._done + 1, self._images + images
         if not (self._due() or self._done == self._shards):
             return

@@ -1,4 +1,4 @@
-"""What makes a Hugging Face folder fit to be published: its card, Croissant metadata and checksums.
+"""The files with which a Hugging Face folder is fit to be published: its card, Croissant metadata and checksums.
 
 They are made anew by each export to the folder, also of one that is whole, from what is known by then: an audit that
 came later gets into the card without a data file being written again.
@@ -26,10 +26,10 @@ CITED = (
 
 
 def files(source: Source, done: Mapping[str, Any]) -> dict[str, bytes]:
-    """{name: bytes} of the three.
+    """Return {name: bytes} of the three files.
 
     Args:
-        done: what `export.json` says of the export.
+        done: content of `export.json`.
 
     Raises:
         RunError: the audit of the run cannot be read.
@@ -40,7 +40,7 @@ def files(source: Source, done: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def notes(source: Source) -> Iterator[str]:
-    """Lines for whoever is about to publish the folder."""
+    """Yield lines for whoever is about to publish the folder."""
     config = source.run.config
     if warning := licences.warning(config):
         yield f"note: {warning}"
@@ -52,7 +52,7 @@ def notes(source: Source) -> Iterator[str]:
 
 
 def _audit(source: Source) -> Audit | None:
-    """The audit of the dataset as it is; None where there is none."""
+    """Read the audit of the dataset as it is; None where there is none."""
     store = source.run.store
     if not store.exists(AUDIT):
         return None
@@ -69,7 +69,7 @@ def _measured(source: Source) -> str:
 
 
 def _made_by(source: Source) -> dict[str, Any]:
-    """What decided the bytes, and the code that did it."""
+    """Return what decided the bytes, and the code that did it."""
     run = source.run
     commit = run.shaped(PROVENANCE, Provenance)["git_sha"] if run.store.exists(PROVENANCE) else ""
     return {**source.parts, "code, commit": commit or "not recorded", "fingerprint of the dataset": source.fingerprint}
@@ -77,14 +77,14 @@ def _made_by(source: Source) -> dict[str, Any]:
 
 def _croissant(source: Source, done: Mapping[str, Any]) -> dict[str, Any]:
     publish = source.run.config.publish
-    told = (
+    description = (
         f"{done['images']} synthetic faces of {done['classes']} identities, for training face recognition. References "
         "were packed on the hypersphere of a face recogniser (HyperFace, arXiv 2411.08470) and drawn by a generator "
         "conditioned on them. Files are listed with their SHA-256 in SHA256SUMS."
     )
     described = {
         "name": publish.name,
-        "description": told,
+        "description": description,
         "citeAs": CITED,
         "version": "1.0.0",
         "datePublished": done["date"],

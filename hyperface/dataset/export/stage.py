@@ -28,14 +28,14 @@ FORMATS: tuple[Kind, ...] = get_args(Kind)
 ON_DISK: tuple[Kind, ...] = ("recordio", "lmdb")
 """Formats that are written at several places of one file."""
 LAYOUT: dict[Kind, int] = {"imagefolder": 1, "recordio": 1, "lmdb": 1, "huggingface": 2}
-"""Raised when the same run begins to give other bytes."""
+"""Versions of the layouts, raised when the same run begins to give other bytes."""
 BUDGET = 128 * 2**20
 """Bytes of images that the sorting of RecordIO holds at a time, and that a kill can cost any format."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """One export under way."""
+    """An export that is being made."""
 
     source: Source
     classes: Classes
@@ -47,7 +47,8 @@ class Export:
 def export_run(
     run: Run, kind: Kind, store: Store, say: Callable[[str], None] = print, budget: int = BUDGET
 ) -> dict[str, Any]:
-    """Put a finished run into `store` in a format; what `export.json` says. Again: goes on, or finds all done.
+    """Put a finished run into `store` in a format, and return the content of `export.json`. Again: goes on, or finds
+    all done.
 
     Memory: a shard as it is read (its file and its images), the markers of the run and 8 bytes per image that is not
     exported; for recordio also `budget` bytes of images.
@@ -229,7 +230,8 @@ def _recordio(export: Export) -> None:
 
 
 def _write_records(export: Export, jpegs: Iterator[tuple[int, bytes]]) -> None:
-    """Record 0, images, ranges of classes; the offset of each in the index; a line per image, which CVLface reads."""
+    """Write record 0, images, ranges of classes; the offset of each in the index; a line per image, which CVLface
+    reads."""
     classes, destination = export.classes, export.destination
     count, num_classes = classes.num_images, len(classes.identities_C)
     size: tuple[int, int] | None = None
@@ -259,7 +261,7 @@ def _write_records(export: Export, jpegs: Iterator[tuple[int, bytes]]) -> None:
 
 
 def _same_size(export: Export, key: str, jpeg: bytes, expected: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of an image, read from its header; raises RunError when images differ."""
+    """Return (height, width) of an image, read from its header; raises RunError when images differ."""
     try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             size = image.height, image.width
