@@ -1,1 +1,2 @@
-"""What the trainings of a recogniser and of a generator share: sources of images, the loader, ranks, progress."""
+"""The trainings of a recogniser and of a generator, and what they share: sources of images, the loader, ranks,
+progress."""

@@ -1,4 +1,4 @@
-"""Where a training of a run is kept, and what all trainings write there.
+"""The folder of a training of a run, and the files that all trainings write there.
 
 FOLDER/training.json     what decides the result
 FOLDER/checkpoints/      see `hyperface/distributed/checkpoints.py`
@@ -31,12 +31,13 @@ from hyperface.training.training import Training
 
 Section = Literal["train", "train_generator"]
 _NO_TERMS = ("step", "epoch", "loss", "learning_rate")
-"""What a recorded step tells besides the terms of its loss."""
+"""Numbers of a recorded step that are no terms of its loss."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Of the training that a section of the run's configuration asks for. The section is also the name of its job."""
+    """The folder of the training that a section of the run's configuration asks for. The section is also the name of
+    its job."""
 
     run: Run
     section: Section
@@ -59,7 +60,7 @@ class Folder:
 
     @property
     def summary(self) -> str:
-        """A training that has it is finished."""
+        """Name of the summary; a training that has it is finished."""
         return f"{self.path}/summary.json"
 
     @property
@@ -71,7 +72,7 @@ class Folder:
         return f"{self.path}/{NETWORKS[self.section]}"
 
     def is_done(self) -> bool:
-        """Raises RunError where it was, and its network is gone."""
+        """Return whether the training is finished. Raises RunError where it was, and its network is gone."""
         if not self.run.store.exists(self.summary):
             return False
         if not self.run.store.exists(self.network):
@@ -105,9 +106,9 @@ class Folder:
             raise RunError(f"{uri}: is not of these images any more; run jobs.{self.section} again")
 
     def _described(self, images: Images, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        told = {"fingerprint": images.fingerprint, "fingerprint_of": images.fingerprint_of}
+        described = {"fingerprint": images.fingerprint, "fingerprint_of": images.fingerprint_of}
         counted = {"images": images.num_images, "classes": images.num_classes, "image_size": image_size(images)}
-        return {self.section: configuration.without_knobs(self.config), "data": {**told, **counted}, **decided}
+        return {self.section: configuration.without_knobs(self.config), "data": {**described, **counted}, **decided}
 
     def finish(self, training: Training, progress: Progress) -> None:
         """Write network, steps' record and then the summary, which marks the training as done; then checkpoints go."""

@@ -1,4 +1,5 @@
-"""What a training sees of its images: a count, labels, and any stretch of a seeded order, a new one for each epoch."""
+"""The images of a training as it sees them: a count, labels, and any stretch of a seeded order, a new one for each
+epoch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ class Item:
     name: str
     label: int
     read: Callable[[], bytes]
-    """Its encoded bytes; called once, in whatever thread decodes it."""
+    """Function that returns its encoded bytes; called once, in whatever thread decodes it."""
 
 
 class Images(Protocol):
@@ -22,26 +23,27 @@ class Images(Protocol):
     def num_images(self) -> int: ...
     @property
     def num_classes(self) -> int:
-        """Labels are 0 to num_classes - 1, and each of them has an image."""
+        """Return the number of classes: labels are 0 to num_classes - 1, and each of them has an image."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of what tells these images from others."""
+        """Return a SHA-256, in hex, by which these images differ from others."""
         ...
 
     @property
     def fingerprint_of(self) -> str:
-        """What the fingerprint is made from, in words."""
+        """Return the sources of the fingerprint, in words."""
         ...
 
     @property
     def left_out(self) -> str:
-        """Which files that were found are not among the images, to be said after their number; mostly empty."""
+        """Name the files that were found and are not among the images, to be said after their number; mostly empty."""
         ...
 
     def stretch(self, order: int, begin: int, end: int) -> Iterator[Item]:
-        """The images at positions [begin, end) of the order that the number `order` gives, 0 <= begin <= end <= N.
+        """Yield the images at positions [begin, end) of the order that the number `order` gives, 0 <= begin <= end <=
+        N.
 
         Raises:
             RunError: an image cannot be read or has no class; names file and rule.

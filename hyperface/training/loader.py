@@ -24,10 +24,10 @@ from hyperface.run.seeds import seed_of
 from hyperface.training.images import Images, Item
 
 AHEAD = 3
-"""Steps that are read before they are asked for."""
+"""Number of steps that are read before they are asked for."""
 
 TOGETHER = 8
-"""Images that a thread decodes at a time."""
+"""Number of images that a thread decodes at a time."""
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images [n, S, S, 3] and their labels [n]."""
@@ -36,7 +36,7 @@ Decoded = Future[Part]
 
 @dataclass(frozen=True)
 class Steps:
-    """How an epoch is cut into steps."""
+    """The division of an epoch into steps."""
 
     num_images: int
     batch_size: int
@@ -44,27 +44,28 @@ class Steps:
 
     @property
     def count(self) -> int:
-        """Steps of an epoch; what is left of its order is another choice in each epoch."""
+        """Return the number of steps of an epoch; what is left of its order is another choice in each epoch."""
         return self.num_images // self.batch_size
 
     @property
     def each(self) -> int:
-        """Images of a stream in a step."""
+        """Return the number of images of a stream in a step."""
         return self.batch_size // self.streams
 
     def stretch(self, stream: int, first_step: int) -> tuple[int, int]:
-        """Positions [begin, end) of a stream from a step on."""
+        """Return positions [begin, end) of a stream from a step on."""
         start = stream * self.num_images // self.streams
         return start + first_step * self.each, start + self.count * self.each
 
 
 def order_of(seed: int, epoch: int) -> int:
-    """The number that the order of an epoch is made from, in [0, 2^63)."""
+    """Return the number that the order of an epoch is made from, in [0, 2^63)."""
     return seed_of("epoch", seed, epoch)
 
 
 def image_size(images: Images) -> int:
-    """Pixels a side of the dataset's images, by its first one. Raises RunError when no network takes such."""
+    """Return the pixels a side of the dataset's images, by its first one. Raises RunError when no network takes
+    such."""
     item = next(iter(images.stretch(0, 0, 1)))
     height, width = (int(side) for side in _pixels(item).shape[:2])
     if height != width or height % STRIDE:
@@ -76,7 +77,7 @@ def image_size(images: Images) -> int:
 def batches(
     images: Images, steps: Steps, own: slice, order: int, first_step: int, size: int, threads: int
 ) -> Generator[Part, None, None]:
-    """Images uint8 RGB [b, S, S, 3] and labels [b] of this worker, from a step to the end of the epoch.
+    """Yield images uint8 RGB [b, S, S, 3] and labels [b] of this worker, from a step to the end of the epoch.
 
     Args:
         own: the streams of this worker.

@@ -27,8 +27,8 @@ def train(folder: Folder, training: Training, say: Callable[[str], None] | None,
     """Train from the newest checkpoint to the last step; rank 0 writes the results. Every rank calls it.
 
     Args:
-        say: told how far it is, on rank 0; None: standard output.
-        watch: told every recorded step.
+        say: called with each line of progress, on rank 0; None: standard output.
+        watch: called with every recorded step.
 
     Raises:
         RunError: the loss is no number any more, or an image cannot be read.
@@ -81,10 +81,10 @@ def save(checkpoints: Checkpoints, training: Training, progress: Progress) -> No
         StorageError: it cannot be written; the checkpoint before stays valid.
     """
     progress.look()
-    told = training.write(checkpoints)
+    written = training.write(checkpoints)
     training.place.wait_for_all()
     if training.place.rank == 0:
-        marker = {**told, "step": training.step, "seconds": training.seconds, "progress": progress.state()}
+        marker = {**written, "step": training.step, "seconds": training.seconds, "progress": progress.state()}
         checkpoints.finish(training.step, training.shared_rows, marker)
 
 

@@ -25,7 +25,7 @@ from hyperface.training.images import Item
 RECORDS, RECORD_INDEX = "train.rec", "train.idx"
 _BLOCK = 2**16
 _HEAD = 8 + recordio.HEADER.size + 4
-"""Bytes of a record up to the first of several labels: frame, header, label."""
+"""Number of bytes of a record up to the first of several labels: frame, header, label."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class FolderImages:
     store: Store
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    """In bytes."""
+    """Sizes of the files in bytes."""
     kinds_left_out: Counter[str]
-    """How many other files of which kind the folder holds."""
+    """Number of other files in the folder, by kind."""
 
     @property
     def num_images(self) -> int:
@@ -72,7 +72,8 @@ class FolderImages:
 
 @dataclass(frozen=True)
 class RecordImages:
-    """InsightFace's RecordIO on a local disk: record 0 tells how many images follow, and each of them its label.
+    """InsightFace's RecordIO on a local disk: record 0 gives the number of images that follow, and each of them its
+    label.
 
     N: images.
     """
@@ -82,7 +83,7 @@ class RecordImages:
 
     @cached_property
     def _index(self) -> NDArray[np.int64]:
-        """[records, 2]: numbers, ascending, and offsets in the file."""
+        """Return numbers, ascending, and offsets in the file: [records, 2]."""
         try:
             pairs = np.array(self.store.read(RECORD_INDEX).split(), np.int64).reshape(-1, 2)
         except (ValueError, OverflowError) as error:
@@ -102,7 +103,7 @@ class RecordImages:
 
     @cached_property
     def _numbers_N(self) -> NDArray[np.int64]:
-        """The records that are images: those that record 0 says, else all."""
+        """Return the records that are images: those that record 0 names, else all."""
         count, _, rest = self._record(0)
         if count == 0:
             return self._index[:, 0]
@@ -114,7 +115,7 @@ class RecordImages:
 
     @cached_property
     def _labels_N(self) -> NDArray[np.int64]:
-        """The label of each image, read from the header of its record."""
+        """Return the label of each image, read from the header of its record."""
         offsets_N, labels_N = self._offsets(self._numbers_N), np.empty(len(self._numbers_N))
         stored = np.memmap(Path(self.store.url, RECORDS), np.uint8, "r")
         for first in range(0, len(offsets_N), _BLOCK):
@@ -182,7 +183,7 @@ class RecordImages:
         return rest[4 * count :]
 
     def _record(self, number: int) -> tuple[int, float, bytes]:
-        """(labels after the header or 0, label, the rest) of a record."""
+        """Read (labels after the header or 0, label, the rest) of a record."""
         file = self._file()
         file.seek(int(self._offsets(np.array([number]))[0]))
         try:
@@ -193,7 +194,7 @@ class RecordImages:
         return count, label, payload[recordio.HEADER.size :]
 
     def _file(self) -> BinaryIO:
-        """A reader of this thread's own."""
+        """Return a reader of this thread's own."""
         if not hasattr(self._files, "records"):
             self._files.records = self.store.open(RECORDS)
         found: BinaryIO = self._files.records

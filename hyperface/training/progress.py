@@ -1,4 +1,4 @@
-"""How far a training is: the loss, looked at now and then, recorded and said; and a stop when it is no number."""
+"""The progress of a training: the loss, looked at now and then, recorded and said; and a stop when it is no number."""
 
 import math
 import time
@@ -17,13 +17,13 @@ from hyperface.training.training import Training
 
 SAID_SECONDS = 5.0
 RECORDED = 200
-"""About so many steps of a training are recorded, each with the mean loss since the one before."""
+"""About how many steps of a training are recorded, each with the mean loss since the one before."""
 LOOKED_AT = 20
-"""Steps between looks at the loss, for each of which the device is waited for."""
+"""Number of steps between looks at the loss, for each of which the device is waited for."""
 
 
 class Told(TypedDict):
-    """What `state` gives."""
+    """The form of what `state` gives."""
 
     history: list[dict[str, float]]
     window: Annotated[list[Any], TWO]
@@ -41,8 +41,8 @@ class Progress:
     ) -> None:
         """
         Args:
-            section: of the configuration, for messages.
-            watch: told every recorded step.
+            section: section of the configuration, for messages.
+            watch: called with every recorded step.
         """
         self.training, self.say, self.section, self.watch = training, say, section, watch
         self.history: list[dict[str, float]] = []
@@ -50,14 +50,14 @@ class Progress:
         self._names: tuple[str, ...] = ()
         self._unseen: list[Tensor] = []
         self._sums: list[float] = []
-        """Of the loss and of each of its terms, over the `_count` steps since the last that was recorded."""
+        """Sums of the loss and of each of its terms, over the `_count` steps since the last that was recorded."""
         self._count = 0
         self._every = max(1, training.last_step // RECORDED)
         self._began_at, self._began = training.step, time.monotonic()
         self._due = Every(SAID_SECONDS)
 
     def add(self, stepped: Stepped) -> None:
-        """A step was taken. Raises RunError as `look`."""
+        """Count a step that was taken. Raises RunError as `look`."""
         self._names = tuple(stepped.terms)
         self._unseen.append(torch.stack([stepped.loss.detach(), *(t.detach() for t in stepped.terms.values())]))
         recorded = stepped.step % self._every == 0 or stepped.step == self.training.last_step
@@ -105,7 +105,7 @@ class Progress:
         self._began_at = self.training.step
 
     def _rate(self, step: int) -> float:
-        """Steps per second of this job."""
+        """Return steps per second of this job."""
         return (step - self._began_at) / (time.monotonic() - self._began)
 
     def _point(self, step: int) -> Point:

@@ -20,7 +20,7 @@ from hyperface.run.records import digest
 from hyperface.training.images import Item
 
 _KEPT_SHARDS = 4
-"""The last ones read, for streams that share one."""
+"""Number of shards that are kept, the last ones read, for streams that share one."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class RunImages:
 
     @cached_property
     def _places(self) -> list[tuple[int, int]]:
-        """(part, shard) of every shard."""
+        """Return (part, shard) of every shard."""
         return [(i, shard) for i, part in enumerate(self.parts) for shard in range(part.plan.num_shards)]
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
-        """Images of every shard that are not left out."""
+        """Return the number of images of every shard that are not left out."""
         sizes = [
             rows - (len(part.duplicates.intersection(part.plan.keys(shard))) if part.duplicates else 0)
             for part in self.parts
@@ -85,7 +85,7 @@ class RunImages:
             at, place = min(end, last), place + 1
 
     def _read(self, shard: int) -> list[Item]:
-        """The images of a shard."""
+        """Read the images of a shard."""
         part, number = self._places[shard]
         with self._lock:
             if found := self._shards.pop((part, number), None):

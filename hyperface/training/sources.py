@@ -1,4 +1,4 @@
-"""Where the images of a training come from: runs of this product, an ImageFolder, or InsightFace's RecordIO."""
+"""Sources of the images of a training: runs of this product, an ImageFolder, or InsightFace's RecordIO."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from hyperface.training.run_images import RunImages
 
 
 def open_images(run: Run, data: str, key: str = "train.data") -> Images:
-    """What a key of the configuration names; the run's own dataset where it is empty.
+    """Open the images that a key of the configuration names; the run's own dataset where it is empty.
 
     Args:
         data: the key's value.
-        key: its name, for messages.
+        key: name of the key, for messages.
 
     Raises:
         ConfigError: it names nothing that can be trained on, or a file of a folder is no picture.
@@ -72,7 +72,8 @@ def _of_others(store: Store, key: str) -> Images:
 
 
 def _sorted_out(store: Store) -> tuple[dict[str, int], Counter[str]]:
-    """(sizes of the pictures that lie in a folder of their class, how many other files there are of which kind)."""
+    """Return (sizes of the pictures that lie in a folder of their class, how many other files there are of which
+    kind)."""
     sizes, left_out = dict[str, int](), Counter[str]()
     for name, size in store.list_all().items():
         if kind := other_kind(name):

@@ -30,16 +30,16 @@ class Training(ABC):
     ) -> None:
         """
         Args:
-            images: at least a batch of them.
+            images: at least a batch of images.
             image_size: pixels a side.
         """
         self.config, self.images, self.place, self.image_size = config, images, place, image_size
         self.steps = Steps(images.num_images, config.batch_size, config.streams)
         assert self.steps.count >= 1, self.steps
         self.step = 0
-        """Steps taken."""
+        """Number of steps taken."""
         self.seconds = 0.0
-        """Time spent in steps, the training's earlier parts included."""
+        """Seconds spent in steps, the training's earlier parts included."""
 
     @property
     def last_step(self) -> int:
@@ -60,7 +60,7 @@ class Training(ABC):
 
     @abstractmethod
     def write(self, checkpoints: Checkpoints) -> dict[str, Any]:
-        """Write this rank's part of the checkpoint at `step`; the numbers that its marker has to hold."""
+        """Write this rank's part of the checkpoint at `step`; return the numbers that its marker has to hold."""
 
     @abstractmethod
     def read(self, checkpoints: Checkpoints, step: int) -> None:
@@ -68,4 +68,4 @@ class Training(ABC):
 
     @abstractmethod
     def result(self) -> tuple[bytes, dict[str, Any]]:
-        """The network as its file holds it, and what the summary says of it."""
+        """Return the network as its file holds it, and what the summary says of it."""

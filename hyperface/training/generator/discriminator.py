@@ -1,4 +1,4 @@
-"""Who tells patches of made images from patches of real ones (Isola et al., PatchGAN, CVPR 2017)."""
+"""A discriminator between patches of made and of real images (Isola et al., PatchGAN, CVPR 2017)."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,5 @@
-"""What the training of Vec2Face minimises (Wu et al., ICLR 2025): how far a made image is from the one that was wanted.
+"""The losses of the training of Vec2Face (Wu et al., ICLR 2025): the distance of a made image from the one that was
+wanted.
 
 Shape legend: B images, C channels, H = W pixels, D feature dimension.
 """
@@ -12,12 +13,13 @@ from torch.nn.functional import conv2d, cosine_similarity, normalize, relu
 _WINDOW, _SPREAD = 11, 1.5
 """Pixels a side, and standard deviation, of the window in which SSIM compares."""
 _RANGE = 2.0
-"""Of images in [-1, 1]."""
+"""Range of images in [-1, 1]."""
 _LARGEST_BALANCE = 1e4
 
 
 def ssim(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean structural similarity (Wang et al., 2004) of images [B, C, H, W] in [-1, 1], H and W at least 11: [B]."""
+    """Return the mean structural similarity (Wang et al., 2004) of images [B, C, H, W] in [-1, 1], H and W at least 11:
+    [B]."""
     channels = made.shape[1]
     places = torch.arange(_WINDOW, device=made.device, dtype=made.dtype) - _WINDOW // 2
     bell = torch.exp(-0.5 * (places / _SPREAD).square())
@@ -36,7 +38,7 @@ def ssim(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 def perceptual_distance(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Distance of feature maps [B, C, H, W], summed over stages: [B].
+    """Return the distance of feature maps [B, C, H, W], summed over stages: [B].
 
     Paper: LPIPS (Zhang et al., CVPR 2018), whose channels are weighted by human judgement, on a network of its own.
     Here: as LPIPS without those weights, on the recogniser's maps, because they are here and nothing is fetched. Every
@@ -50,17 +52,17 @@ def perceptual_distance(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> Ten
 
 
 def identity_distance(made_BD: Tensor, wanted_BD: Tensor) -> Tensor:
-    """1 - cosine of features: [B]."""
+    """Return 1 - cosine of features: [B]."""
     return 1 - cosine_similarity(made_BD, wanted_BD)
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Hinge loss (Lim and Ye, arXiv 1705.02894) of what a discriminator says of patches; a scalar."""
+    """Return the hinge loss (Lim and Ye, arXiv 1705.02894) of what a discriminator says of patches; a scalar."""
     return 0.5 * (relu(1 - real).mean() + relu(1 + made).mean())
 
 
 def balance(of_others: Tensor, of_adversary: Tensor) -> Tensor:
-    """What the adversarial term is multiplied by so that its gradient at the last layer is as long as the others'
+    """Return the factor of the adversarial term with which its gradient at the last layer is as long as the others'
     (Esser et al., VQGAN, CVPR 2021); a scalar."""
     ratio: Tensor = of_others.norm() / (of_adversary.norm() + 1e-4)
     return ratio.clamp(0.0, _LARGEST_BALANCE).detach()

@@ -27,7 +27,7 @@ def begin(run: Run, place: Place) -> None:
     What no checkpoint depends on yet binds nobody.
 
     Args:
-        place: of the driver, where the recogniser is tried.
+        place: place of the driver, where the recogniser is tried.
 
     Raises:
         ConfigError: a training of this name was begun with something else; names each key. Or the recogniser has no
@@ -40,7 +40,8 @@ def begin(run: Run, place: Place) -> None:
 
 
 def decided(run: Run, images: Images, teacher: Teacher) -> dict[str, Any]:
-    """What decides the result besides recipe and data: recogniser and loss. Raises ConfigError unless it fits."""
+    """Return what decides the result besides recipe and data: recogniser and loss. Raises ConfigError unless it
+    fits."""
     size, recognizer, config = image_size(images), teacher.recognizer, run.config.train_generator
     if recognizer.image_size != size:
         rule = f"images have {size} pixels, the recogniser takes {recognizer.image_size}"
@@ -62,8 +63,8 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     after `begin`.
 
     Args:
-        say: told how far it is, on rank 0; None: standard output.
-        watch: told every recorded step.
+        say: called with each line of progress, on rank 0; None: standard output.
+        watch: called with every recorded step.
 
     Raises:
         RunError: the loss is no number any more, an image cannot be read, or the data is not what it was at `begin`.
@@ -86,7 +87,7 @@ class _Summary(TypedDict):
 
 
 def how_to_use(run: Run) -> str:
-    """The keys by which another run draws with what was trained."""
+    """Return the keys by which another run draws with what was trained."""
     folder = Folder(run, SECTION)
     summary, uri = run.shaped(folder.summary, _Summary), run.store.uri(folder.network)
     keys = f"vec2face.size={summary['train_generator']['size']} vec2face.path={uri} vec2face.sha256={summary['sha256']}"

@@ -32,12 +32,13 @@ from hyperface.training.images import Images
 from hyperface.training.training import Training
 
 LOSS = 2
-"""Raised when the same recipe begins to ask for something else: no training goes on under another loss."""
+"""Version of the loss, raised when the same recipe begins to ask for something else: no training goes on under another
+loss."""
 TERMS = ("pixel", "perceptual", "ssim", "token", "identity")
 BETAS = (0.9, 0.99)
-"""Of AdamW, as Vec2Face has them."""
+"""Decays of AdamW, as Vec2Face has them."""
 NORM_IMAGES, _LOOKED_AT = 256, 32
-"""Images whose features say how long features are, and how many are looked at together."""
+"""Number of images whose features say how long features are, and how many of them are looked at together."""
 
 
 class GeneratorTraining(Training):
@@ -62,12 +63,13 @@ class GeneratorTraining(Training):
         """Mean length of the recogniser's features; 0: not measured yet."""
 
     def made(self) -> Made:
-        """What the weights are to know of their training."""
+        """Return the facts that the weights are to record of their training."""
         a, recognizer = self.network.architecture, self.teacher.recognizer
         return Made(self.config.size, a.embedding_dim, a.image_size, self.norm, recognizer.fingerprint)
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Measure how long features are, on the first images of the dataset, if no checkpoint told it; rank 0 says."""
+        """Measure how long features are, on the first images of the dataset, unless a checkpoint has it; rank 0
+        says."""
         if self.norm:
             return
         count = min(NORM_IMAGES, self.images.num_images)
@@ -107,11 +109,11 @@ class GeneratorTraining(Training):
 
     @property
     def scale(self) -> float:
-        """What features are multiplied by: the network sees components of about 1."""
+        """Return the factor that features are multiplied by: the network sees components of about 1."""
         return self.made().scale
 
     def _drawn(self, images: Tensor) -> tuple[Tensor, Masks]:
-        """The own images, some of them mirrored, and their masks."""
+        """Return the own images, some of them mirrored, and their masks."""
         config, own = self.config, self._own()
         generator = torch.Generator().manual_seed(seed_of("mirrored", config.seed, self.step))
         mirrored_b = (torch.rand(config.batch_size, generator=generator) < config.flip)[own].to(images.device)
@@ -121,17 +123,17 @@ class GeneratorTraining(Training):
         return images, masks.to(images.device)
 
     def _own(self) -> slice:
-        """The own images among those of the step."""
+        """Return the place of the own images among those of the step."""
         streams = self.place.streams(self.config.streams)
         return slice(streams.start * self.steps.each, streams.stop * self.steps.each)
 
     def _seen(self, wanted: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the recogniser sees in the images that are wanted."""
+        """Return the features and maps that the recogniser sees in the images that are wanted."""
         with torch.no_grad():
             return self.teacher.look(wanted)
 
     def _terms(self, made: Tensor, wanted: Tensor, seen_bD: Tensor, seen_maps: list[Tensor]) -> dict[str, Tensor]:
-        """{term: [b]}, but for that of the tokens. A term that weighs nothing is 0."""
+        """Return {term: [b]}, but for that of the tokens. A term that weighs nothing is 0."""
         terms = dict.fromkeys(TERMS, made.new_zeros(len(made)))
         terms["pixel"] = (made - wanted).square().mean((1, 2, 3))
         if self.config.perceptual > 0 or self.config.identity > 0:
@@ -146,18 +148,18 @@ class GeneratorTraining(Training):
 
     @property
     def _late(self) -> bool:
-        """Whether the discriminator takes part."""
+        """Return whether the discriminator takes part."""
         return self.step >= self.config.adversarial_from * self.last_step
 
     def _adversarial(self, opponent: "Opponent", loss: Tensor, made: Tensor, share: float) -> Tensor:
-        """What is added to the loss."""
+        """Return the adversarial term of the loss."""
         adversary = opponent.persuasion(made) * share
         last = self.network.image_decoder.exit.weight
         own = torch.stack([torch.autograd.grad(term, last, retain_graph=True)[0] for term in (loss, adversary)])
         return self.config.adversarial * self._balance(own) * adversary
 
     def _balance(self, gradients: Tensor) -> Tensor:
-        """Of the means over ranks of what each has: gradients of the other terms and of the adversary's."""
+        """Balance the means over ranks of what each has: gradients of the other terms and of the adversary's."""
         others, its = self.place.group.gather(gradients[None], (1,) * self.place.world)().mean(0)
         return losses.balance(others, its)
 
@@ -171,7 +173,7 @@ class GeneratorTraining(Training):
         self.optimizer.step()
 
     def _stepped(self, said: Tensor, count: int, rate: float) -> Stepped:
-        """The means over all ranks."""
+        """Return the means over all ranks."""
         world = self.place.world
         counted = torch.cat([said, said.new_tensor([float(count)])])
         all_WT = self.place.group.gather(counted[None], (1,) * world)()
@@ -201,7 +203,7 @@ class GeneratorTraining(Training):
         self.norm = checkpoints.marker(step, _Marker)["norm"]
 
     def result(self) -> tuple[bytes, dict[str, Any]]:
-        """The network in the form that `hyperface/models/vec2face.py` reads."""
+        """Return the network in the form that `hyperface/models/vec2face.py` reads."""
         return to_bytes(self.network, self.made()), {"network": summary_of(self.network), "norm": self.norm}
 
 
@@ -219,7 +221,7 @@ class Opponent:
         self.optimizer = torch.optim.AdamW(_groups(self.network, config.weight_decay), betas=BETAS)
 
     def persuasion(self, made: Tensor) -> Tensor:
-        """What the generator wants to be small: how little real its images look."""
+        """Return the loss of the generator: how little real its images look."""
         self.network.requires_grad_(False)
         with half(self.config, self.place.device):
             said: Tensor = self.network(made)
@@ -227,7 +229,7 @@ class Opponent:
         return -said.float().mean()
 
     def learn(self, real: Tensor, made: Tensor, share: float, rate: float) -> Tensor:
-        """One step of the discriminator; its loss before that, on the own images."""
+        """Take one step of the discriminator; return its loss before that, on the own images."""
         with half(self.config, self.place.device):
             said: Tensor = self.parallel(torch.cat([real, made]))
         loss = losses.discriminator_loss(*said.float().chunk(2))
@@ -240,12 +242,13 @@ class Opponent:
 
 
 def half(config: TrainGeneratorConfig, device: torch.device) -> torch.autocast:
-    """Forward passes in the configured precision."""
+    """Return a context for forward passes in the configured precision."""
     return torch.autocast(device.type, DTYPES[config.precision], enabled=config.precision != "float32")
 
 
 def learning_rate(config: TrainGeneratorConfig, step: int, steps_per_epoch: int) -> float:
-    """Of the step, counted from 0 over all epochs: a straight warm-up, then half a cosine to 0."""
+    """Return the learning rate of the step, counted from 0 over all epochs: a straight warm-up, then half a cosine to
+    0."""
     warm_steps, last = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
     if step < warm_steps:
         return config.learning_rate * (step + 1) / (warm_steps + 1)
@@ -254,7 +257,7 @@ def learning_rate(config: TrainGeneratorConfig, step: int, steps_per_epoch: int)
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay is for products and convolutions."""
+    """Group the parameters: weight decay is for products and convolutions."""
     named = dict(network.named_parameters())
     decaying = {name for name, p in named.items() if p.dim() > 1 and not name.endswith("position")}
     return [
@@ -264,13 +267,13 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by the names of the parameters; empty before the first step."""
+    """Return the optimiser's state by the names of the parameters; empty before the first step."""
     states = {name: optimizer.state[p] for name, p in network.named_parameters() if p in optimizer.state}
     return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
 
 
 def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, found: Mapping[str, Tensor]) -> None:
-    """What `moments` gave, in another process."""
+    """Restore the state that `moments` gave, in another process."""
     named = dict(network.named_parameters())
     for name_and_key, value in found.items():
         name, key = name_and_key.rsplit("/", 1)

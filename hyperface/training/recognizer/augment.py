@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 NUMBERS = 18
-"""Random numbers of an image."""
+"""Number of random numbers of an image."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Probability of each change."""
+    """Probabilities of each change."""
 
     flip: float
     erasing: float
@@ -29,7 +29,7 @@ class Augmentation:
 
 
 def augment(images_BCSS: Tensor, numbers_BR: Tensor, chosen: Augmentation) -> Tensor:
-    """Changed images, float32 in [-1, 1] like the given ones. An image depends on its own numbers only."""
+    """Return changed images, float32 in [-1, 1] like the given ones. An image depends on its own numbers only."""
     x, u = images_BCSS, numbers_BR
     x = torch.where(_where(u[:, 0] < chosen.flip), x.flip(3), x)
     if chosen.photometric:
@@ -50,7 +50,7 @@ def _where(chosen_B: Tensor) -> Tensor:
 
 
 def _recoloured(x: Tensor, u_B3: Tensor) -> Tensor:
-    """Brightness, contrast and saturation times factors in [0.5, 1.5]. Here always in this order."""
+    """Multiply brightness, contrast and saturation by factors in [0.5, 1.5]. Here always in this order."""
     brightness, contrast, saturation = (0.5 + u_B3).t()[:, :, None, None, None]
     levels = ((x + 1) / 2 * brightness).clamp(0, 1)
     levels = (contrast * levels + (1 - contrast) * _grey(levels).mean((2, 3), keepdim=True)).clamp(0, 1)
@@ -60,13 +60,13 @@ def _recoloured(x: Tensor, u_B3: Tensor) -> Tensor:
 
 
 def _grey(levels: Tensor) -> Tensor:
-    """Luminance by ITU-R BT.601, [B, 1, S, S]."""
+    """Return luminance by ITU-R BT.601, [B, 1, S, S]."""
     weights = levels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (levels * weights).sum(1, keepdim=True)
 
 
 def _coarse(x: Tensor, u_B2: Tensor) -> Tensor:
-    """Made 0.2 to 1 times as large by area, and large again by straight lines between pixels."""
+    """Make images 0.2 to 1 times as large by area, and large again by straight lines between pixels."""
     size = x.shape[-1]
     sides_B = (size * (0.2 + 0.8 * u_B2[:, 0])).long().clamp(2, size)
     there_BSS = _resampling(sides_B, size, x.dtype)
@@ -74,7 +74,7 @@ def _coarse(x: Tensor, u_B2: Tensor) -> Tensor:
 
 
 def _resampling(sides_B: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """[B, S, S]: the matrix that makes a line of S pixels one of sides_B pixels and S again."""
+    """Return the matrix, [B, S, S], that makes a line of S pixels one of sides_B pixels and S again."""
     pixels = torch.arange(size, device=sides_B.device, dtype=dtype)
     sides = sides_B.to(dtype)[:, None, None]
     width = size / sides
@@ -87,7 +87,8 @@ def _resampling(sides_B: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _rectangle(u_B4: Tensor, size: int, share: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
-    """[B, 1, S, S]: inside a rectangle with a share of the area and a ratio of its sides in the given ranges."""
+    """Return where a pixel is inside a rectangle with a share of the area and a ratio of its sides in the given ranges:
+    [B, 1, S, S]."""
     area = size * size * (share[0] + (share[1] - share[0]) * u_B4[:, 0])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     shape = torch.exp(low + (high - low) * u_B4[:, 1])
@@ -100,6 +101,6 @@ def _rectangle(u_B4: Tensor, size: int, share: tuple[float, float], ratio: tuple
 
 
 def _noise(x: Tensor, u_B: Tensor) -> Tensor:
-    """Uniform in [-1, 1), the same for the same number of an image: a hash of it and of the place."""
+    """Return uniform noise in [-1, 1), the same for the same number of an image: a hash of it and of the place."""
     place = torch.arange(x[0].numel(), device=x.device, dtype=torch.float32).view(1, *x.shape[1:])
     return torch.frac(torch.sin(place * 12.9898 + u_B[:, None, None, None] * 78233.0) * 43758.547).abs() * 2 - 1

@@ -1,4 +1,4 @@
-"""Margin heads: what becomes of the cosine of an image to the centre of its own class. Other cosines stay as they are.
+"""Margin heads, which change the cosine of an image to the centre of its own class. Other cosines stay as they are.
 
 B: images of a batch.
 """
@@ -34,7 +34,7 @@ def adaface(target_B: Tensor, quality_B: Tensor, margin: float) -> Tensor:
 
     Args:
         target_B: cosines in [-1, 1].
-        quality_B: of the images, from their feature norms: see `FeatureNorms`.
+        quality_B: quality of the images, from their feature norms: see `FeatureNorms`.
         margin: m, both the largest angle (radians) and half of the largest cosine that is taken off.
     """
     theta_B = torch.acos(target_B.clamp(-1 + 1e-6, 1 - 1e-6))
@@ -54,7 +54,7 @@ class FeatureNorms:
         self.mean, self.deviation = 20.0, 100.0
 
     def quality(self, norms_B: Tensor) -> Tensor:
-        """Quality in [-1, 1] of the images of a batch, which count towards the running values first."""
+        """Return quality in [-1, 1] of the images of a batch, which count towards the running values first."""
         norms_B = norms_B.detach().clamp(0.001, 100.0)
         kept = self.momentum
         self.mean = kept * self.mean + (1 - kept) * float(norms_B.mean())

@@ -21,7 +21,7 @@ from hyperface.training.recognizer import margins
 from hyperface.training.recognizer.margins import FeatureNorms
 
 _BLOCK = 4096
-"""Centres that are drawn from one seed, so that they do not depend on the number of ranks."""
+"""Number of centres that are drawn from one seed, so that they do not depend on the number of ranks."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Update:
-    """What a step of SGD does."""
+    """The settings of a step of SGD."""
 
     learning_rate: float
     momentum: float
@@ -45,14 +45,14 @@ class Update:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which classes and which images of a step belong to whom."""
+    """The division of the classes, and of the images of a step, among ranks."""
 
     rank: int
     group: Group
     classes: tuple[int, ...]
-    """Classes of each rank, which add up to C."""
+    """Number of classes of each rank, which add up to C."""
     images: tuple[int, ...]
-    """Images of each rank in a step, which add up to B."""
+    """Number of images of each rank in a step, which add up to B."""
 
     @property
     def own_classes(self) -> slice:
@@ -73,7 +73,7 @@ class Centres:
         self.norms = FeatureNorms()
 
     def step(self, features_bD: Tensor, labels_b: Tensor, step: int, update: Update) -> tuple[Tensor, Tensor]:
-        """The loss, its gradient for the own features, and the centres moved by it. Every rank calls it.
+        """Move the centres; return the loss and its gradient for the own features. Every rank calls it.
 
         Args:
             features_bD: float32, as the backbone gives them.
@@ -100,7 +100,8 @@ class Centres:
         return loss, group.sum(features_BD.grad, self.ranks.images)
 
     def _sample(self, labels_B: Tensor, step: int) -> Tensor:
-        """The own classes of a step, ascending, counted from the first own one: those of the batch, and a choice.
+        """Return the own classes of a step, ascending, counted from the first own one: those of the batch, and a
+        choice.
 
         Paper: exactly a share of each rank's classes. Here: each class with that probability, so that the choice does
         not depend on the number of ranks.
@@ -131,7 +132,7 @@ class Centres:
         return self.head.scale * cosines_Bs.index_put((rows, place_B[rows]), target)
 
     def _move(self, sampled_s: Tensor, gradient_sD: Tensor, update: Update) -> None:
-        """SGD with momentum on the sampled centres; the others, and their momentum, stay as they are."""
+        """Take a step of SGD with momentum on the sampled centres; the others, and their momentum, stay as they are."""
         weight_sD = self.weight_cD[sampled_s]
         speed_sD = update.momentum * self.momentum_cD[sampled_s] + gradient_sD + update.weight_decay * weight_sD
         self.momentum_cD[sampled_s] = speed_sD
@@ -139,7 +140,7 @@ class Centres:
 
 
 def _softmax(logits_Bs: Tensor, there_B: Tensor, place_B: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
-    """The mean cross entropy over classes that no rank has all of, and its gradient for the own logits."""
+    """Return the mean cross entropy over classes that no rank has all of, and its gradient for the own logits."""
     group, count = ranks.group, len(logits_Bs)
     least_B = logits_Bs.new_full((count,), -torch.inf)
     largest_B = group.max(logits_Bs.amax(1) if logits_Bs.shape[1] else least_B)
@@ -155,19 +156,19 @@ def _softmax(logits_Bs: Tensor, there_B: Tensor, place_B: Tensor, ranks: Ranks) 
 
 
 def _summed(values_B: Tensor, ranks: Ranks) -> Tensor:
-    """The sum over ranks, on every rank."""
+    """Return the sum over ranks, on every rank."""
     return ranks.group.gather(values_B[None], (1,) * len(ranks.images))().sum(0)
 
 
 def _places(labels_B: Tensor, own: slice, sampled_s: Tensor) -> tuple[Tensor, Tensor]:
-    """(whether this rank has the class of each image, its column among the sampled classes)."""
+    """Return (whether this rank has the class of each image, its column among the sampled classes)."""
     there_B = (labels_B >= own.start) & (labels_B < own.stop)
     place_B = torch.searchsorted(sampled_s, (labels_B - own.start).contiguous())
     return there_B, torch.where(there_B, place_B, 0)
 
 
 def _drawn(rows: slice, dim: int, seed: int) -> Tensor:
-    """Rows of the initial centres: normal with deviation 0.01, as InsightFace's code draws them."""
+    """Draw rows of the initial centres: normal with deviation 0.01, as InsightFace's code draws them."""
     blocks = []
     for block in range(rows.start // _BLOCK, -(-rows.stop // _BLOCK)):
         generator = torch.Generator().manual_seed(seed_of("centres", seed, block))

@@ -6,7 +6,8 @@ from hyperface.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Of the step, counted from 0 over all epochs: a straight warm-up, then steps or half a cosine."""
+    """Return the learning rate of the step, counted from 0 over all epochs: a straight warm-up, then steps or half a
+    cosine."""
     epoch = step / steps_per_epoch
     warm = min(1.0, (step + 1) / max(1.0, config.warmup_epochs * steps_per_epoch))
     match config.schedule:

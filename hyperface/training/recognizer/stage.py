@@ -33,8 +33,8 @@ def train_rank(run: Run, place: Place, say: Callable[[str], None] | None = None,
     after `begin`.
 
     Args:
-        say: told how far it is, on rank 0; None: standard output.
-        watch: told every recorded step.
+        say: called with each line of progress, on rank 0; None: standard output.
+        watch: called with every recorded step.
 
     Raises:
         RunError: the loss is no number any more, an image cannot be read, or the data is not what it was at `begin`.

@@ -58,7 +58,7 @@ class RecognizerTraining(Training):
         return self.ranks.classes
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Say it where the precision costs time."""
+        """Print a line where the precision costs time."""
         if self.place.device.type == "cpu" and self.config.precision != "float32":
             say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")
 
@@ -87,7 +87,7 @@ class RecognizerTraining(Training):
         return Stepped(self.step, loss, rate)
 
     def _numbers(self) -> Tensor:
-        """The random numbers of the own images, out of those of all images of the step."""
+        """Draw the random numbers of the own images, out of those of all images of the step."""
         generator = torch.Generator().manual_seed(seed_of("augmentation", self.config.seed, self.step))
         drawn_BR = torch.rand(self.config.batch_size, NUMBERS, generator=generator)
         return drawn_BR[self.ranks.own_images].to(self.place.device)
@@ -97,13 +97,13 @@ class RecognizerTraining(Training):
         return Augmentation(c.flip, c.erasing, c.crop, c.low_resolution, c.photometric)
 
     def momentum(self) -> dict[str, Tensor]:
-        """The optimiser's state, by the names of the parameters; empty before the first step."""
+        """Return the optimiser's state, by the names of the parameters; empty before the first step."""
         states = self.optimizer.state
         named = {name: parameter for name, parameter in self.network.named_parameters() if parameter in states}
         return {name: states[parameter]["momentum_buffer"] for name, parameter in named.items()}
 
     def put_momentum(self, found: dict[str, Tensor]) -> None:
-        """What `momentum` gave, in another process."""
+        """Restore the state that `momentum` gave, in another process."""
         for name, parameter in self.network.named_parameters():
             if name in found:
                 self.optimizer.state[parameter]["momentum_buffer"] = found[name].to(parameter.device).clone()
@@ -134,7 +134,7 @@ class RecognizerTraining(Training):
             self.scaler.load_state_dict(marker["scale"])
 
     def result(self) -> tuple[bytes, dict[str, Any]]:
-        """The backbone in the form that `hyperface/models/trained.py` reads."""
+        """Return the backbone in the form that `hyperface/models/trained.py` reads."""
         config = self.config
         architecture = {
             "backbone": config.backbone,
@@ -152,7 +152,8 @@ class _Marker(TypedDict):
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay is for convolutions and the last layer: normalisation, PReLU and biases have one dimension."""
+    """Group the parameters: weight decay is for convolutions and the last layer, since normalisation, PReLU and biases
+    have one dimension."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay, "lr": 0.0},
