@@ -60,7 +60,7 @@ def _parsed() -> argparse.Namespace:
 
 
 def _packed(arguments: argparse.Namespace) -> Packing:
-    """The packing, written to where it was wanted; what keeps it from being written is found out before."""
+    """Pack, and write the packing to where it was wanted; what keeps it from being written is found out before."""
     out = Path(arguments.out).expanduser()
     _refuse_out(out)
     _refuse_device(arguments.device)
@@ -119,7 +119,7 @@ def _refuse_device(device: str) -> None:
 
 
 def _rows(start: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """The rows of a file and the norms that it has for them, or none of so many dimensions."""
+    """Read the rows of a file and the norms that it has for them, or none of so many dimensions."""
     if start.isdecimal():
         return np.empty((0, int(start)), np.float32), None
     found = embeddings.read_file(start, StorageConfig())
@@ -131,7 +131,7 @@ def _read(path: str) -> np.ndarray:
 
 
 def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
-    """As many identities as rows, unless another number is given."""
+    """Return the configuration: as many identities as rows, unless another number is given."""
     rows = [f"num_identities={len(start_ND)}"] if len(start_ND) else []
     words = [f"packing.{word.removeprefix('packing.')}" for word in (*rows, *settings)]
     # The gallery here is a file: how many faces a job would embed says nothing about it.
@@ -139,7 +139,7 @@ def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
 
 
 def _teller(steps: int) -> Callable[[Progress], None]:
-    """Says every other second how far it is."""
+    """Return a function that says every other second how far the packing is."""
     due = Every(PROGRESS_SECONDS)
 
     def tell(progress: Progress) -> None:

@@ -8,7 +8,7 @@ from itertools import count, islice
 
 @functools.cache
 def max_cosine_bound(n: int, dim: int) -> float:
-    """The best of the bounds below: no N unit vectors in R^dim have a smaller maximal cosine. -1 to 1.
+    """Return the best of the bounds below: no N unit vectors in R^dim have a smaller maximal cosine. -1 to 1.
 
     The Welch bound is not among them: it bounds the absolute cosine, which points on a sphere need not obey.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints of a packing: the state of every row, and what rank 0 knows of the steps so far."""
+"""Checkpoints of a packing: the state of every row, and rank 0's record of the steps so far."""
 
 from dataclasses import asdict, dataclass, field
 from typing import TypedDict
@@ -13,15 +13,15 @@ from hyperface.run.names import CHECKPOINTS
 from hyperface.storage import Store
 
 ROWS = ("x_LD", "mean_LD", "square_LD", "count_L", "near_L", "wall_L", "best_LD")
-"""What of a state belongs to its rows."""
+"""Tensors of a state that belong to its rows."""
 
 
 @dataclass
 class History:
-    """What is known of the steps so far; rank 0's is kept in the marker."""
+    """The record of the steps so far; rank 0's is kept in the marker."""
 
     before: Measures | None
-    """Of the start; None where the result is the start, and is measured itself."""
+    """Measures of the start; None where the result is the start, and is measured itself."""
     progress: list[Progress] = field(default_factory=list)
 
 
@@ -34,12 +34,13 @@ class Marker(TypedDict):
 
 
 def of(store: Store) -> Checkpoints:
-    """Where a run keeps them."""
+    """Return the checkpoints of a run's packing."""
     return Checkpoints(store, CHECKPOINTS)
 
 
 def save(store: Store, state: State, history: History, partition: Partition) -> None:
-    """Every rank calls it. Rows first, then, when all ranks have written theirs, rank 0's marker; older ones go.
+    """Write a checkpoint: rows first, then, when all ranks have written theirs, rank 0's marker; older ones go. Every
+    rank calls it.
 
     Raises:
         StorageError: it cannot be written; the checkpoint before stays valid.
@@ -54,7 +55,7 @@ def save(store: Store, state: State, history: History, partition: Partition) -> 
 
 
 def load(store: Store, partition: Partition, device: torch.device) -> tuple[State, History] | None:
-    """The newest checkpoint with a marker, of it the rows that this rank owns; None when there is none.
+    """Read the newest checkpoint with a marker, of it the rows that this rank owns; None when there is none.
 
     Every rank calls it, and all take the one that rank 0 saw: a rank of a dying group may still write another.
     """

@@ -22,13 +22,13 @@ from hyperface.packing.sphere import normalise
 
 Rows = NDArray[np.float32]
 MARGIN = 2e-6
-"""Cosine by which rows stay inside, so that float32 rounding never puts one outside."""
+"""Excess in cosine by which rows stay inside, so that float32 rounding never puts one outside."""
 ROUNDS, ATTEMPTS = 100, 10
-"""Projections of a row from one beginning, and beginnings, after which it is given up."""
+"""Most projections of a row from one beginning, and most beginnings, after which it is given up."""
 
 
 def frozen_files(config: PackingConfig) -> list[str]:
-    """The parts of a dataset that grows, in their order."""
+    """Return the parts of a dataset that grows, in their order."""
     return [path.strip() for path in config.frozen.split(",") if path.strip()]
 
 
@@ -42,7 +42,7 @@ def refuse_missing(config: PackingConfig, storage: StorageConfig) -> None:
 
 
 def read(config: PackingConfig, storage: StorageConfig) -> tuple[Rows | None, Rows | None]:
-    """(frozen, protected), each None without a file.
+    """Read (frozen, protected), each None without a file.
 
     Raises:
         ConfigError: a file is missing; a number from packing.first_identity on is a frozen identity's already.
@@ -60,7 +60,7 @@ def read(config: PackingConfig, storage: StorageConfig) -> tuple[Rows | None, Ro
 
 
 def identity_of(rows: Tensor | Rows | None) -> dict[str, Any] | None:
-    """Which rows they were: how many, and the SHA-256 of their float32 numbers."""
+    """Describe rows: how many, and the SHA-256 of their float32 numbers."""
     if rows is None:
         return None
     contents = (rows.cpu().numpy() if isinstance(rows, Tensor) else rows).tobytes()
@@ -68,7 +68,7 @@ def identity_of(rows: Tensor | Rows | None) -> dict[str, Any] | None:
 
 
 def _numbers(part: Embeddings) -> list[int]:
-    """The identities of a table's rows; one without them, such as an .npy file, numbers its rows from 0."""
+    """Return the identities of a table's rows; one without them, such as an .npy file, numbers its rows from 0."""
     return [int(name) if isinstance(name, int) else row for row, name in enumerate(part.names)]
 
 
@@ -86,28 +86,29 @@ def _check_numbers(config: PackingConfig, taken: list[int]) -> None:
         )
 
 
-def push_back(x_LD: Tensor, wall_LD: Tensor, limit: float) -> Tensor:
-    """Rows that are closer than `limit` to the given protected row, moved along a great circle to that cosine."""
+def push_back(x_LD: Tensor, protected_LD: Tensor, limit: float) -> Tensor:
+    """Return rows with those that are closer than `limit` to the given protected row moved along a great circle to that
+    cosine."""
     limit = limit - MARGIN
-    cosine_L = (x_LD * wall_LD).sum(1, keepdim=True)
-    away_LD = x_LD - cosine_L * wall_LD
+    cosine_L = (x_LD * protected_LD).sum(1, keepdim=True)
+    away_LD = x_LD - cosine_L * protected_LD
     # A row that is its protected one has no direction of its own: it takes one that does not depend on anything else.
-    other_LD = wall_LD.roll(1, dims=1) * torch.linspace(1, 2, x_LD.shape[1], dtype=x_LD.dtype, device=x_LD.device)
-    other_LD -= (other_LD * wall_LD).sum(1, keepdim=True) * wall_LD
+    other_LD = protected_LD.roll(1, dims=1) * torch.linspace(1, 2, x_LD.shape[1], dtype=x_LD.dtype, device=x_LD.device)
+    other_LD -= (other_LD * protected_LD).sum(1, keepdim=True) * protected_LD
     away_LD = torch.where(away_LD.norm(dim=1, keepdim=True) > 1e-6, away_LD, other_LD)
-    edge_LD = limit * wall_LD + (1 - limit**2) ** 0.5 * away_LD / away_LD.norm(dim=1, keepdim=True)
+    edge_LD = limit * protected_LD + (1 - limit**2) ** 0.5 * away_LD / away_LD.norm(dim=1, keepdim=True)
     return torch.where(cosine_L > limit, edge_LD / edge_LD.norm(dim=1, keepdim=True), x_LD)
 
 
 def settle(x_LD: Tensor, protected_PD: Tensor, limit: float, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Rows pushed back, each from its nearest protected row again and again, until none is closer than `limit`.
+    """Push rows back, each from its nearest protected row again and again, until none is closer than `limit`.
 
     Alternating projections: Boyd and Dattorro, "Alternating Projections" (2003); here onto one violated constraint of
     a row at a time, and the caps are no convex sets, so that a row may get stuck where there is a place. It then tries
     again from random directions.
 
     Args:
-        seed: of those directions: the run's, and the number of the first row, so that they do not depend on ranks.
+        seed: seed of those directions: the run's, and the number of the first row, so that they do not depend on ranks.
 
     Returns:
         The rows, and which of them [L] are still too close.

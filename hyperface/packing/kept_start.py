@@ -47,7 +47,7 @@ def keep(run: Run, posed: Posed) -> None:
 def kept(
     run: Run, frozen_FD: Rows | None, protected_PD: Rows | None, device: torch.device, partition: Partition
 ) -> Sample | None:
-    """What `keep` wrote; None where it has to be drawn.
+    """Read the start that `keep` wrote; None where it has to be drawn.
 
     Every rank calls it, and all go by what rank 0 found: a rank of a dying group may still write it.
 
@@ -63,17 +63,17 @@ def kept(
 
 
 def _beside(frozen_FD: Tensor | Rows | None, protected_PD: Tensor | Rows | None) -> dict[str, Any]:
-    """What of a sample the configuration does not say: files that it only names."""
+    """Describe the files that decide a sample and that the configuration only names."""
     return {"frozen": identity_of(frozen_FD), "protected": identity_of(protected_PD)}
 
 
 def _vouched(run: Run, beside: dict[str, Any]) -> int | None:
-    """The candidates that a kept start was drawn from; None where it cannot be used."""
+    """Return the number of candidates that a kept start was drawn from; None where it cannot be used."""
     if not (run.store.exists(START_SUMMARY) and run.store.exists(START)):
         return None
     try:
-        told = run.shaped(START_SUMMARY, _Summary)
+        summary = run.shaped(START_SUMMARY, _Summary)
     except RunError:
         return None
     wanted = {**beside, "sha256": hashlib.sha256(run.store.read(START)).hexdigest()}
-    return told["candidates"] if {key: told.get(key) for key in wanted} == wanted else None
+    return summary["candidates"] if {key: summary.get(key) for key in wanted} == wanted else None

@@ -19,7 +19,7 @@ TILE = {"cpu": 1024, "cuda": 4096}
 """Rows and columns of a tile: 4 MiB in float32 on a CPU, 32 MiB in bfloat16 on a GPU, inside its L2 cache."""
 
 LARGEST_EXPONENT = 60.0
-"""1e10 pairs of this size still add up to a float32."""
+"""Largest exponent of a pair: 1e10 pairs of this size still add up to a float32."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Block:
     columns_BD: Tensor
     first_column: int
     both: bool = False
-    """The columns look back: what a tile says is noted for its columns as well."""
+    """True where the columns look back: what a tile says is noted for its columns as well."""
     self_A: Tensor | None = None
-    """Which column each row is, when rows are a choice of the columns: it does not see that one."""
+    """Column of each row, when rows are a choice of the columns: it does not see that one."""
 
     @property
     def diagonal(self) -> bool:
-        """Rows and columns are the same; then half of the tiles say it all."""
+        """True where rows and columns are the same; then half of the tiles say it all."""
         return self.both and self.first_row == self.first_column
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
@@ -51,14 +51,14 @@ class Block:
 
 
 class Buffer:
-    """Room for one tile, used again and again: fresh pages for each would cost as much as its arithmetic."""
+    """Memory for one tile, used again and again: fresh pages for each would cost as much as its arithmetic."""
 
     def __init__(self, like: Tensor) -> None:
         side = TILE.get(like.device.type, TILE["cpu"])
         self._room = torch.empty(side * side, dtype=like.dtype, device=like.device)
 
     def tile(self, block: Block, rows: slice, columns: slice, shift: Tensor | None, scale: float) -> Tensor:
-        """scale * cosine - shift, a row's cosine with itself -inf. The shift comes before rounding."""
+        """Return scale * cosine - shift, a row's cosine with itself -inf. The shift comes before rounding."""
         rows_aD, columns_bD = block.rows_AD[rows], block.columns_BD[columns]
         shape = len(rows_aD), len(columns_bD)
         cosine_ab = self._room[: shape[0] * shape[1]].view(shape)
@@ -99,21 +99,22 @@ class Nearest:
 
 
 def pack(cosine_N: Tensor, index_N: Tensor) -> Tensor:
-    """(cosine, index) as one int64 each: its upper half orders as the cosine in float32, its lower is -1 - index."""
+    """Pack (cosine, index) into one int64 each: its upper half orders as the cosine in float32, its lower is -1 -
+    index."""
     bits_N = cosine_N.float().view(torch.int32)
     ordered_N = bits_N ^ ((bits_N >> 31) & 0x7FFFFFFF)
     return (ordered_N.long() << 32) | (0xFFFFFFFF - index_N)
 
 
 def unpack(packed_N: Tensor) -> tuple[Tensor, Tensor]:
-    """(cosine: float32, index: int64) of what `pack` made."""
+    """Unpack (cosine: float32, index: int64) of what `pack` made."""
     ordered_N = (packed_N >> 32).int()
     bits_N = ordered_N ^ ((ordered_N >> 31) & 0x7FFFFFFF)
     return bits_N.view(torch.float32), 0xFFFFFFFF - (packed_N & 0xFFFFFFFF)
 
 
 def nearest(rows_AD: Tensor, columns_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """(cosine, index) of the nearest column to each row."""
+    """Return (cosine, index) of the nearest column to each row."""
     seen = Nearest(len(rows_AD), rows_AD.device)
     seen.look(Block(rows_AD, 0, columns_BD, 0))
     return unpack(seen.packed_N)
@@ -131,14 +132,14 @@ class SoftPairs:
         self.offset, self.tau = (shift / tau).to(like.dtype), tau
         self.shift = self.offset.to(kind) * tau  # as it is after rounding
         self.total = torch.zeros((), dtype=kind, device=like.device)
-        """Each pair once."""
+        """Sum over pairs, each pair once."""
         self.pull_ND = torch.zeros(n, dim, dtype=kind, device=like.device)
-        """For row i the sum of exp(..) x_j over the j that it is paired with: tau times the gradient of `total`."""
+        """Sum of exp(..) x_j, for row i, over the j that it is paired with: tau times the gradient of `total`."""
         self._scaled_N = torch.full((n,), -math.inf, dtype=kind, device=like.device)
 
     @property
     def cosine_N(self) -> Tensor:
-        """Of the nearest."""
+        """Return the cosine of each row with its nearest."""
         return self.shift + self.tau * self._scaled_N
 
     def look(self, block: Block) -> None:

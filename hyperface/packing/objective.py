@@ -1,4 +1,4 @@
-"""What a packing minimises: how close identities are, plus alpha times how far they lie from the gallery.
+"""The objective of a packing: how close identities are, plus alpha times how far they lie from the gallery.
 
 Each rank looks at its share of the pairs; what it saw of others' rows is handed to their owners, and all ranks compute
 the same value, each the gradient of its own rows. Gradients are analytic and are those of cosines: with respect to rows
@@ -30,9 +30,10 @@ class Terms:
     tau: float = 1.0
     """Temperature of a soft maximum, in cosines."""
     shift: Tensor | None = None
-    """0-dimensional, near the largest cosine, for a soft maximum; None: found first, in a pass of its own."""
+    """Shift of the exponents of a soft maximum, 0-dimensional, near the largest cosine; None: found first, in a pass of
+    its own."""
     dtype: torch.dtype = torch.float32
-    """Of the products and of what ranks send each other."""
+    """Type of the products and of what ranks send each other."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Against:
     all_ND: Tensor | None = None
     """All rows, when those of the step are a choice of them; then they look at these instead of each other."""
     self_L: Tensor | None = None
-    """Which of all rows each own row is."""
+    """Number of each own row among all rows."""
 
 
 @dataclass(frozen=True)
 class Separated:
-    """How close the rows of a step are."""
+    """The closeness of the rows of a step."""
 
     value: Tensor
     gradient_LD: Tensor
@@ -64,14 +65,14 @@ class Separation(ABC):
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decays; these are its usual ones."""
     pulls_on_others = False
-    """Whether a rank computes gradients of other ranks' rows, and sends them."""
+    """True where a rank computes gradients of other ranks' rows, and sends them."""
 
     def __init__(self, config: PackingConfig) -> None:
         self.config = config
 
     @property
     def looks(self) -> int:
-        """Times that a step looks at its pairs."""
+        """Return how many times a step looks at its pairs."""
         return 1
 
     @abstractmethod
@@ -83,7 +84,7 @@ class Separation(ABC):
         return max_cosine
 
     def scales(self, dim: int) -> int:
-        """Second moments that Adam keeps of a row."""
+        """Return the number of second moments that Adam keeps of a row."""
         return dim
 
     def terms(self, step: int, max_cosine: Tensor, dim: int) -> Terms:
@@ -95,7 +96,8 @@ class Separation(ABC):
         return torch.bfloat16 if self.config.precision == "bfloat16" else exact
 
     def rate(self, step: int, points: int, dim: int) -> float:
-        """Length of a step in each coordinate. The paper's falls by a factor 0.75 every 5,000 steps (recalled only).
+        """Return the length of a step in each coordinate. The paper's falls by a factor 0.75 every 5,000 steps
+        (recalled only).
 
         Args:
             points: rows that are packed or frozen.
@@ -109,7 +111,7 @@ class Value:
 
     loss: Tensor
     gradient_LD: Tensor
-    """Of the loss with respect to the own rows, taken as free vectors whose cosines are dot products."""
+    """Gradient of the loss with respect to the own rows, taken as free vectors whose cosines are dot products."""
     max_cosine: Tensor
     mean_nearest_cosine: Tensor
     mean_gallery_cosine: Tensor | None
@@ -123,7 +125,7 @@ def evaluate(
     terms: Terms,
     against: Against | None = None,
 ) -> Value:
-    """separation + alpha * mean over all rows of the cosine distance to the nearest gallery row.
+    """Evaluate separation + alpha * mean over all rows of the cosine distance to the nearest gallery row.
 
     Paper: HyperFace, ICLR 2025: -d(closest pair) + alpha * (1/n) sum_k min_g d(x_k, g), d = 1 - cosine. Here: without
     the constant -1 of the first term, and with two more choices of it.
@@ -143,7 +145,7 @@ def evaluate(
 
 
 def nearest_of_each(own_LD: Tensor, partition: Partition, against: Against) -> tuple[Tensor, Tensor, Tensor]:
-    """(cosine [N], number [N]) of the row nearest to each row of the step, and the rows [M, D] in their numbers'
+    """Return (cosine [N], number [N]) of the row nearest to each row of the step, and the rows [M, D] in their numbers'
     order."""
     seen = Nearest(sum(partition.sizes), own_LD.device)
     columns_MD = look(seen.look, own_LD, partition, against)
@@ -151,7 +153,8 @@ def nearest_of_each(own_LD: Tensor, partition: Partition, against: Against) -> t
 
 
 def look(show: Callable[[Block], None], own_LD: Tensor, partition: Partition, against: Against) -> Tensor:
-    """Show this rank's share of the pairs, and return what rows can be nearest to, in the order of its numbers.
+    """Show this rank's share of the pairs, and return the rows that rows can be nearest to, in the order of its
+    numbers.
 
     The own rows are looked at among each other while those of other ranks arrive.
     """
@@ -173,5 +176,5 @@ def look(show: Callable[[Block], None], own_LD: Tensor, partition: Partition, ag
 
 
 def sums(like: Tensor) -> torch.dtype:
-    """The numbers in which products of such rows are added up."""
+    """Return the type in which products of such rows are added up."""
     return torch.promote_types(like.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Which rows a rank owns, and which pairs it looks at.
+"""The partition of the rows among ranks, and the pairs that each rank looks at.
 
 N: all rows, L: own rows of this rank, W: ranks, b: rows of a mini-batch.
 """
@@ -27,15 +27,15 @@ class Partition:
         return self._rows(self.rank)
 
     def all(self, own_LD: Tensor) -> Tensor:
-        """All ranks' rows, given the own."""
+        """Gather all ranks' rows, given the own."""
         return self.group.gather(own_LD, self.sizes)()
 
     def each(self, value: Tensor) -> Tensor:
-        """What every rank holds for itself, in the order of ranks: [W, ...]."""
+        """Gather what every rank holds for itself, in the order of ranks: [W, ...]."""
         return self.group.gather(value[None], (1,) * len(self.sizes))()
 
     def rectangles(self) -> Iterator[tuple[slice, slice]]:
-        """(rows, columns) of the pairs with other ranks' rows that this rank looks at, for both sides.
+        """Yield (rows, columns) of the pairs with other ranks' rows that this rank looks at, for both sides.
 
         Ranks stand in a circle and look at the half of it before them, so that each pair of ranks meets once. With an
         even number the opposite ones share their rectangle: the first takes the upper half of its rows.
@@ -50,7 +50,8 @@ class Partition:
             yield (slice(first.start, middle) if self.own == first else slice(middle, first.stop)), second
 
     def of_batch(self, batch_b: NDArray[np.int64]) -> "Partition":
-        """The same ranks over the rows `batch_b` (ascending) only; a rank may own none of them."""
+        """Return the partition of the rows `batch_b` (ascending) only among the same ranks; a rank may own none of
+        them."""
         ends_W = np.cumsum(self.sizes)
         sizes = np.diff(np.searchsorted(batch_b, ends_W), prepend=0)
         return Partition(tuple(sizes.tolist()), self.rank, self.group)
@@ -60,5 +61,5 @@ class Partition:
 
 
 def one_process(n: int) -> Partition:
-    """One rank that owns all rows."""
+    """Return the partition of one rank that owns all rows."""
     return Partition((n,), 0, Alone())

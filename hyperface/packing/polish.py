@@ -14,20 +14,21 @@ from scipy.sparse.linalg import lsmr
 from hyperface.errors import ConfigError
 
 LARGEST = 32_768
-"""Most coordinates, N x D."""
+"""Most coordinates, N x D, of a packing that is polished."""
 LARGEST_PROGRAMME = 20_000
 """Most numbers in a linear programme, 2 D - 1 for each active pair: about a second each. Larger ones are left out."""
 WINDOWS = (1e-6, 1e-5, 1e-4)
-"""How far below the largest cosine a pair may be that is to become equal to it."""
+"""Distances below the largest cosine within which a pair is to become equal to it."""
 EQUAL = 1e-14
 """Spread of cosines that are equal but for rounding."""
 FIRST_RADIUS, LAST_RADIUS = 1e-3, 1e-9
-"""Of a coordinate's move. What a converged step leaves is of the second order: below 1e-16 at the last."""
+"""Largest and smallest radius of a coordinate's move. What a converged step leaves is of the second order: below 1e-16
+at the last."""
 STEPS = 40
 
 
 def polish(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The local optimum near a packing: unit rows whose max cosine is never above that of the input.
+    """Return the local optimum near a packing: unit rows whose max cosine is never above that of the input.
 
     First Newton's method on the pairs that are as good as closest; what it cannot settle, linear programmes do. A code
     held together by its active pairs, as the known optimal ones are, is found to 1e-15. With programmes the input may
@@ -55,7 +56,8 @@ def refuse_large(n: int, dim: int) -> None:
 
 
 def _equalised(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """After Newton steps to where all active cosines are equal, and whether they are and fix all points between them.
+    """Take Newton steps to where all active cosines are equal; return the rows, and whether they are equal and fix all
+    points between them.
 
     In a jammed packing they outnumber the coordinates that are free, so that their equality says where the points are.
     Least squares of the smallest norm (D. C.-L. Fong, M. Saunders, LSMR, SIAM J. Sci. Comput. 33, 2011), because
@@ -80,13 +82,13 @@ def _equalised(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
 
 
 def _numbers(x_ND: NDArray[np.float64], radius: float) -> int:
-    """In the linear programme of a radius."""
+    """Return the number of numbers in the linear programme of a radius."""
     i_P, _, _ = _active(x_ND, max_cosine(x_ND), _reach(x_ND, radius))
     return len(i_P) * int(2 * x_ND.shape[1] - 1)
 
 
 def _programmed(x_ND: NDArray[np.float64], radius: float) -> tuple[NDArray[np.float64], float]:
-    """After a step of sequential linear programming, and the radius of the next.
+    """Return the rows after a step of sequential linear programming, and the radius of the next.
 
     R. Fletcher, E. Sainz de la Maza, Nonlinear programming and nonsmooth optimization by successive linear programming,
     Mathematical Programming 43, 1989: minimise the largest of the cosines linearised over moves along the spheres, no
@@ -111,7 +113,8 @@ def max_cosine(x_ND: NDArray[np.float64]) -> float:
 
 
 def _step(x_ND: NDArray[np.float64], radius: float) -> tuple[NDArray[np.float64], float]:
-    """Rows after the best moves of at most `radius` a coordinate, and the gain if cosines were linear in them.
+    """Return the rows after the best moves of at most `radius` a coordinate, and the gain if cosines were linear in
+    them.
 
     The programme is in units of the radius, so that the solver's tolerance of 1e-7 is relative to it.
     """
@@ -128,7 +131,8 @@ def _step(x_ND: NDArray[np.float64], radius: float) -> tuple[NDArray[np.float64]
 
 
 def _reach(x_ND: NDArray[np.float64], radius: float) -> float:
-    """How far below the largest cosine a pair may be that matters: each changes by half as much at most."""
+    """Return the distance below the largest cosine within which a pair matters: each changes by half as much at
+    most."""
     return float(4 * radius * math.sqrt(x_ND.shape[1] - 1))
 
 
@@ -141,14 +145,15 @@ def _moved(x_ND: NDArray[np.float64], move_Nt: NDArray[np.float64]) -> NDArray[n
 def _active(
     x_ND: NDArray[np.float64], cosine: float, window: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Pairs i < j whose cosine is within the window of the largest, and how far each is below it."""
+    """Return pairs i < j whose cosine is within the window of the largest, and how far each is below it."""
     gap_NN = cosine - x_ND @ x_ND.T
     i_P, j_P = np.nonzero(np.triu(gap_NN < window, 1))
     return i_P, j_P, gap_NN[i_P, j_P]
 
 
 def _tangent_bases(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal bases [N, t, D] of the tangent spaces: rows of the Householder reflection that takes x to an axis."""
+    """Return orthonormal bases [N, t, D] of the tangent spaces: rows of the Householder reflection that takes x to an
+    axis."""
     mirror_ND = x_ND.copy()
     mirror_ND[:, 0] += np.where(x_ND[:, 0] < 0, -1, 1)
     mirror_ND /= np.linalg.norm(mirror_ND, axis=1, keepdims=True)
@@ -159,7 +164,8 @@ def _tangent_bases(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
 def _slopes(
     basis_NtD: NDArray[np.float64], x_ND: NDArray[np.float64], i_P: NDArray[np.intp], j_P: NDArray[np.intp]
 ) -> csr_array:
-    """Of each pair's cosine above the maximum, in all points' tangent coordinates and, last column, the maximum."""
+    """Return the slopes of each pair's cosine above the maximum, in all points' tangent coordinates and, last column,
+    the maximum."""
     n, t, _ = basis_NtD.shape
     ones_P, columns_t = np.ones((len(i_P), 1)), np.arange(t)
     of_i_Pt = np.einsum("ptd,pd->pt", basis_NtD[i_P], x_ND[j_P])

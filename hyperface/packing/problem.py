@@ -21,7 +21,7 @@ from hyperface.packing.solver import Problem
 Rows = NDArray[np.float32]
 
 LARGEST_NORM = 1e18
-"""Of a feature: float32 holds its square, and the norms of features that are drawn like it."""
+"""Largest norm of a feature: float32 holds its square, and the norms of features that are drawn like it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Posed:
-    """A checked problem and where it starts."""
+    """A checked problem and its start."""
 
     problem: Problem
     x_ND: torch.Tensor
     duplicates: int
-    """Rows of the start that were moved off an equal one; none when there are no steps."""
+    """Number of rows of the start that were moved off an equal one; none when there are no steps."""
     norms_N: Rows | None = None
-    """Of the features that the start was drawn as; None where it was not, or nobody knows the gallery's."""
+    """Norms of the features that the start was drawn as; None where it was not, or nobody knows the gallery's."""
     sampled: dict[str, float] | None = None
-    """For a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
+    """Numbers of a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
 
 
 def pose(
@@ -69,7 +69,7 @@ def pose(
 
     Args:
         partition: the ranks that draw a start together; None: this process alone.
-        tell: told while a start is drawn.
+        tell: called while a start is drawn.
 
     Raises:
         EmbeddingError, ConfigError: as `check`; too few rows to start from; a sample that cannot be met; a norm that
@@ -119,7 +119,7 @@ def _told(drawn: Sample, config: PackingConfig) -> dict[str, float]:
 
 
 def check(inputs: Inputs, config: PackingConfig, seed: int) -> Inputs:
-    """The rows as they are worked with; what can be said before a start is known is said.
+    """Return the rows as they are worked with, after all checks that need no start.
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.
@@ -158,8 +158,8 @@ def check(inputs: Inputs, config: PackingConfig, seed: int) -> Inputs:
 
 
 def start_rows(start_ND: Rows, config: PackingConfig, seed: int) -> Rows:
-    """The rows that a packing starts from, equal ones not yet parted, unless they are drawn one by one. Of other starts
-    than `gallery` the given rows only say the dimension."""
+    """Return the rows that a packing starts from, equal ones not yet parted, unless they are drawn one by one. Of other
+    starts than `gallery` the given rows only say the dimension."""
     n, dim = config.num_identities, start_ND.shape[1]
     match config.start:
         case "random":

@@ -14,11 +14,12 @@ from hyperface.errors import ConfigError
 from hyperface.packing.sphere import random_points
 
 LARGEST = 2048
-"""Most points: each restart holds all their cosines."""
+"""Most points of such a problem: each restart holds all their cosines."""
 BATCH_ELEMENTS = 1 << 20
-"""Cosines held at a time: 8 MiB, which stays in the cache. Restarts beyond it are annealed one batch after another."""
+"""Number of cosines held at a time: 8 MiB, which stays in the cache. Restarts beyond it are annealed one batch after
+another."""
 HOTTEST, MILDEST, COLD = 2.0, 0.02, 0.015
-"""First temperatures of the hottest and of the mildest restart, and where all end, in units of 1 / sqrt(dim)."""
+"""First temperatures of the hottest and of the mildest restart, and the last of all, in units of 1 / sqrt(dim)."""
 COLDEST = 1e-7
 """Last temperature of the second phase, in cosines: the soft maximum is then this close to the maximum."""
 RATE, BETAS, EPSILON = 0.5, (0.8, 0.9), 1e-4
@@ -27,7 +28,7 @@ ORDERS = 12
 
 
 def draw(n: int, dim: int, restarts: int, seed: int) -> NDArray[np.float64]:
-    """Starts [R, N, D]: a quarter uniform, a quarter antipodal, half invariant under a rotation of order 3 to 12.
+    """Draw starts [R, N, D]: a quarter uniform, a quarter antipodal, half invariant under a rotation of order 3 to 12.
 
     Steps of `best_of` commute with rotations, so that a start keeps its symmetry until rounding breaks it. Many of the
     best codes have such a symmetry, and are found from starts that do where all others end in a glass: the roots of E7
@@ -37,7 +38,7 @@ def draw(n: int, dim: int, restarts: int, seed: int) -> NDArray[np.float64]:
 
 
 def best_of(start_RND: NDArray[np.floating], steps: int = 600) -> NDArray[np.float64]:
-    """The tightest set [N, D] that R starts lead to, unit rows; never worse than the best start.
+    """Return the tightest set [N, D] that R starts lead to, unit rows; never worse than the best start.
 
     All restarts slide down the soft maximum of all their cosines while it cools for `steps` steps; the best quarter of
     them then does so for half as many, down to where its maximum cosine is within 1e-7 or so of a local optimum. They
@@ -73,7 +74,7 @@ def refuse_large(n: int) -> None:
 
 
 def soft_maximum_gradient(x_RND: Tensor, tau_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Max cosine [R], and the gradient of tau log sum_{i != j} exp(cosine_ij / tau) on the spheres, times N.
+    """Return the max cosine [R], and the gradient of tau log sum_{i != j} exp(cosine_ij / tau) on the spheres, times N.
 
     The rows are unit; the gradient is that of cosines, tangent to the sphere.
     """
@@ -87,14 +88,14 @@ def soft_maximum_gradient(x_RND: Tensor, tau_R: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _annealed(x_RND: Tensor, hot_R: Tensor, cold: float, steps: int) -> Tensor:
-    """The tightest iterate of each restart while its temperature falls geometrically from hot to cold."""
+    """Return the tightest iterate of each restart while its temperature falls geometrically from hot to cold."""
     size = max(1, BATCH_ELEMENTS // x_RND.shape[1] ** 2)
     batches = zip(torch.split(x_RND, size), torch.split(hot_R, size), strict=True)
     return torch.cat([_anneal_batch(x_bND, hot_b, cold, steps) for x_bND, hot_b in batches])
 
 
 def _anneal_batch(x_RND: Tensor, hot_R: Tensor, cold: float, steps: int) -> Tensor:
-    """Adam (Kingma and Ba, ICLR 2015) on the soft maximum, with steps of RATE * temperature.
+    """Minimise the soft maximum by Adam (Kingma and Ba, ICLR 2015), with steps of RATE * temperature.
 
     Paper: second moments of each coordinate. Here: of each row, the mean over its coordinates, because steps then
     commute with rotations and a symmetric set stays symmetric. In float64, because rounding breaks symmetry as well:
@@ -134,7 +135,7 @@ def _start(n: int, dim: int, seed: int, r: int) -> NDArray[np.float64]:
 
 
 def _rotation(dim: int, order: int, rng: np.random.Generator, alike: bool) -> NDArray[np.float64]:
-    """An orthogonal matrix whose power `order` is the identity; of order 2: the point reflection.
+    """Return an orthogonal matrix whose power `order` is the identity; of order 2: the point reflection.
 
     It turns each plane of two coordinates by a multiple of 2 pi / order, the same for all planes if `alike`.
     """
@@ -149,7 +150,7 @@ def _rotation(dim: int, order: int, rng: np.random.Generator, alike: bool) -> ND
 
 
 def _symmetric(drawn_ND: NDArray[np.float64], rotation_DD: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """As many whole orbits as N has room for; rows left over lie on the axis, if there is one."""
+    """Return as many whole orbits as N has room for; rows left over lie on the axis, if there is one."""
     orbits, left = divmod(len(drawn_ND), order)
     images = [drawn_ND]
     for _ in range(order - 1):

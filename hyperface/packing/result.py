@@ -1,4 +1,4 @@
-"""What a packing reached: exact over all pairs in float32, with the certificate of how much better it could be.
+"""The result of a packing: exact over all pairs in float32, with the certificate of how much better it could be.
 
 N: all rows, L: own rows of this rank, F: frozen rows, D: embedding dimension.
 """
@@ -23,12 +23,12 @@ from hyperface.packing.problem import Posed
 from hyperface.packing.solver import Problem, State, fresh_state
 
 BINS = 40
-"""Of the histogram of nearest cosines."""
+"""Number of bins of the histogram of nearest cosines."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Exact over all rows, blocked, float32."""
+    """Measures that are exact over all rows, blocked, float32."""
 
     max_cosine: float
     mean_nearest_cosine: float
@@ -38,21 +38,21 @@ class Measures:
 
 @dataclass(frozen=True)
 class Progress:
-    """A step as its objective saw it, before the update; of the mini-batch only where there is one."""
+    """The numbers of a step as its objective saw it, before the update; of the mini-batch only where there is one."""
 
     step: int
-    """Updates done before: 0 is the start."""
+    """Number of updates done before: 0 is the start."""
     max_cosine: float
     mean_nearest_cosine: float
     mean_gallery_cosine: float | None
-    """None when alpha is 0 or there is no gallery: then nobody looked."""
+    """Mean cosine with the nearest gallery row; None when alpha is 0 or there is no gallery: then nobody looked."""
     loss: float
     seconds: float
-    """Spent on steps so far."""
+    """Seconds spent on steps so far."""
 
     @classmethod
     def of(cls, value: Value, state: State) -> "Progress":
-        """In numbers, for which it waits, of the step just taken."""
+        """Make numbers of the step just taken, for which it waits."""
         closeness = value.mean_gallery_cosine
         return cls(
             step=state.step - 1,
@@ -65,7 +65,7 @@ class Progress:
 
     @classmethod
     def at_the_end(cls, packing: "Packing", problem: Problem) -> "Progress":
-        """The result itself, as the step after the last."""
+        """Return the result itself, as the step after the last."""
         reached = packing.max_cosine, packing.mean_nearest_cosine, packing.mean_gallery_cosine
         hard = problem.separation.score(packing.max_cosine, packing.mean_nearest_cosine)
         alpha = problem.config.alpha
@@ -78,45 +78,46 @@ class Packing:
     references_ND: NDArray[np.float32]
     """Unit rows; the frozen ones are not among them."""
     max_cosine: float
-    """Of the closest pair with a reference in it, frozen rows included; exact over all pairs."""
+    """Cosine of the closest pair with a reference in it, frozen rows included; exact over all pairs."""
     mean_nearest_cosine: float
     mean_gallery_cosine: float | None
     """Mean over references of the cosine with the nearest gallery row; None without a gallery."""
     max_protected_cosine: float | None
-    """The largest between a reference and a protected row; None without protected rows."""
+    """Largest cosine between a reference and a protected row; None without protected rows."""
     max_protected_cosine_of_frozen: float | None
-    """The same of frozen rows, which stay whatever it is; None without either."""
+    """Largest cosine between a frozen and a protected row, which stays whatever it is; None without either."""
     max_cosine_within_frozen: float | None
-    """Of the closest pair of frozen rows, which nothing can change; None with fewer than two."""
+    """Cosine of the closest pair of frozen rows, which nothing can change; None with fewer than two."""
     bound_cosine: float
-    """No packing of so many points, frozen ones included, in so many dimensions has a smaller closest pair."""
+    """Lower bound: no packing of so many points, frozen ones included, in so many dimensions has a smaller closest
+    pair."""
     bound_angle_share: float
-    """The smallest angle between any two, as a share (0..1] of the largest that the bound allows."""
+    """Smallest angle between any two, as a share (0..1] of the largest that the bound allows."""
     nearest_histogram: dict[str, list[float]]
     """`edges` (cosines) and `counts` of the references' cosines with their nearest."""
     max_cosine_before: float
     mean_nearest_cosine_before: float
     duplicates_separated: int
-    """Rows of the start that repeated an earlier one."""
+    """Number of rows of the start that repeated an earlier one."""
     steps: int
     stopped_by: str
-    """`steps`, `target_cosine` or `patience`: what ended it."""
+    """Rule that ended it: `steps`, `target_cosine` or `patience`."""
     seconds: float
-    """Spent on steps."""
+    """Seconds spent on steps."""
     norms_N: NDArray[np.float32] | None = None
-    """Of the features that a drawn start came from, whose directions the rows were before the first step."""
+    """Norms of the features that a drawn start came from, whose directions the rows were before the first step."""
     sampled: dict[str, float] | None = None
-    """For a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
+    """Numbers of a start that was drawn: `start_cosine`, `candidates` and how many of them were `kept`."""
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """All but what belongs to rows: the certificate."""
+        """Return the certificate: all numbers but those that belong to rows."""
         rows = ("references_ND", "norms_N")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in rows}
 
 
 def begin(posed: Posed, partition: Partition) -> tuple[State, Measures | None]:
-    """The state before the first step, and how good the start is; None where the result is just that.
+    """Return the state before the first step, and the measures of the start; None where the result is just that.
 
     Raises:
         ConfigError: packing.protected_cosine cannot be met.
@@ -138,7 +139,7 @@ def begin(posed: Posed, partition: Partition) -> tuple[State, Measures | None]:
 
 
 def _settled(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Tensor, Tensor]:
-    """The rows out of reach of the protected ones, and which found no place."""
+    """Move the rows out of reach of the protected ones; return them, and which found no place."""
     assert problem.protected_PD is not None
     return keep_away.settle(
         x_LD, problem.protected_PD, problem.config.protected_cosine, (problem.seed, partition.own.start)
@@ -146,12 +147,13 @@ def _settled(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Tens
 
 
 def measure(x_LD: Tensor, problem: Problem, partition: Partition) -> Measures:
-    """How good all rows are, of which this rank owns `x_LD`; the same on every rank."""
+    """Measure how good all rows are, of which this rank owns `x_LD`; the same on every rank."""
     return _measure(x_LD, problem, partition)[0]
 
 
 def _refuse_close(start: Measures, posed: Posed) -> None:
-    """The rows that were drawn one by one, held to what was asked by a look at all pairs that knows nothing of it."""
+    """Refuse a drawn start whose rows are closer than was asked, by a look at all pairs that knows nothing of the
+    drawing."""
     limit = posed.problem.config.start_cosine
     if posed.sampled is not None and start.max_cosine > limit + sampling.rounding(posed.x_ND.shape[1]):
         rule = f"packing.start_cosine={limit} is not kept: two rows that were drawn have cosine {start.max_cosine}"
@@ -159,7 +161,7 @@ def _refuse_close(start: Measures, posed: Posed) -> None:
 
 
 def finished(state: State, posed: Posed, partition: Partition, before: Measures | None) -> Packing:
-    """All rows, of the best step or the last, and what they reached; the same on every rank.
+    """Return all rows, of the best step or the last, and their measures; the same on every rank.
 
     Raises:
         RunError: as `begin`, where it left the look at all pairs to this.
@@ -186,7 +188,7 @@ def finished(state: State, posed: Posed, partition: Partition, before: Measures 
 
 
 def _refined(x_LD: Tensor, posed: Posed, partition: Partition) -> Tensor:
-    """What is left to do when the steps are over. A row that finds no place goes back to the one it started from."""
+    """Do what is left to do when the steps are over. A row that finds no place goes back to the one it started from."""
     problem = posed.problem
     if problem.protected_PD is not None:
         x_LD, stuck_L = _settled(x_LD, problem, partition)
@@ -200,7 +202,7 @@ def _refined(x_LD: Tensor, posed: Posed, partition: Partition) -> Tensor:
 
 
 def score(measures: Measures, problem: Problem) -> float:
-    """The objective with the hard maximum: what the best of several packings is best in."""
+    """Return the objective with the hard maximum, in which the best of several packings is best."""
     hard = problem.separation.score(measures.max_cosine, measures.mean_nearest_cosine)
     closeness = measures.mean_gallery_cosine
     if not math.isfinite(hard):
@@ -217,7 +219,7 @@ def certify(
     problem: Problem,
     run: dict[str, Any],
 ) -> Packing:
-    """The packing with the bound that it is compared with."""
+    """Return the packing with the bound that it is compared with."""
     n, dim = references_ND.shape
     closest = after.max_cosine
     if problem.frozen_FD is not None:
@@ -248,7 +250,7 @@ def _intrusion(x_LD: Tensor | None, protected_PD: Tensor | None) -> float:
 
 
 def _max_cosine_within_frozen(problem: Problem, partition: Partition) -> float | None:
-    """Of the closest pair of frozen rows, shared among the ranks."""
+    """Return the cosine of the closest pair of frozen rows, shared among the ranks."""
     if problem.frozen_FD is None or len(problem.frozen_FD) < 2:
         return None
     share = Partition(even_sizes(len(problem.frozen_FD), len(partition.sizes)), partition.rank, partition.group)
@@ -256,7 +258,7 @@ def _max_cosine_within_frozen(problem: Problem, partition: Partition) -> float |
 
 
 def _measure(x_LD: Tensor, problem: Problem, partition: Partition) -> tuple[Measures, Tensor]:
-    """The measures, and each row's cosine with its nearest."""
+    """Return the measures, and each row's cosine with its nearest."""
     seen, first = Nearest(sum(partition.sizes), x_LD.device), partition.own.start
     arriving = partition.group.gather(x_LD, partition.sizes)
     seen.look(Block(x_LD, first, x_LD, first, both=True))

@@ -1,4 +1,4 @@
-"""Identities drawn at random, each kept when no kept one is too near: as Vec2Face samples them, exactly, at any number.
+"""Identities drawn at random, each kept when no kept one is too near: Vec2Face's sampling, exactly, at any number.
 
 Candidate i depends on the seed and on i alone, and a cosine that float32 leaves in doubt is decided by an exact sum. So
 neither blocks nor ranks nor devices change which candidates are kept: those that a loop over one after another keeps.
@@ -27,22 +27,22 @@ from hyperface.packing.partition import Partition
 
 Rows = NDArray[np.float32]
 Tell = Callable[[int, int], None]
-"""(identities kept, candidates seen)"""
+"""Function that is called with (identities kept, candidates seen)."""
 
 STARTS = ("rejection", "pca")
 """The values of packing.start that are drawn here."""
 GENERATED = 1024
-"""Candidates of one random generator. Another number gives other identities."""
+"""Number of candidates of one random generator. Another number gives other identities."""
 BLOCK = {"cpu": 1024, "cuda": 4096}
-"""Candidates that are compared at a time. This number changes nothing."""
+"""Number of candidates that are compared at a time. This number changes nothing."""
 SEGMENT = {"cpu": 1 << 13, "cuda": 1 << 18}
-"""Rows after which candidates that are too near one of them are not looked at any more."""
+"""Number of rows after which candidates that are too near one of them are not looked at any more."""
 WINDOW = 8 * GENERATED
-"""Candidates after which the share that is kept is asked whether there is any hope."""
+"""Number of candidates after which the share that is kept is asked whether there is any hope."""
 LARGEST_ADVICE = 1000
-"""Candidates for each identity, above which no more of them are advised."""
+"""Number of candidates for each identity above which no more of them are advised."""
 FITTED = 4096
-"""Rows that a distribution takes in at a time."""
+"""Number of rows that a distribution takes in at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Sample:
     x_ND: Tensor
     """Unit rows, float32."""
     norms_N: Rows | None
-    """Of the features drawn, whose directions the rows are; None where there are none to go by."""
+    """Norms of the features drawn, whose directions the rows are; None where there are none to go by."""
     candidates: int
-    """Up to the one that was kept last."""
+    """Number of candidates up to the one that was kept last."""
 
 
 @dataclass(frozen=True)
 class Normal:
-    """x = mean + root g, g of independent standard normal numbers."""
+    """A normal distribution: x = mean + root g, g of independent standard normal numbers."""
 
     mean_D: Tensor
     root_DD: Tensor
@@ -65,7 +65,7 @@ class Normal:
 
 
 def rounding(dim: int) -> float:
-    """What a float32 product of two unit rows may err by at most, in whatever order it adds up (twice gamma_D in
+    """Return the largest error of a float32 product of two unit rows, in whatever order it adds up (twice gamma_D in
     Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1)."""
     return dim * 2.0**-23
 
@@ -94,7 +94,7 @@ def refuse_impossible(config: PackingConfig, dim: int, frozen: int, fitted: int)
 
 
 def fit(features_SD: Rows) -> Normal:
-    """The normal distribution with the mean and the covariance of the rows, S > D.
+    """Fit a normal distribution with the mean and the covariance of the rows, S > D.
 
     Vec2Face (Wu et al., ICLR 2025), section 3.1. Paper: a normal distribution in the coordinates of a PCA, fitted to
     the mean feature of each real identity. Here: to all rows given, which are each somebody's as far as is known, and
@@ -114,14 +114,15 @@ def fit(features_SD: Rows) -> Normal:
 
 
 def _blocks(features_SD: Rows) -> Iterator[Tensor]:
-    """Some rows at a time, float64."""
+    """Yield some rows at a time, float64."""
     for first in range(0, len(features_SD), FITTED):
         yield torch.from_numpy(features_SD[first : first + FITTED].astype(np.float64))
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums of a product are in an order that depends on the number of threads; identities must not."""
+    """Compute in one thread: sums of a product are in an order that depends on the number of threads; identities must
+    not."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -142,7 +143,7 @@ class Candidates:
         self._block, self._drawn = -1, (np.empty((0, dim), np.float32), np.empty(0, np.float32))
 
     def rows(self, first: int, last: int) -> tuple[Rows, Rows]:
-        """(unit rows, their norms before) of the candidates from `first` on, before `last`."""
+        """Return (unit rows, their norms before) of the candidates from `first` on, before `last`."""
         parts = []
         for block in range(first // GENERATED, -(-last // GENERATED)):
             own = slice(max(first - block * GENERATED, 0), last - block * GENERATED)
@@ -166,7 +167,8 @@ class Candidates:
 
 
 def near(x_BD: Tensor, columns_CD: Tensor, limit: float) -> Tensor:
-    """Which rows [B] have a cosine above `limit` with any of the columns: of the float32 rows, without rounding."""
+    """Return which rows [B] have a cosine above `limit` with any of the columns: of the float32 rows, without
+    rounding."""
     near_B = torch.zeros(len(x_BD), dtype=torch.bool, device=x_BD.device)
     waiting_b, doubt = torch.arange(len(x_BD), device=x_BD.device), rounding(x_BD.shape[1])
     segment = SEGMENT.get(x_BD.device.type, SEGMENT["cpu"])
@@ -186,12 +188,14 @@ def near(x_BD: Tensor, columns_CD: Tensor, limit: float) -> Tensor:
 
 
 def _cosine(x_D: Tensor, y_D: Tensor) -> float:
-    """To the last bit of float64, in which products of two float32 numbers are exact; their sum is rounded once."""
+    """Return a cosine to the last bit of float64, in which products of two float32 numbers are exact; their sum is
+    rounded once."""
     return math.fsum((x_D.double() * y_D.double()).tolist())
 
 
 def first_come(x_BD: Tensor, limit: float) -> NDArray[np.bool_]:
-    """Which rows [B] remain when each in turn goes that has a cosine above `limit` with one that remains before it."""
+    """Return which rows [B] remain when each in turn goes that has a cosine above `limit` with one that remains before
+    it."""
     cosine_BB, doubt = torch.tril(x_BD @ x_BD.T, -1), rounding(x_BD.shape[1])
     before_BB = torch.ones_like(cosine_BB, dtype=torch.bool).tril_(-1)
     above_BB = before_BB & (cosine_BB > limit + doubt)
@@ -214,7 +218,7 @@ def sample(
     protected_PD: Tensor | None = None,
     tell: Tell | None = None,
 ) -> Sample:
-    """The first config.num_identities candidates that are no closer than config.start_cosine to one kept before.
+    """Return the first config.num_identities candidates that are no closer than config.start_cosine to one kept before.
 
     Vec2Face (Wu et al., ICLR 2025), section 3.1: random vectors, rejected when too similar to a kept one. Here: frozen
     rows count as kept, and a candidate that is closer than config.protected_cosine to a protected row is rejected too.
@@ -249,7 +253,7 @@ def sample(
 
 
 def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
-    """(first, last) of blocks of candidates, none of which crosses the end of a window."""
+    """Yield (first, last) of blocks of candidates, none of which crosses the end of a window."""
     first = 0
     while first < most:
         last = min(first + block, (first // WINDOW + 1) * WINDOW, most)
@@ -260,7 +264,7 @@ def _spans(most: int, block: int) -> Iterator[tuple[int, int]]:
 def _chosen(
     x_BD: Tensor, apart: list[tuple[Tensor | None, float]], limit: float, partition: Partition
 ) -> NDArray[np.int64]:
-    """Which candidates of a block are kept, the same on every rank."""
+    """Return which candidates of a block are kept, the same on every rank."""
     near_B = torch.zeros(len(x_BD), dtype=torch.int32, device=x_BD.device)
     for rows_CD, cosine in apart:
         if rows_CD is not None:
@@ -275,14 +279,15 @@ def _chosen(
 
 
 def _hopeless(kept: int, missing: int, left: int) -> bool:
-    """Whether the candidates left cannot be enough: the share that is kept of a window only ever falls, but for chance,
-    for which three standard deviations of its count are allowed."""
+    """Return whether the candidates left cannot be enough: the share that is kept of a window only ever falls, but for
+    chance, for which three standard deviations of its count are allowed."""
     return missing > (kept + 3 * math.sqrt(kept) + 5) / WINDOW * left
 
 
 def _enough(now: tuple[int, int], before: tuple[int, int], n: int) -> int | None:
-    """Candidates for each identity that would do if the share kept of those between the two moments, each (identities
-    kept, candidates seen), remained: at least so many, since it falls. None where that is beyond reason."""
+    """Return the number of candidates for each identity that would do if the share kept of those between the two
+    moments, each (identities kept, candidates seen), remained: at least so many, since it falls. None where that is
+    beyond reason."""
     (kept, seen), (kept_before, seen_before) = now, before
     if kept == kept_before:
         return None
@@ -311,12 +316,13 @@ def _not_met(
         fixes.append("raise packing.protected_cosine, or protect fewer rows")
     fixes.append("lower packing.num_identities")
     found = f"found {kept} of {config.num_identities} identities {apart}, among {seen} candidates"
-    told = f"the bound of Rankin and Levenshtein on start_cosine, far below any sample, is {bound:.4f} here"
-    return ConfigError(f"packing.start={config.start} {found}: {', or '.join(fixes)}; {told}")
+    bound_text = f"the bound of Rankin and Levenshtein on start_cosine, far below any sample, is {bound:.4f} here"
+    return ConfigError(f"packing.start={config.start} {found}: {', or '.join(fixes)}; {bound_text}")
 
 
 def shared(normal: Normal | None, dim: int, partition: Partition, device: torch.device) -> Normal:
-    """Rank 0's distribution, which alone has to have fitted it: on two kinds of processors it would not be one."""
+    """Return rank 0's distribution, which alone has to have fitted it: on two kinds of processors it would not be
+    one."""
     own = torch.empty(0, dim, dtype=torch.float64)
     if partition.rank == 0:
         assert normal is not None

@@ -43,10 +43,10 @@ def pack(
         gallery_GD: unit rows that references should stay near; None: no gallery term.
         frozen_FD: unit rows that do not move and that references keep away from, as from each other.
         protected_PD: unit rows that no reference comes closer to than config.protected_cosine.
-        norms_N: of the features that rows of the start are the directions of, for config.start=pca; None: 1.
+        norms_N: norms of the features that rows of the start are the directions of, for config.start=pca; None: 1.
         on_step: called after each step, with what it saw; waits for the device.
         on_draw: called with (identities kept, candidates seen) while a start is drawn.
-        device: as torch names it.
+        device: name of a torch device.
 
     Raises:
         EmbeddingError: rows are not finite or not of norm 1 (to 1e-3); names them.

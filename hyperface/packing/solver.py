@@ -22,13 +22,14 @@ from hyperface.packing.objective import Against, Separation, Value
 from hyperface.packing.partition import Partition
 
 EPSILON = 1e-4
-"""Adam's, against gradients of n times the loss: as its usual 1e-8 against those of the loss at n = 10,000."""
+"""Epsilon of Adam, against gradients of n times the loss: as its usual 1e-8 against those of the loss at n = 10,000."""
 BLOCK = {"cpu": 512, "cuda": 1 << 16}
-"""Rows that are updated at a time: what is needed on the way stays in a CPU's cache, and a GPU has enough to do."""
+"""Number of rows that are updated at a time: what is needed on the way stays in a CPU's cache, and a GPU has enough to
+do."""
 LOOK_EVERY = 10
-"""Steps between looks at whether to stop: a look waits for the device."""
+"""Number of steps between looks at whether to stop: a look waits for the device."""
 BETTER = 1e-4
-"""Less than this is no improvement, for `patience`."""
+"""Smallest improvement that counts, for `patience`."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +47,33 @@ class Problem:
 
 @dataclass
 class State:
-    """A rank's rows and their optimiser: what a checkpoint holds."""
+    """A rank's rows and their optimiser, as a checkpoint holds them."""
 
     x_LD: Tensor
     mean_LD: Tensor
     square_LD: Tensor
-    """[L, D], or as many numbers a row as `Separation.scales` says."""
+    """Second moments [L, D], or as many numbers a row as `Separation.scales` says."""
     count_L: Tensor
-    """Updates of each row: in a mini-batch run not all are equal."""
+    """Number of updates of each row: in a mini-batch run not all are equal."""
     near_L: Tensor
-    """Which gallery row was nearest at the last search: int64."""
+    """Number of the gallery row that was nearest at the last search: int64."""
     wall_L: Tensor
-    """The same of protected rows."""
+    """Number of the protected row that was nearest at the last search: int64."""
     best_LD: Tensor
     """The rows of the best step so far."""
     best: Tensor
-    """Their objective with the hard maximum: 0-dimensional, as are all below; the same on every rank."""
+    """Objective of the best rows with the hard maximum: 0-dimensional, as are all below; the same on every rank."""
     max_cosine: Tensor
-    """As the last step saw it, before its update."""
+    """Largest cosine as the last step saw it, before its update."""
     step: int = 0
     seconds: float = 0.0
     looked_best: float = math.inf
-    """`best` when it last was better by enough, and at which step that was seen."""
+    """Value of `best` when it last was better by enough; the field below is the step at which that was seen."""
     looked_step: int = 0
 
 
 def fresh_state(x_LD: Tensor, config: PackingConfig, max_cosine: float) -> State:
-    """The state before the first step, given the largest cosine among all rows."""
+    """Return the state before the first step, given the largest cosine among all rows."""
     zeros_L = torch.zeros(len(x_LD), dtype=torch.int64, device=x_LD.device)
     width = objectives.chosen(config).scales(x_LD.shape[1])
     return State(
@@ -101,7 +102,7 @@ def iterate(state: State, problem: Problem, partition: Partition) -> Iterator[Va
 
 
 def _restart(state: State, problem: Problem) -> None:
-    """All steps of all restarts, of which the start is one. A packing of this kind has one rank."""
+    """Take all steps of all restarts, of which the start is one. A packing of this kind has one rank."""
     config, (n, dim) = problem.config, state.x_LD.shape
     drawn_RND = restarts.draw(n, dim, config.restarts - 1, problem.seed)
     start_RND = np.concatenate([state.x_LD.double().cpu().numpy()[None], drawn_RND])
@@ -110,7 +111,8 @@ def _restart(state: State, problem: Problem) -> None:
 
 
 def stops(state: State, config: PackingConfig) -> bool:
-    """Whether the target is met or the best step is too old: looked at every LOOK_EVERY steps, alike on all ranks."""
+    """Return whether the target is met or the best step is too old: looked at every LOOK_EVERY steps, alike on all
+    ranks."""
     if state.step % LOOK_EVERY or not state.step or (config.target_cosine == -1 and not config.patience):
         return False
     if float(state.max_cosine) <= config.target_cosine and not config.batch_identities:
@@ -122,7 +124,8 @@ def stops(state: State, config: PackingConfig) -> bool:
 
 
 def local_step(state: State, problem: Problem, partition: Partition) -> Value:
-    """One update of this rank's rows. Every rank calls it; what it computes does not depend on how many there are."""
+    """Take one update of this rank's rows. Every rank calls it; what it computes does not depend on how many there
+    are."""
     config, separation, dim = problem.config, problem.separation, state.x_LD.shape[1]
     rows, of_step = _rows_of_step(state, problem, partition)
     _find_neighbours(state, problem, rows)
@@ -144,7 +147,7 @@ def local_step(state: State, problem: Problem, partition: Partition) -> Value:
 
 
 def _rows_of_step(state: State, problem: Problem, partition: Partition) -> tuple[slice | Tensor, Partition]:
-    """Which of the own rows take part in this step, and the ranks' shares of it.
+    """Return which of the own rows take part in this step, and the ranks' shares of it.
 
     Paper: algorithm 2, a random mini-batch of identities each step. Here: drawn from (seed, step) alone, the same on
     every rank; rows outside it rest, with their optimiser state.
@@ -159,13 +162,13 @@ def _rows_of_step(state: State, problem: Problem, partition: Partition) -> tuple
 
 
 def batch(n: int, size: int, seed: int, step: int) -> NDArray[np.int64]:
-    """The rows of a step's mini-batch, ascending: a uniform choice that depends on its arguments only."""
+    """Choose the rows of a step's mini-batch, ascending: uniformly, depending on the arguments only."""
     return np.sort(np.random.default_rng([seed, 2, step]).choice(n, size, replace=False, shuffle=False))
 
 
 @contextlib.contextmanager
 def _tensor_cores(rough: bool) -> Iterator[None]:
-    """Where bfloat16 is welcome but too coarse, a GPU's float32 products may take its faster 19-bit format."""
+    """Let a GPU's float32 products take its faster 19-bit format, where bfloat16 is welcome but too coarse."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = before or rough
     try:
@@ -205,7 +208,7 @@ def _keep_best(state: State, value: Value, problem: Problem) -> None:
 
 
 def _update(state: State, rows: slice | Tensor, gradient_bD: Tensor, rate: float, problem: Problem) -> None:
-    """One step of Adam for the rows of the step, a block at a time."""
+    """Take one step of Adam for the rows of the step, a block at a time."""
     config = problem.config
     height = BLOCK.get(gradient_bD.device.type, BLOCK["cpu"])
     for start in range(0, len(gradient_bD), height):
@@ -227,7 +230,7 @@ def _adam(
     rate: float,
     betas: tuple[float, float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with the gradient on the sphere, and back onto it.
+    """Return rows after Adam (Kingma and Ba, ICLR 2015, algorithm 1) with the gradient on the sphere, and back onto it.
 
     Paper: one count of steps, and a scale for each coordinate. Here: a count for each row, because rows outside a
     mini-batch rest; and one scale a row where `square_bD` has one column.

@@ -14,20 +14,20 @@ from hyperface.errors import ConfigError
 from hyperface.faces.embeddings import check_unit
 
 ROUNDING = 1e-5
-"""Norms of float32 rows are closer to 1 than this."""
+"""Largest distance of the norms of float32 rows from 1."""
 _BLOCK = 4096
 DUPLICATE_NOISE = 1e-3
 """Length of the noise that parts equal rows: their cosine becomes about 1 - 1e-6."""
 
 
 def normalise(x_ND: Tensor) -> Tensor:
-    """Rows of length 1. Rows must not be zero."""
+    """Return rows of length 1. Rows must not be zero."""
     unit_ND: Tensor = x_ND / x_ND.norm(dim=1, keepdim=True)
     return unit_ND
 
 
 def tangent(gradient_LD: Tensor, x_LD: Tensor) -> Tensor:
-    """The part of each row's gradient that is perpendicular to the row: the Riemannian gradient on the sphere.
+    """Return the part of each row's gradient that is perpendicular to the row: the Riemannian gradient on the sphere.
 
     A cosine's gradient with respect to an unconstrained dot product is mostly radial. Adam rescales each coordinate, so
     that radial part would turn into motion on the sphere, even away from what the gradient points at.
@@ -36,13 +36,13 @@ def tangent(gradient_LD: Tensor, x_LD: Tensor) -> Tensor:
 
 
 def random_points(n: int, dim: int, seed: int) -> NDArray[np.float32]:
-    """N points drawn uniformly from the sphere in `dim` dimensions."""
+    """Draw N points uniformly from the sphere in `dim` dimensions."""
     x_ND = np.random.default_rng(seed).standard_normal((n, dim))
     return _unit(x_ND).astype(np.float32)
 
 
 def unit_rows(rows_ND: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    """The rows with norm 1; with a warning when they were not quite.
+    """Return the rows with norm 1; with a warning when they were not quite.
 
     Raises:
         EmbeddingError: a row is not finite or not of norm 1 (to 1e-3); names the rows.
@@ -60,7 +60,7 @@ def unit_rows(rows_ND: NDArray[np.float32], what: str) -> NDArray[np.float32]:
 
 
 def choose_start(start_ND: NDArray[np.float32], n: int, seed: int, first: int = 0) -> NDArray[np.float32]:
-    """`n` of the rows: a seeded choice in their order, all of them when there are just as many.
+    """Return `n` of the rows: a seeded choice in their order, all of them when there are just as many.
 
     Args:
         first: number of the first identity. The choice is the next `n` of one seeded order from there on, round and
@@ -80,7 +80,8 @@ def choose_start(start_ND: NDArray[np.float32], n: int, seed: int, first: int = 
 def separate_duplicates(
     x_ND: NDArray[np.float32], seed: int, frozen_FD: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], int]:
-    """Move every row that repeats a frozen or an earlier one by seeded noise of length 1e-3; also how many were moved.
+    """Move every row that repeats a frozen or an earlier one by seeded noise of length 1e-3; return the rows, and how
+    many were moved.
 
     Equal rows would have equal gradients and stay together for ever.
     """
@@ -97,7 +98,8 @@ def separate_duplicates(
 
 
 def _digest(row_D: NDArray[np.float32]) -> bytes:
-    """Equal for equal rows only: to compare the rows themselves takes their memory several times."""
+    """Return a digest that is equal for equal rows only: to compare the rows themselves takes their memory several
+    times."""
     return blake2b((row_D + 0.0).tobytes(), digest_size=16).digest()  # -0.0 + 0.0 is 0.0
 
 

@@ -29,7 +29,7 @@ from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, ST
 
 PROGRESS_SECONDS = 2.0
 RECORDED = 80
-"""About so many steps of a run are recorded."""
+"""About how many steps of a run are recorded."""
 
 
 def is_done(run: Run) -> bool:
@@ -65,11 +65,11 @@ def refuse_impossible(run: Run) -> None:
 def load_problem(
     run: Run, device: torch.device, partition: Partition | None = None, say: Callable[[str], None] | None = None
 ) -> Posed:
-    """The run's problem and its start; one that was drawn for an earlier attempt is read.
+    """Return the run's problem and its start; one that was drawn for an earlier attempt is read.
 
     Args:
         partition: the ranks that draw a start together, all of which call this; None: this process alone.
-        say: told how far the drawing is.
+        say: called with lines of how far the drawing is.
 
     Raises:
         ConfigError: the gallery has fewer rows than there are identities to pack; as `keep_away.read` and `check`; a
@@ -87,7 +87,7 @@ def load_problem(
 
 
 def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
-    """Says every other second how far the drawing of a start is."""
+    """Return a function that says every other second how far the drawing of a start is."""
     due = Every(PROGRESS_SECONDS)
 
     def tell(kept: int, seen: int) -> None:
@@ -98,7 +98,7 @@ def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
 
 
 def start_of(run: Run) -> NDArray[np.float32]:
-    """The rows that the run's packing began from, equal ones not yet parted.
+    """Return the rows that the run's packing began from, equal ones not yet parted.
 
     Raises:
         ConfigError, EmbeddingError: as `load_problem`.
@@ -119,13 +119,13 @@ def pack_rows(
     say: Callable[[str], None] | None = None,
     watch: Watch = unwatched,
 ) -> None:
-    """One rank's part of the run's packing, from the newest checkpoint; rank 0 writes the results.
+    """Do one rank's part of the run's packing, from the newest checkpoint; rank 0 writes the results.
 
     Every rank calls it, with the same `partition.sizes`.
 
     Args:
-        say: told how far it is, on rank 0; None: standard output.
-        watch: told every recorded step.
+        say: called with each line of progress, on rank 0; None: standard output.
+        watch: called with every recorded step.
 
     Raises:
         ConfigError, EmbeddingError: as `load_problem`; packing.protected_cosine cannot be met.
@@ -142,8 +142,8 @@ def pack_rows(
         kept_start.keep(run, posed)
     n, dim = sum(partition.sizes), state.x_LD.shape[1]
     workers = len(partition.sizes)
-    told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
-    say(f"packing: {told}, from step {state.step} of {config.steps}")
+    size = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
+    say(f"packing: {size}, from step {state.step} of {config.steps}")
     due, saved = Every(PROGRESS_SECONDS), state.step
     for value in solver.iterate(state, problem, partition):
         last = state.step == config.steps
@@ -178,7 +178,7 @@ def _begin(posed: Posed, partition: Partition) -> tuple[State, History]:
 
 
 def write_results(run: Run, packing: Packing, history: History, problem: Problem) -> None:
-    """References, the steps' record, then the summary, which marks the stage as done; then checkpoints go."""
+    """Write references, the steps' record, then the summary, which marks the stage as done; then checkpoints go."""
     first = run.config.packing.first_identity
     identities = list(range(first, first + len(packing.references_ND)))
     table = Embeddings(identities, packing.references_ND, packing.norms_N)

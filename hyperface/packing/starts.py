@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from hyperface.errors import ConfigError
 
 BLOCK_ELEMENTS = 1 << 22
-"""Signs computed at a time: 16 MiB."""
+"""Number of signs computed at a time: 16 MiB."""
 
 
 def algebraic(n: int, dim: int, seed: int) -> NDArray[np.float32]:
-    """N unit rows [N, D] of the best code known for so many.
+    """Return N unit rows [N, D] of the best code known for so many.
 
     The regular simplex for n <= dim + 1 (max cosine -1/(n-1)), the orthoplex for n <= 2 dim (0), else the Gold code for
     dim = 2^m, m odd and at least 3 (2^((m+1)/2) / dim: 1/16 in R^512). The seed chooses rows where a code has more.
@@ -46,7 +46,7 @@ def algebraic(n: int, dim: int, seed: int) -> NDArray[np.float32]:
 
 
 def simplex(n: int, dim: int) -> NDArray[np.float32]:
-    """The regular simplex of n <= dim + 1 points: all cosines -1/(n-1). Coordinates from n - 1 on are zero.
+    """Return the regular simplex of n <= dim + 1 points: all cosines -1/(n-1). Coordinates from n - 1 on are zero.
 
     The columns of Helmert's matrix, orthogonal to the vector of ones (H. O. Lancaster, The Helmert matrices, American
     Mathematical Monthly 72, 1965).
@@ -90,7 +90,8 @@ def gold(line_N: NDArray[np.int64], sign_N: NDArray[np.float32], m: int) -> NDAr
 
 
 def _choose(n: int, lines: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Lines and signs of n rows, no row twice: of n lines one row each, both rows where there are fewer lines."""
+    """Choose lines and signs of n rows, no row twice: of n lines one row each, both rows where there are fewer
+    lines."""
     rng = np.random.default_rng([seed, 3])
     if n <= lines:
         return rng.permutation(lines)[:n], rng.choice(np.array([-1, 1], dtype=np.float32), n)
@@ -99,7 +100,7 @@ def _choose(n: int, lines: int, seed: int) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _times(a_D: NDArray[np.int32], b_D: NDArray[np.int32], m: int) -> NDArray[np.int32]:
-    """Products in GF(2^m), whose elements are the bits of polynomials over GF(2), by shift and add."""
+    """Multiply in GF(2^m), whose elements are the bits of polynomials over GF(2), by shift and add."""
     modulus, product_D = _irreducible(m), np.zeros_like(a_D)
     for bit in reversed(range(m)):
         product_D = product_D << 1
@@ -109,7 +110,7 @@ def _times(a_D: NDArray[np.int32], b_D: NDArray[np.int32], m: int) -> NDArray[np
 
 
 def _irreducible(m: int) -> int:
-    """The bits of the first irreducible polynomial of degree m over GF(2), by trial division."""
+    """Return the bits of the first irreducible polynomial of degree m over GF(2), by trial division."""
     return next(p for p in range(1 << m, 2 << m) if all(_remainder(p, q) for q in range(2, 2 << m // 2)))
 
 

@@ -30,14 +30,14 @@ CROWDED = free(300, start="rejection", start_cosine=0.6, steps=0)
 """Many candidates are rejected."""
 
 
-def one_by_one(config: PackingConfig, candidates: Candidates, walls: list[tuple[NDArray[np.float32], float]]):
+def one_by_one(config: PackingConfig, candidates: Candidates, apart: list[tuple[NDArray[np.float32], float]]):
     """(kept rows, candidates seen) of the loop that the sample is defined by."""
     kept: list[NDArray[np.float64]] = []
-    tall = [(wall.astype(np.float64), limit) for wall, limit in walls]
+    tall = [(rows.astype(np.float64), limit) for rows, limit in apart]
     for i in range(config.num_identities * config.start_candidates):
         row = candidates.rows(i, i + 1)[0][0].astype(np.float64)
         near = any(row @ other > config.start_cosine for other in kept)
-        if not near and all((wall @ row <= limit).all() for wall, limit in tall):
+        if not near and all((rows @ row <= limit).all() for rows, limit in tall):
             kept.append(row)
         if len(kept) == config.num_identities:
             return np.array(kept), i + 1
@@ -73,8 +73,8 @@ def test_a_sample_of_features_is_what_the_same_loop_keeps():
 def test_frozen_rows_count_as_kept_and_protected_ones_have_their_own_cosine():
     frozen_FD, protected_PD = sphere.random_points(30, DIM, 1), sphere.random_points(40, DIM, 2)
     config = replace(CROWDED, num_identities=100, protected_cosine=0.5)
-    walls = [(frozen_FD, 0.6), (protected_PD, 0.5 - 2e-6)]
-    wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0)), walls)
+    apart = [(frozen_FD, 0.6), (protected_PD, 0.5 - 2e-6)]
+    wanted_ND, seen = one_by_one(config, Candidates(DIM, (4, 0)), apart)
     packing = pack(NOBODY, config, seed=4, frozen_FD=frozen_FD, protected_PD=protected_PD)
     np.testing.assert_array_equal(packing.references_ND, wanted_ND)
     assert packing.sampled["candidates"] == seen
@@ -228,25 +228,25 @@ def test_norms_that_no_feature_has_are_refused_by_row(bad):
         pack(rows_ND, replace(CROWDED, num_identities=5, start="pca"), seed=0, norms_N=norms_N)
 
 
-def test_walls_that_leave_no_room_are_named():
-    config, wall_PD = replace(CROWDED, protected_cosine=0.0), sphere.random_points(500, DIM, 0)
+def test_rows_that_leave_no_room_are_named():
+    config, rows_PD = replace(CROWDED, protected_cosine=0.0), sphere.random_points(500, DIM, 0)
     with pytest.raises(ConfigError, match=r"found 0 of 300 ") as error:
-        pack(NOBODY, config, seed=0, protected_PD=wall_PD)
+        pack(NOBODY, config, seed=0, protected_PD=rows_PD)
     assert "nor than packing.protected_cosine=0.0 to 500 protected rows, among" in str(error.value)
     assert "raise packing.protected_cosine, or protect fewer rows" in str(error.value)
     assert "start_candidates" not in str(error.value), "no number of candidates would do"
     assert "frozen" not in str(error.value)
     with pytest.raises(ConfigError, match=r"and to 500 rows of packing\.frozen, among .* or freeze fewer rows, or"):
-        pack(NOBODY, replace(CROWDED, start_cosine=0.3), seed=0, frozen_FD=wall_PD)
+        pack(NOBODY, replace(CROWDED, start_cosine=0.3), seed=0, frozen_FD=rows_PD)
 
 
 def test_as_many_candidates_as_are_advised_are_enough_where_the_share_that_is_kept_does_not_fall():
     config = free(1000, start="rejection", start_cosine=0.95, steps=0, protected_cosine=0.0)
-    wall_PD = sphere.random_points(6, DIM, 0)
+    rows_PD = sphere.random_points(6, DIM, 0)
     with pytest.raises(ConfigError, match=r"raise packing\.start_candidates=20 to \d+ or more") as error:
-        pack(NOBODY, config, seed=0, protected_PD=wall_PD)
+        pack(NOBODY, config, seed=0, protected_PD=rows_PD)
     advised = int(str(error.value).split("start_candidates=20 to ")[1].split()[0])
-    packing = pack(NOBODY, replace(config, start_candidates=2 * advised), seed=0, protected_PD=wall_PD)
+    packing = pack(NOBODY, replace(config, start_candidates=2 * advised), seed=0, protected_PD=rows_PD)
     assert packing.sampled["candidates"] == pytest.approx(1000 * advised, rel=0.3)
 
 

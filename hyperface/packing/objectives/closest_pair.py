@@ -1,4 +1,4 @@
-"""The cosine of the closest pair: what the paper minimises.
+"""The cosine of the closest pair, which the paper minimises.
 
 N: rows of the step, L: own rows of this rank, M: what a row can be nearest to, D: embedding dimension.
 """
@@ -14,7 +14,7 @@ class ClosestPair(Separation):
     """HyperFace (Otroshi Shahreza and Marcel, ICLR 2025), algorithm 1: minus the distance of the closest pair."""
 
     def of(self, own_LD: Tensor, partition: Partition, terms: Terms, against: Against) -> Separated:
-        """Two rows get a gradient each step."""
+        """Evaluate the closest pair: two rows get a gradient each step."""
         cosine_N, index_N, columns_MD = nearest_of_each(own_LD, partition, against)
         gradient_LD = _gradient(cosine_N, index_N, own_LD, columns_MD, partition, against.self_L)
         return Separated(cosine_N.max(), gradient_LD, cosine_N)
@@ -28,7 +28,8 @@ def _gradient(
     partition: Partition,
     self_L: Tensor | None,
 ) -> Tensor:
-    """The gradient for the own rows; where one row of the pair does not take part in the step, the other has one."""
+    """Return the gradient for the own rows; where one row of the pair does not take part in the step, the other has
+    one."""
     if self_L is None:
         self_L = torch.arange(partition.own.start, partition.own.stop, device=own_LD.device)
     i = cosine_N.argmax()[None]

@@ -12,7 +12,7 @@ from hyperface.packing.objective import Against, Separated, Separation, Terms, n
 from hyperface.packing.partition import Partition
 
 AT_A_TIME = 4096
-"""Rows that are copied at a time, so that copies stay small."""
+"""Number of rows that are copied at a time, so that copies stay small."""
 Number = TypeVar("Number", float, Tensor)
 
 

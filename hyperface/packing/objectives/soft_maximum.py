@@ -12,21 +12,23 @@ from hyperface.packing.objective import Against, Separated, Separation, Terms, l
 from hyperface.packing.partition import Partition
 
 RATE = 70.0
-"""Steps are learning_rate * 70 * temperature in each coordinate.
+"""Factor of the rate: steps are learning_rate * 70 * temperature in each coordinate.
 
 Paper: a rate that hardly falls. Here: it cools with the temperature, because rows need to move less the finer the soft
 maximum tells pairs apart; the factor makes the default of 0.01 right for it as well.
 """
 CROWDED = 8
-"""Points a dimension from which on steps have their full length."""
+"""Number of points a dimension from which on steps have their full length."""
 HOT, COLD, BEND = 0.6, 0.01, 1.8
 """First and last temperature, in units of 1 / sqrt(dim), and how the fall between them bends."""
 CROWDED_COLD = 0.02
 """Last temperature at most, as a share of the cosine distance that the bound allows the closest pair."""
 ALGEBRAIC_HOT, ALGEBRAIC_COLD = 0.12, 0.008
-"""The same from an algebraic start: what is nearly right already must not be melted."""
+"""First and last temperature from an algebraic start, in units of 1 / sqrt(dim): what is nearly right already must not
+be melted."""
 BFLOAT16_COLDEST = 0.05
-"""Below this temperature, in the same units, the rounding of bfloat16 would decide which pairs are the closest."""
+"""Coldest temperature for bfloat16, in units of 1 / sqrt(dim): below it, its rounding would decide which pairs are the
+closest."""
 LONGEST_STEP = 1.2 * 2 * RATE * 0.01
 """Bound on the growth of the largest cosine in a step, in units of temperature * sqrt(dim), at the default rate.
 
@@ -36,16 +38,16 @@ Cauchy and Schwarz the root of sum_k (1 - b1)^2 b1^2k / ((1 - b2) b2^k) for the 
 
 
 class SoftMaximum(Separation):
-    """tau log sum_{i<j} exp(cosine_ij / tau), one softmax over all pairs.
+    """The soft maximum tau log sum_{i<j} exp(cosine_ij / tau), one softmax over all pairs.
 
-    Never below the maximal cosine, and equal to it in the limit tau -> 0. The paper knows the limit only.
+    It is never below the maximal cosine, and equal to it in the limit tau -> 0. The paper has the limit only.
     """
 
     betas = (0.8, 0.9)
     pulls_on_others = True
 
     def scales(self, dim: int) -> int:
-        """One scale a row does as well here, is small, and favours no axes."""
+        """Return 1: one scale a row does as well here, is small, and favours no axes."""
         return 1
 
     def terms(self, step: int, max_cosine: Tensor, dim: int) -> Terms:
@@ -57,7 +59,8 @@ class SoftMaximum(Separation):
 
     @property
     def looks(self) -> int:
-        """Of a random choice the step before says nothing: a first look finds the shift of the exponents."""
+        """Return 2 for a random choice, of which the step before says nothing: a first look finds the shift of the
+        exponents."""
         return 2 if self.config.batch_identities else 1
 
     def dtype(self, step: int, exact: torch.dtype, dim: int) -> torch.dtype:
@@ -71,7 +74,7 @@ class SoftMaximum(Separation):
         return crowding * RATE * self.config.learning_rate * self.temperature(step, dim)
 
     def temperature(self, step: int, dim: int) -> float:
-        """Temperature in cosines: from hot, where all pairs count, to cold, where the closest do.
+        """Return the temperature in cosines: from hot, where all pairs count, to cold, where the closest do.
 
         In units of 1 / sqrt(dim), the spread of the cosines of random points, one schedule serves every dimension. Only
         where points are so many that the closest must nearly touch, it has to end colder.
