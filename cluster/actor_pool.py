@@ -126,7 +126,7 @@ def _heard(batches: Iterator[Columns], stage: str) -> Iterator[Columns]:
 
 
 def room(nodes: Sequence[Mapping[str, Any]], gpus: float) -> int:
-    """How many workers the nodes that are there hold, with so many GPUs each or, where these are 0, a CPU."""
+    """Count the workers that the nodes that are there hold, with so many GPUs each or, where these are 0, a CPU."""
     having = [node["Resources"] for node in nodes if node["Alive"]]
     if not gpus:
         return sum(int(node.get("CPU", 0)) for node in having)
@@ -136,5 +136,6 @@ def room(nodes: Sequence[Mapping[str, Any]], gpus: float) -> int:
 
 
 def stop(error: UserError) -> Mapping[str, list[Any]]:
-    """What an actor returns for an error that ends the job: as an exception it would lose its type on the way."""
+    """Return what an actor returns for an error that ends the job: as an exception it would lose its type on the
+    way."""
     return {"stop": [pickle.dumps(error)]}

@@ -1,4 +1,4 @@
-"""Before the shards, where a judge is asked: the anchors of all identities, block by block, on actors."""
+"""Drawing the anchors of all identities before the shards, where a judge is asked: block by block, on actors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from hyperface.synthesis.anchors import missing_blocks
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 
 MAX_FAILURES = 3
-"""Times a block is tried again after its actor died: it is the same work for every block."""
+"""Number of times a block is tried again after its actor died: it is the same work for every block."""
 
 
 class _AnchorPainter(PoolActor):

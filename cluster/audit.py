@@ -61,7 +61,7 @@ def audit_stage(run: Run, make_auditor: MakeAuditor = auditor_of) -> None:
 
 
 def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
-    """Embed what is left on the cluster; the number of pictures."""
+    """Embed what is left on the cluster; return the number of pictures."""
     config, pieces = auditor.source.run.config, auditor.pieces()
     if not pieces:
         return 0
@@ -87,7 +87,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
 
 
 def _measure(auditor: Auditor, make_auditor: MakeAuditor) -> Record:
-    """In this process; with evaluate.gpus in a task that reserves them."""
+    """Measure in this process; with evaluate.gpus in a task that reserves them."""
     config = auditor.source.run.config
     if not config.evaluate.gpus:
         return auditor.measure(Machine(say=_say))

@@ -18,7 +18,7 @@ from hyperface.run import run_store
 from hyperface.run.provenance import PACKAGES, git_sha, package_version
 
 THREADS = 1
-"""Of torch in an actor, as in the stages."""
+"""Threads of torch in an actor, as in the stages."""
 
 
 class _Measurer:
@@ -30,7 +30,7 @@ class _Measurer:
         torch.set_num_threads(THREADS)
 
     def embed(self, config: Config, budget: float) -> tuple[float, Numbers, NDArray[np.float32]]:
-        """Seconds that the measurement took, the rates, embeddings."""
+        """Return the seconds that the measurement took, the rates, and embeddings."""
         began = time.monotonic()
         numbers, faces_ND = measure.embedding(config, budget)
         return time.monotonic() - began, numbers, faces_ND
@@ -39,7 +39,7 @@ class _Measurer:
         return measure.pairs(config, dim, "cuda" if config.packing.gpus_per_worker else "cpu", budget)
 
     def draw(self, config: Config, budget: float, faces_ND: NDArray[np.float32]) -> tuple[float, Numbers]:
-        """Seconds that it took once the models were there, the rates."""
+        """Return the seconds that it took once the models were there, and the rates."""
         ready = time.monotonic()
 
         def loaded() -> None:
@@ -57,7 +57,7 @@ def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
     """Measure for some minutes, write the table to the run's `plan/rates.json`, and return it.
 
     Args:
-        began: when the job started, by `time.monotonic()`.
+        began: time when the job started, by `time.monotonic()`.
         budget: seconds for which each stage is measured.
 
     Raises:
@@ -91,7 +91,7 @@ def calibrate(config: Config, began: float, budget: float = SECONDS) -> bytes:
 
 
 def _of(gpus: float, method: str, *arguments: Any) -> Any:
-    """What one actor with these GPUs, or else a CPU, says."""
+    """Return what one actor with these GPUs, or else a CPU, says."""
     actor = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=0)(_Measurer).remote()
     try:
         return ray.get(getattr(actor, method).remote(*arguments))
@@ -102,7 +102,7 @@ def _of(gpus: float, method: str, *arguments: Any) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """Where rates were measured."""
+    """Describe the machine on which rates were measured."""
     import os
     import platform
 

@@ -1,4 +1,4 @@
-"""Why a job ends whose Ray has died: Ray itself waits for a minute, and ends the process with lines of its own."""
+"""The end of a job whose Ray has died: Ray itself waits for a minute, and ends the process with lines of its own."""
 
 import contextlib
 import os
@@ -14,19 +14,19 @@ import ray
 from hyperface.progress import logs
 
 LEAST_ROOM = 2**20
-"""Bytes on the disk of Ray's own directory."""
+"""Least bytes on the disk of Ray's own directory."""
 LOOK_SECONDS = 0.5
 ASK_SECONDS = 5.0
-"""Between questions to the head of a cluster."""
+"""Seconds between questions to the head of a cluster."""
 LEAVE_SECONDS = 8.0
-"""For so long a job whose Ray has died may take to leave: what waits for a dead Ray never returns."""
+"""Seconds that a job whose Ray has died may take to leave: what waits for a dead Ray never returns."""
 RAYS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 NEEDED = ("gcs_server", "raylet")
 """Processes without which Ray does nothing any more."""
 
 
 def is_full(place: str) -> bool:
-    """Whether Ray could not write what it needs to start a process."""
+    """Return whether Ray could not write what it needs to start a process."""
     try:
         return shutil.disk_usage(place).free < LEAST_ROOM
     except FileNotFoundError:
@@ -38,12 +38,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.died = ""
-        """Why Ray cannot go on: the name of a process that has died, and how, or a disk that is full."""
+        """Reason why Ray cannot go on: the name of a process that has died, and how, or a disk that is full."""
         self._others = list[psutil.Process]()
         self._heard = self._asked = time.monotonic()
         self._over, self._left, self._one = threading.Event(), threading.Event(), threading.Lock()
-        told = callable(signal.getsignal(signal.SIGTERM)) and threading.current_thread() is threading.main_thread()
-        if told:  # else nobody would answer the signal
+        answers = callable(signal.getsignal(signal.SIGTERM)) and threading.current_thread() is threading.main_thread()
+        if answers:  # else nobody would answer the signal
             threading.Thread(target=self._look_after, daemon=True).start()
 
     def rest(self) -> None:
@@ -53,7 +53,7 @@ class Watch:
             self._over.set()
 
     def end(self) -> None:
-        """The block is left."""
+        """End the watch: the block is left."""
         self._left.set()
         self._end_others()
 
@@ -85,7 +85,7 @@ class Watch:
             self.died = f"{place} has no room left for Ray: free space, or let TMPDIR name another directory"
 
     def _ask(self, head: str) -> None:
-        """See whether the head of a cluster is there; Ray waits for it a little longer, and then ends the process."""
+        """Ask whether the head of a cluster is there; Ray waits for it a little longer, and then ends the process."""
         now, patience = time.monotonic(), 0.75 * float(os.environ.get(RAYS_PATIENCE, "60"))
         if now - self._asked < ASK_SECONDS:
             return
@@ -98,7 +98,7 @@ class Watch:
             self.died = f"Ray's head at {head} has not answered for {now - self._heard:.0f} s"
 
     def _leave(self) -> None:
-        """The main thread waits for what is dead: nothing of its own runs any more."""
+        """End the process, whose main thread waits for what is dead: nothing of its own runs any more."""
         logs.complain(f"error: {self}")
         self._end_others()
         os._exit(1)

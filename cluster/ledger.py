@@ -1,4 +1,5 @@
-"""Who was rendering what when an actor died: the counts by which a shard that kills its actor is found and left alone.
+"""The ledger of the shards that each actor was rendering when it died: the counts by which a shard that kills its actor
+is found and left alone.
 
 An actor that dies takes up to two shards with it: one that was being generated, one in upload. The rules:
 
@@ -22,26 +23,26 @@ Part = Literal["generating", "uploading"]
 
 @dataclass(frozen=True)
 class Admission:
-    """What an actor may do with a shard."""
+    """The ledger's answer to an actor that asks for a shard."""
 
     row: str
-    """What was reported of it before its actor died; empty when it has to be made."""
+    """Row that was reported of it before its actor died; empty when it has to be made."""
     given_up: bool
-    """It was begun too often and is not begun again."""
+    """True for a shard that was begun too often and is not begun again."""
     standing: "Standing"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is held against a shard."""
+    """The charges against a shard."""
 
     attempts: int = 0
-    """Times it was begun and ended with its actor, or with an error that was not the product's own."""
+    """Number of times it was begun and ended with its actor, or with an error that was not the product's own."""
     error: str = ""
     alone: bool = False
-    """It must have its actor for itself the next time."""
+    """True where it must have its actor for itself the next time."""
     proven: bool = False
-    """Nothing else can have caused the last of them."""
+    """True where nothing else can have caused the last of them."""
 
 
 @dataclass
@@ -49,16 +50,17 @@ class Ledger:
     """The counts of one job. Plain Python: it knows nothing of Ray; `open_ledger` puts it into an actor."""
 
     max_attempts: int
-    """Attempts after which a shard is quarantined."""
+    """Number of attempts after which a shard is quarantined."""
     max_deaths: int
-    """Deaths, with no shard finished in between, and one more for each other actor, after which the job stops."""
+    """Number of deaths, with no shard finished in between, and one more for each other actor, after which the job
+    stops."""
     deaths: int = 0
     deaths_in_a_row: int = 0
     rows: dict[int, str] = field(default_factory=dict)
-    """What was reported of the finished shards."""
+    """Rows that were reported of the finished shards."""
     standings: dict[int, Standing] = field(default_factory=dict)
     in_flight: dict[str, dict[int, Part]] = field(default_factory=dict)
-    """By actor. An actor that is here and starts again has died."""
+    """Shards in flight by actor. An actor that is here and starts again has died."""
     ending: dict[str, str] = field(default_factory=dict)
     """Actors that end themselves, with the reason: their death is nobody else's fault."""
     last: str = ""
@@ -66,7 +68,7 @@ class Ledger:
     stopping: str = ""
 
     def started(self, actor: str) -> str:
-        """A process of the actor begins; why it should do nothing, empty when it may go on."""
+        """Note that a process of the actor begins; return why it should do nothing, empty when it may go on."""
         if actor in self.in_flight:
             self._died(actor)
         self.in_flight[actor] = {}
@@ -97,35 +99,37 @@ class Ledger:
         return Admission(self.rows.get(shard, ""), given_up, standing)
 
     def begin(self, actor: str, shard: int) -> str:
-        """The shard is being generated from now on; or, when no shard is begun any more, the reason."""
+        """Note that the shard is being generated from now on; or return the reason why no shard is begun any more."""
         if not self.stopping:
             self.in_flight[actor][shard] = "generating"
         return self.stopping
 
     def generated(self, actor: str, shard: int) -> None:
-        """The shard is in upload from now on."""
+        """Note that the shard is in upload from now on."""
         self.in_flight[actor][shard] = "uploading"
 
     def left(self, actor: str, shard: int, row: str) -> None:
-        """The shard is in flight no longer: its marker is there, or `row` is empty and its error goes to the driver."""
+        """Note that the shard is in flight no longer: its marker is there, or `row` is empty and its error goes to the
+        driver."""
         self.in_flight[actor].pop(shard, None)
         if row:
             self.rows[shard], self.deaths_in_a_row = row, 0
 
     def failed(self, actor: str, shard: int, error: str) -> None:
-        """An error that a fresh process may not meet again; the actor ends itself now."""
+        """Note an error that a fresh process may not meet again; the actor ends itself now."""
         self.in_flight[actor].pop(shard, None)
         self.standings[shard] = Standing(self.standing(shard).attempts + 1, error, True, True)
         self.ending[actor] = f"shard {shard}: {error}"
 
     def ends(self, actor: str, error: str) -> bool:
-        """An actor without models wants to end itself and try afresh; whether that ever helped: some shard was made."""
+        """An actor without models wants to end itself and try afresh; return whether that ever helped: some shard was
+        made."""
         if self.rows:
             self.ending[actor] = error
         return bool(self.rows)
 
     def stop(self, reason: str) -> None:
-        """From now on no shard is begun."""
+        """Begin no shard from now on."""
         self.stopping = reason
 
     def counts(self) -> dict[str, Any]:
@@ -138,6 +142,7 @@ class Ledger:
 
 
 def open_ledger(max_attempts: int, max_deaths: int) -> Any:
-    """A ledger in an actor beside the driver, which ends with it; the driver's own node is the only one it needs."""
+    """Open a ledger in an actor beside the driver, which ends with it; the driver's own node is the only one it
+    needs."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote(max_attempts, max_deaths)

@@ -1,4 +1,4 @@
-"""One way to have something done once, on a node that has what it needs."""
+"""A single task on Ray, on a node that has what it needs."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,16 +14,16 @@ from hyperface.reading.one_line import one_line
 
 T = TypeVar("T")
 RETRIES = 3
-"""Times that it is done again after its process or node was lost."""
+"""Number of times that it is done again after its process or node was lost."""
 
 
 def in_a_task(call: Callable[..., T], *arguments: object, stage: str, cluster: ClusterConfig, gpus: float) -> T:
-    """What `call(*arguments)` returns in one Ray task, which may be done again. Its process ends soon after it: memory
-    and GPUs are free again.
+    """Return the result of `call(*arguments)` in one Ray task, which may be done again. Its process ends soon after it:
+    memory and GPUs are free again.
 
     Args:
-        stage: whose error it is, where its process is lost.
-        gpus: reserved by the task; 0: it reserves a CPU instead.
+        stage: name of the stage whose error it is, where its process is lost.
+        gpus: GPUs that the task reserves; 0: it reserves a CPU instead.
 
     Raises:
         UserError: what `call` raised, as itself.

@@ -38,7 +38,7 @@ def pack_stage(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    """What each worker does."""
+    """Pack this worker's rows."""
     torch.set_num_threads(1)
     context = ray.train.get_context()
     sizes = even_sizes(run.config.packing.num_identities, context.get_world_size())

@@ -1,4 +1,5 @@
-"""Before a run begins: the models that draw its images are there, and fit each other, where its actors will be."""
+"""Check before a run begins that the models that draw its images are there, and fit each other, where its actors will
+be."""
 
 import time
 

@@ -1,6 +1,6 @@
 """The actor of stage synthesize: its models, and one shard in the generator while another is uploaded.
 
-Every step is told to the ledger (`ledger.py`), so that a shard that kills its actor is found.
+Every step is reported to the ledger (`ledger.py`), so that a shard that kills its actor is found.
 """
 
 import json
@@ -28,15 +28,15 @@ from hyperface.run import Run
 from hyperface.synthesis.shards import ShardMaker, read_references, shard_maker
 
 CALLS = 2
-"""Shards in an actor at a time: one in the generator, one in upload."""
+"""Number of shards in an actor at a time: one in the generator, one in upload."""
 UPLOAD_SECONDS = 300.0
-"""For so long an actor that is about to end itself waits for the upload of the shard before."""
+"""Seconds that an actor that is about to end itself waits for the upload of the shard before."""
 
 MakeModels = Callable[[Config], Models]
 
 
 class Renderer(PoolActor):
-    """Its work is called by two threads."""
+    """The actor that renders shards; two threads call its work."""
 
     def __init__(self, run: Run, make_models: MakeModels, ledger: Any) -> None:
         as_asked(run.config.cluster.log_format)
@@ -54,8 +54,8 @@ class Renderer(PoolActor):
             raise RunError(f"the job's ledger is gone ({type(error).__name__}); the same command goes on") from error
 
     def _result(self, shard: int) -> str:
-        """As JSON: the shard's statistics, or `failed` or `quarantined`, and the others go on. Raises what none can go
-        on with."""
+        """Return as JSON the shard's statistics, or `failed` or `quarantined`, and the others go on. Raises what none
+        can go on with."""
         if self.stop:
             raise Stopped(self.stop)
         admission = self._tell("admit", shard)
@@ -88,7 +88,7 @@ class Renderer(PoolActor):
         except UserError as error:  # one shard's failure is the job's at its end, not the other shards'
             self._note("failed", shard, attempt, logging.ERROR, error=_one_line(error))
             return json.dumps({"shard": shard, "failed": _one_line(error)})
-        except Exception as error:  # printed, told to the ledger, which counts it, and tried in a fresh process
+        except Exception as error:  # printed, reported to the ledger, which counts it, and tried in a fresh process
             traceback.print_exc()
             self._note("failed, and begun again", shard, attempt, logging.WARNING, error=_one_line(error))
             self._tell("failed", shard, _one_line(error))
@@ -116,5 +116,5 @@ class Renderer(PoolActor):
 
 
 def _one_line(error: Exception) -> str:
-    """The product's own errors speak for themselves; others with their type."""
+    """Write an error in one line: the product's own errors speak for themselves; others with their type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Connect to the cluster a job belongs to, or start Ray in this process for a run without one."""
+"""Connection to the cluster a job belongs to, or a start of Ray in this process for a run without one."""
 
 import atexit
 import contextlib
@@ -26,16 +26,17 @@ from hyperface.run.lease import only_driver
 from hyperface.storage.scratch import scratch as folder
 
 LONGEST_PLACE = 20
-"""Bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
+"""Most bytes of a temporary directory's path: Ray puts 87 behind it for its sockets, whose paths have 107 at most."""
 ANSWER_SECONDS = 4.0
-"""For so long the head of a cluster may take to answer."""
+"""Seconds that the head of a cluster may take to answer."""
 AGAIN_SECONDS = 1.0
-"""After which one that does not is asked again."""
+"""Seconds after which a head that does not answer is asked again."""
 
 
 @contextlib.contextmanager
 def driving(config: Config) -> Iterator[Run]:
-    """The run of a configuration, and a session, for its only driver. Raises what `open_run` and `only_driver` do."""
+    """Open the run of a configuration, and a session, for its only driver. Raises what `open_run` and `only_driver`
+    do."""
     store = run_store(config)
     with session(), only_driver(store), claims.driver(store) as driver:
         yield enter(store, config, driver)
@@ -165,7 +166,8 @@ def _ask(address: str, seconds: float) -> None:
 
 
 def _records(config: ClusterConfig) -> ray.LoggingConfig | None:
-    """Makes workers say JSON, with the ids of job, node and actor; `hyperface/progress/logs.py` makes the driver."""
+    """Return the setting that makes workers say JSON, with the ids of job, node and actor; `hyperface/progress/logs.py`
+    makes the driver."""
     return ray.LoggingConfig(encoding="JSON", log_level="INFO") if config.log_format == "json" else None
 
 
@@ -183,7 +185,7 @@ def _start_local(config: ClusterConfig) -> None:
 
 
 def scratch() -> str:
-    """A new directory for the files of this process's Ray, removed when the process ends.
+    """Make a new directory for the files of this process's Ray, removed when the process ends.
 
     It lies in the temporary directory (TMPDIR), or in /tmp where Ray's sockets would have paths too long in that.
     """
@@ -199,7 +201,7 @@ def _place() -> str:
 
 
 def _quieten() -> None:
-    """Ray Data's own progress bars and plans give way to the stages' progress lines."""
+    """Silence Ray Data's own progress bars and plans, which give way to the stages' progress lines."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False

@@ -33,39 +33,40 @@ from hyperface.run.provenance import git_sha
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 TAKEN = "already exists"
 TOO_LARGE = "status code 413"
-"""The answer to a folder above 100 MiB, or above less than that where a proxy is before Ray."""
+"""Answer to a folder above 100 MiB, or above less than that where a proxy is before Ray."""
 SHOWN = 5
-"""Files that a message names."""
+"""Number of files that a message names."""
 START_PATIENCE_S = 60.0
-"""For a cluster that may be starting."""
+"""Seconds of patience with a cluster that may be starting."""
 PATIENCE_S = 600.0
-"""For a connection that was lost."""
+"""Seconds of patience with a connection that was lost."""
 ANSWER_S = 60.0
-"""Longest silence within an answer, and time of an answer that only drips."""
+"""Longest silence within an answer, and time of an answer that only drips, in seconds."""
 LARGEST_ANSWER = 2**30
-"""Bytes: an answer may be the whole log of a job."""
+"""Most bytes of an answer, which may be the whole log of a job."""
 SLOWEST_BYTES_S = 50_000
-"""Bytes per second: a slower answer is not believed to go on."""
+"""Slowest answer in bytes per second: a slower one is not believed to go on."""
 STOP_S = 30
-"""From SIGTERM to SIGKILL; Ray's own 3 s may be less than an upload takes."""
+"""Seconds from SIGTERM to SIGKILL; Ray's own 3 s may be less than an upload takes."""
 
 CHATTY = (
     "ray._private.runtime_env.packaging",
     "ray._private.runtime_env.working_dir",
     "ray.dashboard.modules.dashboard_sdk",
 )
-"""They log each file that does not travel."""
+"""Loggers of Ray that log each file that does not travel."""
 
 Answer = TypeVar("Answer")
 
 
 class Client(JobSubmissionClient):  # type: ignore[misc] # Ray's class is untyped
-    """Ray's own waits without end where a connection falls silent or drips, and reads whatever comes."""
+    """A client whose requests are bounded: Ray's own waits without end where a connection falls silent or drips, and
+    reads whatever comes."""
 
     def _do_request(
         self, method: str, endpoint: str, *, data: bytes | None = None, json_data: Any = None, **given: Any
     ) -> Any:
-        """As Ray does it, but through connections that can be cut."""
+        """Send a request as Ray does, but through connections that can be cut."""
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _Adapter())
@@ -95,8 +96,8 @@ class _Adapter(HTTPAdapter):
         pool: Any = super().get_connection_with_tls_context(*what, **given)
         kind: Any = pool.ConnectionCls
 
-        def connection(**told: Any) -> Any:
-            self._connection = kind(**told)
+        def connection(**options: Any) -> Any:
+            self._connection = kind(**options)
             return self._connection
 
         pool.ConnectionCls = connection
@@ -147,7 +148,7 @@ def _read_within_bounds(answer: Any, **_: Any) -> None:
 
 
 def connected() -> Client:
-    """The job server of RAY_API_SERVER_ADDRESS, as soon as it answers.
+    """Return the job server of RAY_API_SERVER_ADDRESS, as soon as it answers.
 
     Raises:
         ConfigError: no address is given, or the cluster refuses the token.
@@ -165,18 +166,18 @@ def connected() -> Client:
 
 
 def run_name(run: str) -> str:
-    """What a run is called in ids: the last part of its URI, in letters, digits, - and _."""
+    """Return what a run is called in ids: the last part of its URI, in letters, digits, - and _."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", run.rstrip("/").rpartition("/")[2])[-60:].strip("-") or "run"
 
 
 def next_attempt(run: str, ids: Iterable[str | None]) -> int:
-    """One more than the highest number that an id of this name has; runs of one name share the count, from 1."""
+    """Return one more than the highest number that an id of this name has; runs of one name share the count, from 1."""
     numbered = re.compile(re.escape(run_name(run)) + r"-a(\d+)")
     return 1 + max((int(found[1]) for each in ids if (found := numbered.fullmatch(each or ""))), default=0)
 
 
 def attempts(client: Client, run: str) -> list[JobDetails]:
-    """The attempts of a run that the cluster remembers, oldest first."""
+    """Return the attempts of a run that the cluster remembers, oldest first."""
     return _of(run, patiently(client.list_jobs))
 
 
@@ -186,7 +187,7 @@ def _of(run: str, jobs: Iterable[JobDetails]) -> list[JobDetails]:
 
 
 def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Path) -> str:
-    """Submit `python -m jobs.JOB WORDS`, in a copy of a folder, as the next attempt of a run; its id.
+    """Submit `python -m jobs.JOB WORDS`, in a copy of a folder, as the next attempt of a run; return its id.
 
     Raises:
         RunError: another attempt of this run has not ended, or the cluster cannot take the job.
@@ -227,13 +228,13 @@ def submit(client: Client, run: str, job: str, words: Sequence[str], folder: Pat
 
 
 def worth_retrying(attempts: Sequence[JobDetails]) -> JobDetails:
-    """The last one whose words were no bad input (exit code 2), where there is one."""
+    """Return the last attempt whose words were no bad input (exit code 2), where there is one."""
     good = [job for job in attempts if not job.status.is_terminal() or exit_code_of(job) != 2]
     return (good or attempts)[-1]
 
 
 def command(attempt: JobDetails) -> tuple[str, list[str]]:
-    """The job that an attempt was, and its words."""
+    """Return the job that an attempt was, and its words."""
     _, _, module, *words = shlex.split(attempt.entrypoint)
     return module.removeprefix("jobs."), words
 
@@ -246,7 +247,7 @@ def follow(
     patience_s: float = PATIENCE_S,
     pause: Callable[[float], None] = time.sleep,
 ) -> JobDetails:
-    """Show a job's log, each character once, until the job has ended; what it ended as.
+    """Show a job's log, each character once, until the job has ended; return what it ended as.
 
     Ray answers with the whole log, so a longer one is asked for less often.
 
@@ -266,18 +267,18 @@ def follow(
 
 
 def stop(client: Client, name: str) -> JobDetails:
-    """Send SIGTERM, after STOP_S SIGKILL, and wait until the job has ended; what it ended as."""
+    """Send SIGTERM, after STOP_S SIGKILL, and wait until the job has ended; return what it ended as."""
     patiently(lambda: client.stop_job(name))
     return follow(client, name, lambda text: None)
 
 
 def last_line(client: Client, name: str) -> str:
-    """What the job said last; empty before it has said anything."""
+    """Return the line that the job said last; empty before it has said anything."""
     return "".join(patiently(lambda: client.get_job_logs(name)).strip().splitlines()[-1:])
 
 
 def exit_code_of(job: JobDetails) -> int:
-    """The driver's own exit code, 128 + N where signal N ended it; 143 where the job was stopped."""
+    """Return the driver's own exit code, 128 + N where signal N ended it; 143 where the job was stopped."""
     if job.status == JobStatus.STOPPED:
         return 143
     if job.driver_exit_code is None:
@@ -286,7 +287,7 @@ def exit_code_of(job: JobDetails) -> int:
 
 
 def described(job: JobDetails) -> str:
-    """One line: id, job, how it is, when it began, how long it took, and the commit of its code."""
+    """Describe a job in one line: id, job, how it is, when it began, how long it took, and the commit of its code."""
     code = f" (exit code {exit_code_of(job)})" if job.status.is_terminal() else ""
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start_time / 1000))
     seconds = (job.end_time or time.time() * 1000) / 1000 - job.start_time / 1000
@@ -297,7 +298,8 @@ def described(job: JobDetails) -> str:
 def patiently(
     ask: Callable[[], Answer], patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
 ) -> Answer:
-    """The cluster's answer, asked for again while connections fail or a server between here and there has an error.
+    """Return the cluster's answer, asked for again while connections fail or a server between here and there has an
+    error.
 
     Raises:
         ConfigError: the cluster refuses the token.
@@ -329,12 +331,12 @@ def patiently(
 
 
 def _may_pass(refusal: str) -> bool:
-    """Whether it is a server's error, which may go; that an id is taken comes as one, and stays."""
+    """Return whether it is a server's error, which may go; that an id is taken comes as one, and stays."""
     return refusal.startswith("Request failed with status code 5") and TAKEN not in refusal
 
 
 def _said(error: Exception) -> str:
-    """The last line with words in it: Ray answers with a traceback and full stops."""
+    """Return the last line with words in it: Ray answers with a traceback and full stops."""
     lines = [line for line in str(error).splitlines() if re.search(r"\w", line)]
     return one_line((lines or [type(error).__name__])[-1])
 
@@ -354,7 +356,7 @@ def _what_travels(folder: Path) -> str:
 
 
 def _by_proxy(address: str) -> str:
-    """Which variables lead requests to an address elsewhere; empty where none does."""
+    """Name the variables that lead requests to an address elsewhere; empty where none does."""
     url = urllib.parse.urlsplit(address)
     names = [
         name for each in (f"{url.scheme}_proxy", "all_proxy") for name in (each, each.upper()) if name in os.environ

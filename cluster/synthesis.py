@@ -34,11 +34,12 @@ from hyperface.synthesis.shards import References, read_references
 from hyperface.synthesis.steering import check_targets
 
 GRACE_SECONDS = 1.0
-"""For so long a job that is told to end waits for the uploads in flight: `ray job stop` kills after 3 s."""
+"""Seconds that a job that has to end waits for the uploads in flight: `ray job stop` kills after 3 s."""
 MOST_RESTARTS = 300
-"""Times that one actor is restarted: the ledger stops a job before, unless processes die before they can tell it."""
+"""Number of times that one actor is restarted: the ledger stops a job before, unless processes die before they can
+report it."""
 SHOWN = 20
-"""Failed or damaged shards that a message names."""
+"""Number of failed or damaged shards that a message names."""
 
 
 def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
@@ -80,8 +81,8 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     if not todo and INDEX in found.listing:
         print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
         return
-    told = ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine", "control")
-    totals = {key: made[key] for key in told if key in made}
+    reported = ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine", "control")
+    totals = {key: made[key] for key in reported if key in made}
     rejects, repeats = len(made["rejects"]), len(made["duplicates"])
     finished = {"event": "finished", **totals, "rejects": rejects, "drawn_now": drawn, "seconds": round(seconds, 2)}
     run.record("synthesis", [finished])
@@ -99,9 +100,9 @@ def _refuse_others(dataset: Dataset, references: References) -> None:
 
 
 def _missing_or_damaged(dataset: Dataset, seen: Glance) -> list[int]:
-    """The shards to make: those without a marker and, with synthesis.repair, the damaged ones.
+    """Return the shards to make: those without a marker and, with synthesis.repair, the damaged ones.
 
-    Damage that names tell is refused here. What only a marker tells is found when all are read, before the index:
+    Damage that names show is refused here. What only a marker shows is found when all are read, before the index:
     ten thousand of them take a minute, and a job that goes on is to go on at once. synthesis.repair reads them first,
     and every file too, and compares its hash.
     """
@@ -128,7 +129,7 @@ def _refuse(dataset: Dataset, problems: list[str]) -> None:
 
 
 def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_models: MakeModels) -> int:
-    """Make the shards on the cluster; the number of images in them.
+    """Make the shards on the cluster; return the number of images in them.
 
     Args:
         left: {shard: why} of the quarantined shards, which are left alone.
@@ -176,7 +177,7 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
 def _pool(
     run: Run, todo: list[int], make_models: MakeModels, ledger: Any
 ) -> contextlib.AbstractContextManager[Iterator[Columns]]:
-    """The workers, and what they say of each shard.
+    """Return the workers, and what they say of each shard.
 
     Restarts have no bound of their own: the ledger ends shards that kill their actors, and the job when all die.
     """
@@ -208,7 +209,7 @@ def _event(result: dict[str, Any]) -> str:
 
 
 def _unfinished(run: Run, failed: dict[int, str], quarantined: dict[int, str]) -> str:
-    """The message of a job that ends without its dataset."""
+    """Write the message of a job that ends without its dataset."""
     lines = [f"shard {shard}: {error}" for shard, error in sorted(failed.items())]
     lines += [quarantined[shard] for shard in sorted(quarantined)]
     what = [f"{len(failed)} shards failed; the same command tries them again"] * bool(failed)

@@ -51,7 +51,7 @@ def _here() -> Place:
 
 
 def _train(folder: Folder, train_rank: Callable[..., None]) -> None:
-    """One worker without a GPU runs in this process: a group of workers takes 13 s to start."""
+    """Train; one worker without a GPU runs in this process: a group of workers takes 13 s to start."""
     run, config = folder.run, folder.config
     if folder.is_done():
         folder.checkpoints.clear()
@@ -65,7 +65,7 @@ def _train(folder: Folder, train_rank: Callable[..., None]) -> None:
 
 
 def _work(stage: str, name: str, train_rank: Callable[..., None], run: Run) -> None:
-    """What each worker does."""
+    """Train as one worker."""
     torch.set_num_threads(1)
     context, device = ray.train.get_context(), get_device()
     place = Place(context.get_world_rank(), context.get_world_size(), Workers(), device, averaged(device))

@@ -1,4 +1,4 @@
-"""The order inside an actor: one shard is generated at a time, and the one before it is uploaded meanwhile."""
+"""The order of shards inside an actor: one is generated at a time, and the one before it is uploaded meanwhile."""
 
 import threading
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 from hyperface.errors import RunError
 
 Tell = Callable[..., Any]
-"""Calls a method of the ledger with the actor's name and these arguments."""
+"""Function that calls a method of the ledger with the actor's name and these arguments."""
 
 
 class Stopped(RunError):
-    """No shard is begun any more; the message says why."""
+    """Raised where no shard is begun any more; the message says why."""
 
 
 class Lane:
@@ -31,7 +31,7 @@ class Lane:
             self._uploads.notify_all()
 
     def wait_for_uploads(self, seconds: float | None = None) -> None:
-        """Until nothing is uploaded, or so many seconds at most."""
+        """Wait until nothing is uploaded, or so many seconds at most."""
         with self._uploads:
             self._uploads.wait_for(lambda: not self._uploading, seconds)
 
@@ -64,7 +64,7 @@ class Turn:
                 self.lane.generator.release()
 
     def leave(self, row: str = "") -> None:
-        """After the marker, with what to report, or after an error: the lane is free for others."""
+        """Leave after the marker, with what to report, or after an error: the lane is free for others."""
         try:
             self.lane.tell("left", self.shard, row)
         finally:

@@ -26,7 +26,7 @@ GATHER_TIMEOUT_SECONDS = 120
 """A worker that waits longer than this for the others fails, and the group starts again; and, above that, as long as
 some of them may be waiting for their store."""
 OUTAGES = 3
-"""Requests of a step that may each be waited for."""
+"""Number of requests of a step that may each be waited for."""
 
 
 def fit(
@@ -72,7 +72,7 @@ def fit(
 
 class _Trainer(TorchTrainer):  # type: ignore[misc] # Ray's class is untyped
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Ctrl-C is the job's: Ray Train's own answer to it ends the process with 1."""
+        """Leave Ctrl-C to the job: Ray Train's own answer to it ends the process with 1."""
 
 
 def _begin(run: Run, work: Callable[[Run], None]) -> None:
@@ -81,7 +81,7 @@ def _begin(run: Run, work: Callable[[Run], None]) -> None:
 
 
 class _Failures(UserCallback):  # type: ignore[misc] # Ray's class is untyped
-    """Counts how often the group was lost. Lives where Ray Train leads the group from."""
+    """A count of how often the group was lost. It lives where Ray Train leads the group from."""
 
     def __init__(self, stage: str, run: str, log_format: str) -> None:
         self.stage, self.run, self.log_format, self.count = stage, run, log_format, 0
@@ -96,7 +96,7 @@ class _Failures(UserCallback):  # type: ignore[misc] # Ray's class is untyped
 
 
 def _last_words(stage: str, error: TrainingFailedError, restarts: int) -> Exception:
-    """What the workers said last: the error itself, where it is one that a user can mend."""
+    """Return what the workers said last: the error itself, where it is one that a user can mend."""
     wrapped: dict[int, Exception] = getattr(error, "worker_failures", {})
     failures = {rank: getattr(failure, "_base_exc", failure) for rank, failure in wrapped.items()}
     for failure in failures.values():
@@ -117,7 +117,7 @@ def _last_line(failure: Exception) -> str:
 
 
 def averaged(place: device) -> Callable[[nn.Module], nn.Module]:
-    """Networks of a worker whose gradients are the means over all of them."""
+    """Return a function that makes networks whose gradients are the means over all workers."""
     ids = [place] if place.type == "cuda" else None
     return lambda network: DistributedDataParallel(network, device_ids=ids)
 
