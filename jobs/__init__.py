@@ -1,1 +1,1 @@
-"""What you submit: one page per job. Parse, import late, call."""
+"""The jobs that are submitted, one page each: parse, import late, call."""

@@ -1,4 +1,4 @@
-"""Audit a finished dataset: are its identities separate, does it copy real faces, how are its traits spread?"""
+"""Audit a finished dataset: are its identities separate, does it copy real faces, how are its attributes spread?"""
 
 from hyperface.config import Config
 from jobs.start import start

@@ -32,7 +32,8 @@ def main(config: Config, export: str = "") -> None:
 
 
 def taken_export(words: list[str]) -> str:
-    """Take `--export FORMAT`, or `--export=FORMAT`, out of a command line; its format, empty where there is none.
+    """Take `--export FORMAT`, or `--export=FORMAT`, out of a command line; return its format, empty where there is
+    none.
 
     Raises:
         ConfigError: another format than onnx, or none.

@@ -1,4 +1,4 @@
-"""What a run will take, before it is paid for: time, GPU-hours, memory, network, shards, storage and cost.
+"""Plan a run, before it is paid for: time, GPU-hours, memory, network, shards, storage and cost.
 
 `--calibrate` first measures the rates that this is worked out from, on the machines it runs on, in a few minutes;
 without it they are read from `plan.rates`. `--json` prints all figures for a program.

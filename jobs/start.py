@@ -1,4 +1,4 @@
-"""How every job begins and ends: configuration first, heavy imports later, an exit code and one clear line."""
+"""Begin and end of every job: configuration first, heavy imports later, an exit code and one clear line."""
 
 import io
 import signal
@@ -35,7 +35,7 @@ def start(job: Callable[[Config], None], module: str, more: str = "") -> NoRetur
 
 
 def _begun(config: Config) -> Config:
-    """From here on the job says what it says in the form that is wanted."""
+    """Begin the job's log in the form that is wanted."""
     if config.cluster.log_format == "json":
         logs.begin(local_path(config.run.dir), submission_id())
     return config
@@ -43,13 +43,13 @@ def _begun(config: Config) -> Config:
 
 def exit_code(call: Callable[[], None]) -> int:
     """Call, and turn what a user can mend into one message on standard error; anything else keeps its traceback."""
-    told: list[int] = []
+    signals: list[int] = []
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # no name ends a job whose output cannot show it
 
     def terminate(number: int, frame: object) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # once is enough: the rest of the grace time is for leaving
-        told.append(number)
+        signals.append(number)
         raise Terminated(128 + number)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
@@ -57,25 +57,25 @@ def exit_code(call: Callable[[], None]) -> int:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, terminate)
     try:
         with command_line.printing():
-            return _ended(call, told)
+            return _ended(call, signals)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
-    """Call, and say how it ended; `told` has a signal once the process was told to end."""
+def _ended(call: Callable[[], None], signals: Sequence[int]) -> int:
+    """Call, and say how it ended; `signals` has one once the process was to end."""
     try:
         call()
     except KeyboardInterrupt:
         logs.complain(f"interrupted: {GOES_ON}")
         return INTERRUPTED
     except SystemExit as end:
-        in_ray = bool(told) and end.code == 1  # what Ray's calls make of any SystemExit
+        in_ray = bool(signals) and end.code == 1  # what Ray's calls make of any SystemExit
         if not (in_ray or isinstance(end, Terminated)):
             raise
         logs.complain(f"terminated: {GOES_ON}")
-        return int(end.code or 0) if isinstance(end, Terminated) else 128 + told[0]
+        return int(end.code or 0) if isinstance(end, Terminated) else 128 + signals[0]
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, UserError):
@@ -89,7 +89,7 @@ def _ended(call: Callable[[], None], told: Sequence[int]) -> int:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what lies behind it, innermost last.
+    """Yield the error and what lies behind it, innermost last.
 
     Ray wraps a worker's exception in one of its class whose text is a traceback, and keeps the first in `cause`.
     """

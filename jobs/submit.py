@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def as_it_travels(words: Sequence[str]) -> list[str]:
-    """The words, with a configuration file named from the folder that travels.
+    """Return the words, with a configuration file named from the folder that travels.
 
     Raises:
         ConfigError: the file is outside of it.
@@ -62,7 +62,7 @@ def as_it_travels(words: Sequence[str]) -> list[str]:
 
 
 def checked(words: Sequence[str]) -> str:
-    """The run of a job's words, after a check of its configuration as far as it can be seen from here.
+    """Return the run of a job's words, after a check of its configuration as far as it can be seen from here.
 
     Words that are no `key=value`, such as `--deep`, are for the job to judge.
 
@@ -90,7 +90,7 @@ def agreed(run: str, config: Config) -> None:
 
 
 def left_to_the_job(check: Callable[[], None], run: str) -> str:
-    """The run, after a check that cannot be made here where its storage cannot be reached from here."""
+    """Return the run, after a check that cannot be made here where its storage cannot be reached from here."""
     try:
         check()
     except StorageError as error:
@@ -99,7 +99,8 @@ def left_to_the_job(check: Callable[[], None], run: str) -> str:
 
 
 def kept(directory: str) -> str:
-    """A run.dir as s3:// or absolute path. Raises ConfigError for one that lies in the folder that Ray deletes."""
+    """Return a run.dir as s3:// or absolute path. Raises ConfigError for one that lies in the folder that Ray
+    deletes."""
     if not ("://" in directory or os.path.isabs(directory) or "HYPERFACE_BASE_DIR" in os.environ):
         raise ConfigError(
             f"run.dir must not be a relative path, which would be lost with the job: use s3://BUCKET/RUN, or an "
