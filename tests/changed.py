@@ -19,7 +19,7 @@ from tests.unit.test_architecture import ROOT, imports
 ARCHITECTURE = "tests/unit/test_architecture.py"
 RECORD = Path(__file__).parent / "benchmarks" / "results" / "suite.json"
 SECONDS, UNKNOWN_SECONDS = 15.0, 2.0
-"""For tests of what changed, and taken for a file that is in no record."""
+"""Seconds for tests of what changed, and seconds taken for a file that is in no record."""
 
 
 def main(base: str) -> int:
@@ -82,7 +82,7 @@ def nearest(name: str, imported: dict[str, set[str]]) -> list[str]:
 
 
 def names_of(file: str) -> Iterator[str]:
-    """As which a module is imported; those of the tests also by their last part."""
+    """Yield the names by which a module is imported; those of the tests also by their last part."""
     dotted = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     yield dotted
     if dotted.startswith("tests."):

@@ -1,4 +1,5 @@
-"""What every test may use: one thread per process, an S3 emulator for unit tests, a real S3 server for others."""
+"""Fixtures that every test may use: one thread per process, an S3 emulator for unit tests, a real S3 server for
+others."""
 
 import os
 import signal
@@ -21,7 +22,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a script that runs i
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Where files go to several processes (`--dist loadgroup`), those with an object store go to one: it has one."""
+    """Send the files with an object store to one process, where files go to several (`--dist loadgroup`): it has one
+    store."""
     stored = {item.path for item in items if "object_gateway" in getattr(item, "fixturenames", ())}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("object-store" if item.path in stored else item.path.name))

@@ -60,7 +60,7 @@ class Folder:
         return sound, [face.key for face in faces if face.problem], passed_over
 
     def outcome(self, data: bytes) -> tuple[list[str], list[str], Counter[str]] | None:
-        """As `read`; None for a refusal, which names the file and how many faces came before it."""
+        """Return what `read` returns; None for a refusal, which names the file and how many faces came before it."""
         try:
             return self.read(data)
         except RunError as error:
@@ -70,7 +70,7 @@ class Folder:
 
 
 def headers(data: bytes) -> list[int]:
-    """Where the headers of an archive are."""
+    """Return where the headers of an archive are."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         return [place for info in archive for place in range(info.offset, info.offset_data, BLOCK)]
 

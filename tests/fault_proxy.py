@@ -28,14 +28,14 @@ MOST_BYTES = 2**31
 class Request:
     method: str
     path: str
-    """With the query, as it was sent."""
+    """Path with the query, as it was sent."""
     headers: dict[str, str]
     """Names in lower case."""
 
 
 When = Callable[[Request], bool]
 Change = Callable[[Request, bytes], bytes]
-"""Of a whole answer, status line first."""
+"""Function that changes a whole answer, status line first."""
 
 
 def puts(part: str) -> When:
@@ -108,7 +108,8 @@ class FaultProxy:
         then: bytes = b"",
         every_s: float = 0.0,
     ) -> None:
-        """These very bytes, status line first, in place of the server's answer; the server does not see the request.
+        """Say these very bytes, status line first, in place of the server's answer; the server does not see the
+        request.
 
         Args:
             then: said after them again and again until the client leaves, or MOST_BYTES are sent.

@@ -9,7 +9,7 @@ from hyperface.storage import LocalStore
 @dataclass(frozen=True)
 class FullDisk(LocalStore):
     refused: str = ""
-    """How the name of that file ends."""
+    """Ending of the name of that file."""
 
     def put(self, name: str, data: bytes) -> None:
         self._refuse(name)

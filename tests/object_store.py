@@ -29,7 +29,7 @@ class ObjectStore:
         _call("stop-gateway", self.directory)
 
     def start_gateway(self) -> None:
-        """And back, at the same endpoint."""
+        """Start the gateway again, at the same endpoint."""
         _call("start-gateway", self.directory)
 
     def suspend(self) -> None:
@@ -37,7 +37,7 @@ class ObjectStore:
         _call("admin", self.directory, "user", "suspend", "--uid=test")
 
     def enable(self) -> None:
-        """They are taken again."""
+        """Let the credentials be taken again."""
         _call("admin", self.directory, "user", "enable", "--uid=test")
 
     def change_secret(self, secret: str) -> None:

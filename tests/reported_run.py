@@ -102,7 +102,7 @@ def put_audit(run: Run, **keys: Any) -> Mapping[str, Any]:
 
 
 def summary(config: Config, accuracy: Mapping[str, float], repeats: int = 3) -> dict[str, Any]:
-    """What jobs.experiment writes, of accuracies by the name of the arm; 0.8 where none is given."""
+    """Return what jobs.experiment writes, of accuracies by the name of the arm; 0.8 where none is given."""
     results = []
     for repeat in range(repeats):
         for arm in experiment.arms(config):

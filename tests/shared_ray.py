@@ -18,7 +18,7 @@ os.environ |= {
 
 
 def address() -> str:
-    """Where it is; starts it, if it is not there."""
+    """Return the address of the shared Ray, which is started if it is not there."""
     import ray
 
     from cluster.session import connect

@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 
 def wait_for(look: Callable[[], Found], seconds: float = 600) -> Found:
-    """What `look` finds, as soon as it finds something."""
+    """Return what `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, "nothing was found"
@@ -20,7 +20,8 @@ def wait_for(look: Callable[[], Found], seconds: float = 600) -> Found:
 
 
 def said(capfd: pytest.CaptureFixture[str], pattern: str, times: int) -> list[str]:
-    """What `pattern` finds so many times in what workers say, which reaches the driver late on a busy machine."""
+    """Return what `pattern` finds so many times in what workers say, which reaches the driver late on a busy
+    machine."""
     heard = ""
 
     def look() -> list[str]:

@@ -15,7 +15,7 @@ from hyperface.storage import S3Store, s3
 
 SEED = int(os.environ.get("BATTERY_SEED", "0"))
 TIMES = 250
-"""For each verb."""
+"""Number of damaged answers for each verb."""
 SOON_S = 60
 """A damaged answer that is waited for: three times `answer_s`, and what the machine takes."""
 FILES = {f"sub/{at}.bin": bytes([at]) * 1000 for at in range(20)}
@@ -73,7 +73,7 @@ def _bytes(data: bytes, kind: str, chance: random.Random) -> bytes:
 
 
 def end_of(call: Callable[[], Any]) -> Any:
-    """What it returns; None for what it says in one line. Anything else goes up."""
+    """Return what the call returns; None for what it says in one line. Anything else goes up."""
     began = time.monotonic()
     try:
         return call()

@@ -16,7 +16,8 @@ from hyperface.storage import Store, open_store
 from tests.e2e.processes import ROOT, command, pipeline
 
 SOON_S = 90
-"""From the refusal to the end of the job, on a busy machine; a server that is away would be waited for longer."""
+"""Seconds from the refusal to the end of the job, on a busy machine; a server that is away would be waited for
+longer."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tests.e2e.processes import ROOT, command, pipeline
 STAGES = ("embed", "pack", "synthesize", "report")
 
 TRIES = 3
-"""Of a command on a machine that is too busy for Ray to start in time."""
+"""Number of tries of a command on a machine that is too busy for Ray to start in time."""
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),

@@ -1,4 +1,4 @@
-"""Which listeners of a group of workers on one machine others can reach: one, where its ranks find each other."""
+"""Listeners of a group of workers on one machine that others can reach: one, where its ranks find each other."""
 
 import json
 import sys

@@ -29,7 +29,7 @@ WORDS = ("train.recipe=toy", "train.embedding_dim=8", "train.epochs=1", "train.b
 
 
 def opened(place: Path) -> Run:
-    """As a job opens it that is given the folder."""
+    """Open a run as a job does that is given the folder."""
     return open_run(changed(existing_run(str(place)).config, str(place), []))
 
 

@@ -25,7 +25,7 @@ MUTANTS = int(os.environ.get("MUTANTS", "300"))
 MEMORY = 3 * 2**30
 """Bytes that reading may take besides what the process has."""
 SECONDS = 20
-"""That one mutant may take, most of which is for a loaded machine."""
+"""Seconds that one mutant may take, most of which is for a loaded machine."""
 OWN = (ConfigError, RunError, StorageError, EmbeddingError, ModelError)
 KINDS = (
     "npy-C", "npy-F", "parquet", "parquet-plain", "bin", "bin-rows", "pairs", "pairs-csv", "ijb-face", "ijb-name",
@@ -50,7 +50,7 @@ WORDS = [
     b"1:30",
     b"\xc2\x85",
 ]
-"""What a text may hold in place of something."""
+"""Texts that may stand in place of something."""
 
 
 def mutant(data: bytes, rng: random.Random) -> bytes:

@@ -1,4 +1,4 @@
-"""Every job that goes on with a finished dataset, killed or told to end at a random moment.
+"""Tests of every job that goes on with a finished dataset, killed or terminated at a random moment.
 
 It ends soon with its code and one line, leaves no process and no scratch, and the same command finishes to the same
 result.
@@ -27,9 +27,9 @@ from tests.e2e.processes import ROOT, command, digests, pipeline
 
 SEED = int(os.environ.get("BATTERY_SEED") or random.randrange(10**6))
 SOON_S = 60
-"""From the signal to the end, on a busy machine."""
+"""Seconds from the signal to the end, on a busy machine."""
 LOADED_S = 3.0
-"""Before that a process imports, and has nothing that it could lose."""
+"""Seconds before which a process imports, and has nothing that it could lose."""
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGKILL: -9}
 
 pytestmark = pytest.mark.timeout(1800)

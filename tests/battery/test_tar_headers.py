@@ -1,4 +1,4 @@
-"""Every bit of the headers of a small archive, and random damage of a larger one."""
+"""Tests of every bit of the headers of a small archive, and of random damage of a larger one."""
 
 import os
 import random

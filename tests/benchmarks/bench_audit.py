@@ -105,7 +105,7 @@ def highest(call: Callable[[], None]) -> float:
 
 
 def held_by_parts(path: Path) -> float:
-    """In a process of its own, whose allocator has no stock yet."""
+    """Measure in a process of its own, whose allocator has no stock yet."""
     torch.set_num_threads(1)
     x_ND = np.load(path, mmap_mode="r+")
     return highest(lambda: parts(x_ND))

@@ -1,5 +1,6 @@
-"""How many images of the toy world's diffusion generator meet a target, by the reader that steered them and by one that
-did not: python -m tests.benchmarks.bench_control_reach SECOND_FOLDER [identities] [NAME=target,target,...]
+"""Measurement of how many images of the toy world's diffusion generator meet a target, by the reader that steered them
+and by one that did not: python -m tests.benchmarks.bench_control_reach SECOND_FOLDER [identities]
+[NAME=target,target,...]
 
 SECOND_FOLDER holds `attributes_second.safetensors`, which `python -m jobs.train_toy` makes and nobody ships; it reads
 yaw and light, sharpness is a formula. Identities are held out from all trainings; references are means of five
@@ -47,7 +48,7 @@ def centres(rows_BD: np.ndarray, identities: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Readers:
-    """Of one attribute."""
+    """Readers of one attribute."""
 
     name: str
     known: AttributeRange
@@ -68,7 +69,7 @@ class Readers:
 def measured(
     samples: list[Sample], targets: Mapping[str, float], readers: Readers, judged_PD: np.ndarray
 ) -> dict[str, Any]:
-    """targets: {key: what was wanted}."""
+    """Measure samples; `targets` are {key: what was wanted}."""
     images_BHWC = np.stack([jpeg.decode(sample.jpeg) for sample in samples])
     other = (load_judge().embed(images_BHWC) * judged_PD[[sample.identity for sample in samples]]).sum(1)
     own = np.array([sample.cosine for sample in samples])

@@ -184,7 +184,7 @@ CODES = {
 
 
 def bench_codes() -> None:
-    """How far from the known optimum small problems end, on three seeds."""
+    """Measure how far from the known optimum small problems end, on three seeds."""
     measured = {}
     for name, (dim, n, optimum) in CODES.items():
         runs = []
@@ -205,7 +205,8 @@ def bench_codes() -> None:
 
 
 def bench_gallery(n: int = 2000, dim: int = 128) -> None:
-    """With the gallery term: against the row maximum, and against the paper's objective at equal gallery cosine."""
+    """Measure packings with the gallery term: against the row maximum, and against the paper's objective at equal
+    gallery cosine."""
     gallery_GD = clustered(n, dim)
 
     def packed(**values: Any) -> dict[str, float]:
@@ -298,7 +299,7 @@ def _worker(n: int, precision: str, rank: int, world_size: int, answers: Any) ->
 
 
 def bench_gpu(n: int = 100_000) -> None:
-    """What share of the card's measured bfloat16 product rate a step reaches; needs a GPU."""
+    """Measure the share of the card's measured bfloat16 product rate that a step reaches; needs a GPU."""
     x_DD = torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda")
 
     def seconds(call: Callable[[], object], times: int) -> float:

@@ -39,7 +39,7 @@ def references(count: int, dim: int) -> np.ndarray:
 
 
 def bare(generator: Generator, vectors: np.ndarray, images: int, batch: int) -> float:
-    """images/s of the generator alone."""
+    """Return images/s of the generator alone."""
     began = time.perf_counter()
     for start in range(0, images, batch):
         rows = [i % len(vectors) for i in range(start, min(start + batch, images))]
@@ -48,7 +48,7 @@ def bare(generator: Generator, vectors: np.ndarray, images: int, batch: int) -> 
 
 
 def stage(vectors: np.ndarray, overrides: list[str]) -> float:
-    """images/s of the stage, from an empty dataset to its index."""
+    """Return images/s of the stage, from an empty dataset to its index."""
     with tempfile.TemporaryDirectory(prefix="hyperface-bench-") as folder:
         run = open_run(configuration.load(None, [f"run.dir={folder}", *overrides]))
         run.store.put_new(REFERENCES, to_parquet("identity", Embeddings(list(range(len(vectors))), vectors)))

@@ -1,4 +1,4 @@
-"""How near a plan comes to the run that follows: predicted and measured seconds, stage by stage, of equal settings.
+"""Comparison of a plan with the run that follows: predicted and measured seconds, stage by stage, of equal settings.
 
     python -m tests.benchmarks.bench_plan [--repeats 3] [--alone] [key=value ...]
 
@@ -89,7 +89,7 @@ def once(overrides: list[str]) -> dict[str, Any]:
 
 
 def once_alone(overrides: list[str]) -> dict[str, Any]:
-    """As `once`, in this process and in seconds of the processor."""
+    """Plan and run as `once` does, in this process and in seconds of the processor."""
     measure.time = SimpleNamespace(perf_counter=time.process_time)
     with tempfile.TemporaryDirectory(prefix="hyperface-bench-") as folder:
         loads = [os.getloadavg()[0]]

@@ -1,13 +1,14 @@
-"""Is a run of 6.4 million images bounded in memory, and quick to go on? Everything but the pictures is real.
+"""Rehearsal of a run of 6.4 million images, which must be bounded in memory, and quick to go on. Everything but the
+pictures is real.
 
     python -m tests.benchmarks.bench_rehearsal [shards that are rendered] [identities]
 
 On a real S3 server (the Ceph gateway of the tests, in memory, on loopback), with a generator that costs nothing:
 
 - pack: 100,000 identities in 64 dimensions, a few steps of the default objective on two Ray Train workers (gloo);
-- begin: the job begins all 10,000 shards of the plan, and is told to end when 1,000 of them are done;
+- begin: the job begins all 10,000 shards of the plan, and gets a SIGTERM when 1,000 of them are done;
 - stand-ins: all but a few of the others get a marker by the product's own code, with hashes and rejects as a rendered
-  shard's, and a file of a few bytes instead of images: 4 GB of pictures would tell nothing more, and take half an hour;
+  shard's, and a file of a few bytes instead of images: 4 GB of pictures would show nothing more, and take half an hour;
 - resume: the same job goes on, renders the few that are missing, reads all markers and writes the index;
 - again: the same job finds everything done.
 
@@ -56,7 +57,7 @@ class Rehearsal:
         return watch.started(stage, self.run.store.url, *self.options)
 
     def marker_times(self) -> list[float]:
-        """When each marker was written, by the server's clock."""
+        """Return when each marker was written, by the server's clock."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{PREFIX}/{DONE}/")
         return sorted(entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ()))
 
@@ -84,7 +85,7 @@ def packed(rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 def planned_all(run: Run) -> dict[str, Any]:
-    """Every shard's identities and images, computed as workers do."""
+    """Time every shard's identities and images, computed as workers do."""
     plan, began = Plan.of(run.config), time.perf_counter()
     for shard in range(plan.num_shards):
         plan.shard(shard)
@@ -93,7 +94,7 @@ def planned_all(run: Run) -> dict[str, Any]:
 
 
 def begun(rehearsal: Rehearsal, shards: int) -> dict[str, Any]:
-    """From nothing to so many shards, and a SIGTERM."""
+    """Make the first shards, from nothing to so many, and send a SIGTERM."""
     job = rehearsal.job("synthesize")
     while len(times := rehearsal.marker_times()) < shards:
         assert job.process.poll() is None, f"the job ended with {job.process.returncode}"
@@ -119,7 +120,8 @@ def begun(rehearsal: Rehearsal, shards: int) -> dict[str, Any]:
 
 
 def memory(samples: list[watch.Sample], shards: int) -> dict[str, Any]:
-    """Of the driver and its largest actor while shards are drawn; the slope is of the last nine tenths."""
+    """Summarise the memory of the driver and its largest actor while shards are drawn; the slope is of the last nine
+    tenths."""
     settled = samples[len(samples) // 10 :]
     progress = np.linspace(0, 0.9 * shards / 1000, len(settled))
     return {
@@ -197,7 +199,7 @@ def looked_at(rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 def missed(measured: dict[str, Any]) -> list[str]:
-    """Which of LIMITS are not held, and by what."""
+    """Return which of LIMITS are not held, and by what."""
     drivers = [part["driver, MiB at most"] for part in measured.values() if "driver, MiB at most" in part]
     first_line = measured["resume"]["seconds from the stage's begin to its first line"]
     reached = (max(drivers), first_line, measured["begin"]["time per shard, last tenth over first"])

@@ -29,7 +29,7 @@ from tests.object_store import CREDENTIALS, start_object_store
 
 SHARDS = 8
 IMAGE_BYTES = 6000
-"""Of a 112 x 112 JPEG of quality 95."""
+"""Bytes of a 112 x 112 JPEG of quality 95."""
 MB = 1e6
 
 

@@ -1,4 +1,4 @@
-"""How long the suite takes, file by file, its slowest tests, and how often it starts Ray.
+"""Timing of the suite, file by file, its slowest tests, and how often it starts Ray.
 
     python -m tests.benchmarks.bench_suite
 
@@ -29,7 +29,7 @@ COMMANDS = [line.partition("#")[0].strip() for line in TARGET[1].splitlines()]
 PARTS = dict(zip(("without Ray", "with Ray"), COMMANDS, strict=True))
 """The commands of `make test`."""
 OURS = "HYPERFACE_SUITE"
-"""In the environment of everything that the suite starts."""
+"""Variable in the environment of everything that the suite starts."""
 
 
 class RayStarts(threading.Thread):

@@ -39,7 +39,7 @@ from tests.benchmarks.bench_export import make
 
 @dataclass
 class More:
-    """The same images, among more classes than they show."""
+    """A set of the same images, among more classes than they show."""
 
     images: Images
     num_classes: int
@@ -69,7 +69,7 @@ def prepared(chosen: argparse.Namespace, folder: str, device: torch.device) -> R
 
 
 def parts(training: RecognizerTraining) -> Iterator[loader.Part]:
-    """What the loader gives, epoch after epoch."""
+    """Yield what the loader gives, epoch after epoch."""
     for epoch in itertools.count():
         own, order = training.place.streams(training.config.streams), loader.order_of(0, epoch)
         threads, size = training.config.loader_threads, training.image_size

@@ -1,4 +1,4 @@
-"""How well a small Vec2Face draws people it never saw, against the plain decoder of the same network.
+"""Measurement of how well a small Vec2Face draws people it never saw, against the plain decoder of the same network.
 
     python -m tests.benchmarks.bench_vec2face_faces RUN [--name vec2face] [--plain plain]
 

@@ -20,7 +20,7 @@ INSIDE: list[int] = []
 
 
 def first(flag: str) -> bool:
-    """Whether nobody has been here before, in any process."""
+    """Return whether nobody has been here before, in any process."""
     try:
         os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -72,9 +72,9 @@ class PatientStore(LocalStore):
     """A disk that takes no shard before the generator has gone on to another one."""
 
     drawn: str = ""
-    """Where a `NotingGenerator` notes its calls."""
+    """File in which a `NotingGenerator` notes its calls."""
     calls: int = 0
-    """Of the generator in the whole dataset: with the last one the disk waits no longer."""
+    """Number of calls of the generator in the whole dataset: with the last one the disk waits no longer."""
 
     def put_new(self, name: str, data: bytes) -> bool:
         if "/shard-" in name and "_done" not in name:
@@ -111,7 +111,7 @@ class KillingGenerator(ColorGenerator):
 
     seed: int | None = None
     flag: str = ""
-    """Made by the kill that was the last; empty: every request for the seed kills."""
+    """Name of the file that the last kill makes; empty: every request for the seed kills."""
     victim: str = ""
     """File with the number of the process; empty: its own."""
 
@@ -164,7 +164,7 @@ class AwayGenerator(ColorGenerator):
     asked: str = ""
     """File made elsewhere when it is asked."""
     placed: str = ""
-    """Where it notes on which node it is asked, and which GPUs were reserved for it."""
+    """File in which it notes on which node it is asked, and which GPUs were reserved for it."""
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
         here = ray.get_runtime_context().get_node_id()

@@ -1,4 +1,4 @@
-"""What Prometheus reads on the metrics port of a Ray of one node."""
+"""Reading of the metrics port of a Ray of one node, as Prometheus does it."""
 
 import time
 import urllib.request
@@ -10,7 +10,7 @@ DEADLINE = 600.0
 
 
 def found_by_prometheus(run: Run, stage: str, wanted: dict[str, float]) -> dict[str, float]:
-    """What the node's port says of a stage of the run, as soon as that is what is wanted."""
+    """Return what the node's port says of a stage of the run, as soon as that is what is wanted."""
     import ray
 
     (node,) = ray.nodes()

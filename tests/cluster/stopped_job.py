@@ -57,7 +57,7 @@ def head() -> Iterator[str]:
 
 
 def connected(address: str) -> "JobSubmissionClient":
-    """As soon as the dashboard answers."""
+    """Connect as soon as the dashboard answers."""
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + 600

@@ -1,4 +1,4 @@
-"""In place of `ray` in a Slurm step, `ray symmetric-run` as it is on the head node of a job, but for how it ends.
+"""A stand-in for `ray` in a Slurm step: `ray symmetric-run` as it is on the head node of a job, but for how it ends.
 
 It starts Ray as that does, waits for it by that command's own function, runs the entrypoint, and ends the Ray that it
 started, where the command itself would end every Ray of the machine. Prints the address that was found.

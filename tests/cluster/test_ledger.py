@@ -1,4 +1,5 @@
-"""Without Ray: the ledger finds the shard that kills its actors, and no other; the lane keeps the order it needs."""
+"""Tests of the ledger without Ray: it finds the shard that kills its actors, and no other; the lane keeps the order it
+needs."""
 
 import threading
 from typing import Any

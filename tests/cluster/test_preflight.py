@@ -1,5 +1,5 @@
-"""What is wrong with the models of the synthesis is said before anything is embedded or packed. And how a pool
-ends."""
+"""Tests that all that is wrong with the models of the synthesis is said before anything is embedded or packed; and the
+end of a pool."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a person reads while a dataset is made, and what Prometheus reads."""
+"""Lines that a person reads while a dataset is made, and metrics that Prometheus reads."""
 
 import io
 import sys
@@ -70,7 +70,7 @@ def test_times_are_clocks(seconds: float, text: str):
 
 
 class Screen(io.StringIO):
-    """Where lines go; a terminal or not."""
+    """A stream where lines go; a terminal or not."""
 
     def __init__(self, terminal: bool) -> None:
         super().__init__()

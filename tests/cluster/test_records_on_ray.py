@@ -17,7 +17,7 @@ from hyperface.config import ClusterConfig
 
 @pytest.fixture
 def logs(no_ray: None) -> Iterator[Path]:
-    """Where the workers of a Ray with structured logs leave what they say."""
+    """Return the folder where the workers of a Ray with structured logs leave what they say."""
     root, ours = logging.getLogger(), logging.getLogger("ray")
     before = root.handlers[:], root.level, ours.handlers[:], ours.propagate
     connect(ClusterConfig(num_cpus=2, log_format="json"))
@@ -27,7 +27,7 @@ def logs(no_ray: None) -> Iterator[Path]:
 
 
 def records(logs: Path) -> list[dict[str, Any]]:
-    """What the actors said, in order; every line of them is one."""
+    """Return what the actors said, in order; every line of them is one record."""
     lines = [line for file in logs.glob("worker-*.err") for line in file.read_text().splitlines()]
     found = [json.loads(line) for line in lines if '"shard"' in line]
     return sorted(found, key=lambda record: record["timestamp_ns"])

@@ -1,4 +1,4 @@
-"""What is said where there is no Ray to be had."""
+"""Messages where there is no Ray to be had."""
 
 import socket
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def silent() -> Iterator[str]:
 
 @pytest.fixture
 def refusing() -> str:
-    """Where nothing listens any more."""
+    """Return an address where nothing listens any more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 

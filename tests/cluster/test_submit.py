@@ -356,7 +356,7 @@ def left_and_stopped(address: str, run: Path) -> None:
 
 
 def until(lines: TextIO, words: str) -> str:
-    """What is said up to the line with these words."""
+    """Read what is said up to the line with these words."""
     said = ""
     while words not in said:
         line = lines.readline()

@@ -69,7 +69,7 @@ def written(proxy: FaultProxy) -> list[str]:
 
 
 def assert_whole(run: Run, undisturbed: dict[str, str]) -> None:
-    """Nothing lost, nothing twice: the bytes of the undisturbed run, and no other name."""
+    """Check that nothing is lost, and nothing there twice: the bytes of the undisturbed run, and no other name."""
     assert hashes(run) == undisturbed
     assert verify(run, deep=True) == []
     assert len(run.store.list("dataset/_done")) == PLAN.num_shards
@@ -155,7 +155,7 @@ def test_a_worker_killed_between_data_and_marker_leaves_a_shard_that_is_not_draw
 def test_two_drivers_at_once_end_with_one_dataset_and_write_no_file_twice(
     object_store: str, object_bucket: str, tmp_path: Path, undisturbed: dict[str, str]
 ):
-    """They meet in one shard: each draws it, and waits for the other before it writes."""
+    """Two drivers meet in one shard: each draws it, and waits for the other before it writes."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()

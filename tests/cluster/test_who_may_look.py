@@ -1,4 +1,4 @@
-"""What another user of the machine, and another machine, find of a Ray that a job starts."""
+"""Tests of what another user of the machine, and another machine, find of a Ray that a job starts."""
 
 import contextlib
 import os

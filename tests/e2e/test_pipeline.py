@@ -105,8 +105,8 @@ def test_a_job_whose_workers_cannot_go_on_says_why(finished: Path, tmp_path: Pat
 
 
 def test_an_embed_worker_that_cannot_go_on_says_why(tmp_path: Path):
-    """And a first attempt that made nothing does not bind the directory to its configuration; its last line accounts
-    for every file of a source."""
+    """A first attempt that made nothing does not bind the directory to its configuration, either; its last line
+    accounts for every file of a source."""
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces/a.png").write_bytes(b"")
     model = tmp_path / "model.onnx"

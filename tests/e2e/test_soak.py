@@ -50,7 +50,7 @@ class Soak:
     seen: int = 0
     """Lines of `drawn` that were counted."""
     drawn: Counter[int] = field(default_factory=Counter)
-    """How often each seed was drawn."""
+    """Number of times that each seed was drawn."""
 
     def faults(self) -> dict[str, Callable[[], None]]:
         return {
@@ -95,7 +95,7 @@ class Soak:
         return (self.control / "log").read_text()[-3000:]
 
     def kill_actor(self) -> None:
-        """In the middle of whatever it does."""
+        """Kill an actor in the middle of whatever it does."""
         time.sleep(random.random())
         pid = int((self.control / "drawn").read_text().splitlines()[-1].split()[0])
         os.kill(pid, signal.SIGKILL)
@@ -109,7 +109,7 @@ class Soak:
         self.wait_for_shards(2)
 
     def kill_driver(self) -> None:
-        """What it started may live a little longer and write: two writers at once."""
+        """Kill the driver, whose children may live a little longer and write: two writers at once."""
         below = self.job.children(recursive=True)
         self.job.kill()
         self.job.wait(30)

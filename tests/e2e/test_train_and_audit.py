@@ -1,4 +1,4 @@
-"""What is done with a finished dataset, as its user does it: train (and be killed), verify, export, audit, report."""
+"""Use of a finished dataset, as its user does it: train (and be killed), verify, export, audit, report."""
 
 import hashlib
 import io

@@ -78,7 +78,7 @@ def shards() -> dict[str, str]:
 
 
 def messages() -> dict[str, list[str]]:
-    """Every rule that is broken when all numbers are as given, and what a value of the wrong type is told."""
+    """Return every rule that is broken when all numbers are as given, and the message to a value of the wrong type."""
     kinds = dict(_keys(Config))
     found = {}
     for value in ("-1", "0", "1000000000"):

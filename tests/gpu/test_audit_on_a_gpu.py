@@ -80,7 +80,7 @@ def test_a_run_is_audited_as_on_a_cpu(tmp_path: Path) -> None:
 
 
 def close(found: Any, wanted: Any, name: str = "audit") -> None:
-    """The same record, its cosines to 2e-4; histograms may differ by pairs at the edge of a bin."""
+    """Check that records are the same, cosines to 2e-4; histograms may differ by pairs at the edge of a bin."""
     if isinstance(wanted, dict):
         assert found.keys() == wanted.keys(), name
         for key, value in wanted.items():

@@ -1,4 +1,5 @@
-"""How InsightFace's arcface_torch and CVLface read RecordIO, written from the format's description; no code of ours.
+"""A reader of RecordIO like those of InsightFace's arcface_torch and CVLface, written from the format's description; no
+code of ours.
 
 Follows `MXIndexedRecordIO` and `unpack` of MXNet, and the `MXFaceDataset` of both projects: record 0 with a flag above
 0 gives the numbers of the images, an image's label is a number or the first of its labels.

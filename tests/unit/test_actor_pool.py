@@ -1,4 +1,4 @@
-"""What actors say of an error, and how it reaches the job: with its type."""
+"""Errors of actors, and how they reach the job: with their type."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What was made of a dataset afterwards and was lost, replaced or overwritten is named by jobs.verify."""
+"""Files that were made of a dataset afterwards and were lost, replaced or overwritten are named by jobs.verify."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ ANCHORS = "synthesis/anchors/0123456789abcdef/block-000000.npy"
 
 @dataclass(frozen=True)
 class Trained:
-    """As much of a training that took its steps as its folder asks for."""
+    """A training that took its steps, as far as its folder asks for it."""
 
     network: bytes
     step: int = 5

@@ -1,4 +1,5 @@
-"""From a configuration to a verified dataset with Arc2Face, an aligner and an ONNX recogniser, in one process."""
+"""A whole way from a configuration to a verified dataset with Arc2Face, an aligner and an ONNX recogniser, in one
+process."""
 
 import hashlib
 from pathlib import Path

@@ -49,7 +49,7 @@ def faces(count: int) -> NDArray[np.uint8]:
 
 
 def by_hand(images_BHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What the tiny model means: normalised pixels, patch means in CHW order, the linear map, norm 1."""
+    """Compute what the tiny model means: normalised pixels, patch means in CHW order, the linear map, norm 1."""
     weight = np.random.default_rng(0).standard_normal((DIM, 12)).astype(np.float32)
     signal = (images_BHWC.astype(np.float64) - 127.5) / 127.5
     patches = signal.reshape(-1, 2, 8, 2, 8, 3).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(-1, 12)

@@ -1,4 +1,4 @@
-"""Which tables of real faces an audit is given: each once, however its path is written."""
+"""Tables of real faces that an audit is given: each once, however its path is written."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Every number of an audit's record beside brute force, on rows made by hand: six identities, four tables of faces."""
+"""Tests of every number of an audit's record against brute force, on rows made by hand: six identities, four tables of
+faces."""
 
 import io
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def exact(rows: Rows) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Truth:
-    """What brute force says of a table."""
+    """The truth about a table by brute force."""
 
     rows_GD: Rows
     people_G: NDArray[np.int64]
@@ -80,7 +81,7 @@ class Truth:
 
     @property
     def strangers(self) -> NDArray[np.float64]:
-        """Of each face the cosine to the nearest of another person."""
+        """Return the cosine of each face to the nearest of another person."""
         cosines_GG = exact(self.rows_GD) @ exact(self.rows_GD).T
         cosines_GG[self.people_G[:, None] == self.people_G] = -2
         nearest: NDArray[np.float64] = cosines_GG.max(axis=1)
@@ -198,7 +199,7 @@ def test_centres_are_compared_as_well(record: Record) -> None:
 
 
 def is_of(found: Record, cosines: NDArray[np.float64]) -> bool:
-    """Whether a distribution of the record is that of these cosines."""
+    """Return whether a distribution of the record is that of these cosines."""
     ends = (found["least"], found["mean"], found["most"])
     assert ends == pytest.approx((cosines.min(), cosines.mean(), cosines.max()), abs=2e-5)
     assert found["quantiles"]["0.5"] == pytest.approx(np.quantile(cosines, 0.5, method="inverted_cdf"), abs=2e-4)
@@ -332,7 +333,7 @@ class Blind(Pixels):
 
 
 def random_rows(count: int, seed: int, offset: float = 0.0, dim: int = DIM) -> Rows:
-    """Args: offset: what all have in common."""
+    """Draw random unit rows; all have `offset` in common."""
     return normalised((np.random.default_rng(seed).standard_normal((count, dim)) + offset).astype(np.float32))
 
 

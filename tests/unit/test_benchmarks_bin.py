@@ -52,7 +52,7 @@ def test_images_kept_as_rows_of_numpy_are_read_in_every_protocol(protocol: int) 
 
 
 def python_2(images: list[bytes], labels: list[bool]) -> bytes:
-    """What Python 2's cPickle writes in protocol 2: texts are bytes, truth values have one byte."""
+    """Write what Python 2's cPickle writes in protocol 2: texts are bytes, truth values have one byte."""
 
     def items(parts: list[bytes]) -> bytes:
         return b"](" + b"".join(parts) + b"e"

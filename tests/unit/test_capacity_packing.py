@@ -1,4 +1,4 @@
-"""What a packing computes and sends, as it is planned, against what the packing itself does."""
+"""Operations and bytes of a packing, as they are planned, against those of the packing itself."""
 
 from collections.abc import Callable
 from dataclasses import replace

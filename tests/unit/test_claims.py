@@ -1,4 +1,4 @@
-"""Who may begin what nobody has begun: of two drivers with different configurations the first one goes on."""
+"""Claims on what nobody has begun: of two drivers with different configurations the first one goes on."""
 
 import json
 import os

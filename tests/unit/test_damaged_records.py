@@ -41,7 +41,7 @@ from hyperface.run.records import FIX
 from hyperface.status import lines, status
 
 CASES = 60
-"""Of each record, drawn from all by a fixed seed."""
+"""Number of cases of each record, drawn from all by a fixed seed."""
 LOST: Any = object()
 HARM = (LOST, None, "x", "", [], {}, [[]], [None, None], {"x": "x"}, -1, 0, 2**62, 10**30, 1e308, float("nan"), True)
 STUDENT, TRAINED = f"{VERIFICATION}/student.json", "recognition/student"
@@ -73,7 +73,7 @@ def run(whole: Run, tmp_path: Path) -> Run:
 
 
 def places(value: Any, at: Place = ()) -> Iterator[Place]:
-    """Of every value inside, of lists the first."""
+    """Yield the place of every value inside, of lists that of the first."""
     inside = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, inner in inside:
         yield (*at, key)

@@ -34,7 +34,7 @@ class Colour:
 
 
 class ColourFeatures(Colour):
-    """The same with features, which are looked at alone: nobody pays for the network twice."""
+    """A recogniser of colours with features, which are looked at alone: nobody pays for the network twice."""
 
     def embed(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise AssertionError("the images went through the network again")

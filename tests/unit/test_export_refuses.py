@@ -1,4 +1,4 @@
-"""What an export refuses: runs that are not whole, shards that are damaged, destinations that hold something else."""
+"""Refusals of an export: runs that are not whole, shards that are damaged, destinations that hold something else."""
 
 import fcntl
 import shutil

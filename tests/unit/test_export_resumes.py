@@ -42,7 +42,7 @@ class Exporting:
         export_run(existing_run(run), kind, open_store(folder), say=lambda line: None, budget=BUDGET)
 
     def ended(self) -> int | None:
-        """Its exit code, when it has ended."""
+        """Return its exit code, when it has ended."""
         self.process.join()
         return self.process.exitcode
 

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, open_bucket: Callable[[str], Store], tmp_path: Path) -> Run:
-    """The same in a bucket, and a copy of it on a disk to spoil."""
+    """Return the run in a bucket, and leave a copy of it on a disk to spoil."""
     shutil.copytree(made, tmp_path / "run")
     local = LocalStore(str(made))
     bucket = open_bucket("run")

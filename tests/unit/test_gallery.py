@@ -85,7 +85,7 @@ def test_every_kind_of_bad_face_is_named_and_the_rest_goes_on(folder: Path):
 
 
 def test_a_face_that_is_left_out_for_its_key_takes_nobody_with_it():
-    """As after `tar -r` of a mended photograph, and a copy of it under another name."""
+    """Such faces come after `tar -r` of a mended photograph, and a copy of it under another name."""
     e = np.eye(2, dtype=np.float32)
     faces = [
         EmbeddedFace("x.jpg", e[0], "old", ""),
@@ -98,7 +98,8 @@ def test_a_face_that_is_left_out_for_its_key_takes_nobody_with_it():
 
 
 def test_a_face_that_cannot_be_used_keeps_its_key_from_nobody():
-    """As a damaged photograph that was packed again behind itself, or a name whose escape is another's name."""
+    """Such a face is a damaged photograph that was packed again behind itself, or a name whose escape is another's
+    name."""
     e = np.eye(2, dtype=np.float32)
     bad, sound = EmbeddedFace("x.jpg", e[0] * np.nan, "", "unreadable"), EmbeddedFace("x.jpg", e[0], "a", "")
     for faces in ([bad, sound, bad], [sound, bad, bad]):

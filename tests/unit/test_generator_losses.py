@@ -1,4 +1,4 @@
-"""What a generator's training minimises, against sums written out plainly."""
+"""Losses of a generator's training, against sums written out plainly."""
 
 import math
 
@@ -20,7 +20,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def ssim_at(a: Tensor, b: Tensor) -> float:
-    """Of one window of 11 x 11 in one channel, weighted as Wang et al. do."""
+    """Compute SSIM of one window of 11 x 11 in one channel, weighted as Wang et al. do."""
     places = [(row - 5, column - 5) for row in range(11) for column in range(11)]
     weights = torch.tensor([math.exp(-(r * r + c * c) / (2 * 1.5**2)) for r, c in places]).reshape(11, 11)
     weights = weights / weights.sum()

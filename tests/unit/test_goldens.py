@@ -17,7 +17,7 @@ KEPT = json.loads((ROOT / "tests/goldens/goldens.json").read_text())
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, dict[str, object]]:
-    """What today's code makes. In a process of its own: libraries choose their kernels when they are loaded."""
+    """Return what today's code makes, in a process of its own: libraries choose their kernels when they are loaded."""
     command = [sys.executable, "-m", "tests.goldens.goldens"]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **PORTABLE}, capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ FILE = Path(__file__).parents[2] / "infra/aws/cluster.yaml"
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    """As Ray completes it before it starts a node."""
+    """Return the configuration as Ray completes it before it starts a node."""
     from ray.autoscaler._private.util import prepare_config
 
     return prepare_config(yaml.safe_load(FILE.read_text()))

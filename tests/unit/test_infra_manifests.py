@@ -89,7 +89,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def faults(kind: Any, value: Any, where: str) -> Iterator[str]:
-    """What the API server would refuse, or silently drop, in a value of ray.io/v1."""
+    """Yield what the API server would refuse, or silently drop, in a value of ray.io/v1."""
     if isinstance(kind, list):
         for number, each in enumerate(value):
             yield from faults(kind[0], each, f"{where}[{number}]")

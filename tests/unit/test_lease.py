@@ -19,9 +19,9 @@ from hyperface.storage import LocalStore, S3Store, Store, open_store
 
 FAST = {"beat_s": 0.1, "stale_s": 2.0, "settle_s": 0.2}
 ALIVE = {**FAST, "stale_s": 30.0}
-"""For drivers that nobody may take for dead, however slow the machine is."""
+"""Times for drivers that nobody may take for dead, however slow the machine is."""
 MINUTES = 240
-"""Above what anything here takes on the slowest machine."""
+"""Seconds, more than anything here takes on the slowest machine."""
 OTHER = b'{"id": "other", "host": "elsewhere", "pid": 7, "beat": 1}'
 
 
@@ -47,13 +47,13 @@ def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def refused() -> tuple[int, str] | None:
-    """How a server answers to a conditional write; None: as to any other."""
+    """Return a server's answer to a conditional write; None: as to any other."""
     return 501, "NotImplemented"
 
 
 @pytest.fixture
 def old_store(refused: tuple[int, str] | None, proxy: FaultProxy, s3_bucket: str) -> Store:
-    """As a job gets it from a server that does not know conditional writes."""
+    """Return the store as a job gets it from a server that does not know conditional writes."""
     if refused is None:
         proxy.without.add("if-none-match")
     else:

@@ -1,4 +1,4 @@
-"""What a job says: lines for people, or records with the run, the stage, the shard and the attempt."""
+"""Output of a job: lines for people, or records with the run, the stage, the shard and the attempt."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Which configurations load a model from a file that does not ship with the code."""
+"""Configurations that load a model from a file that does not ship with the code."""
 
 import pytest
 

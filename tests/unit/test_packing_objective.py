@@ -27,7 +27,7 @@ def points(n: int, dim: int, seed: int, dtype: torch.dtype = torch.float64) -> T
 
 
 def cosines(x_ND: Tensor, frozen_FD: Tensor | None) -> Tensor:
-    """Of each row with all rows and then with the frozen ones; -inf with itself."""
+    """Return the cosines of each row with all rows and then with the frozen ones; -inf with itself."""
     cosine_NN = (x_ND @ x_ND.T).masked_fill(torch.eye(len(x_ND), dtype=torch.bool), -math.inf)
     return cosine_NN if frozen_FD is None else torch.cat([cosine_NN, x_ND @ frozen_FD.T], 1)
 
@@ -100,7 +100,8 @@ def test_loss_and_gradient_equal_autograd_of_the_definition(
 @pytest.mark.parametrize("separation", SEPARATIONS)
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_a_choice_of_rows_that_looks_at_all_gets_their_gradient(separation, world_size, monkeypatch):
-    """Of the mean over the chosen rows (nearest), their closest pair, or all pairs that they are in (logsumexp)."""
+    """The gradient is of the mean over the chosen rows (nearest), their closest pair, or all pairs that they are in
+    (logsumexp)."""
     monkeypatch.setitem(kernel.TILE, "cpu", 5)
     x_ND, frozen_FD = points(31, 7, 0), points(4, 7, 2)
     chosen_b = np.array([2, 3, 11, 12, 19, 30])

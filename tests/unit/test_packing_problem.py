@@ -1,4 +1,4 @@
-"""What a packing is given: starts, duplicates, and what is refused before the first step."""
+"""Inputs of a packing: starts, duplicates, and what is refused before the first step."""
 
 import math
 

@@ -115,7 +115,7 @@ def test_a_sample_is_drawn_again_where_the_rows_that_it_keeps_away_from_are_othe
 
 
 class Late(LocalStore):
-    """Where the summary of a start is not seen yet."""
+    """A store in which the summary of a start is not seen yet."""
 
     def exists(self, name: str) -> bool:
         return name != START_SUMMARY and super().exists(name)

@@ -92,7 +92,7 @@ def test_a_server_that_does_not_answer_is_noticed_and_asked_again(proxy: FaultPr
 
 
 def test_a_server_that_stops_reading_an_upload_is_noticed(s3_bucket: str, monkeypatch: pytest.MonkeyPatch):
-    """It takes the connection and then no byte: nothing that waits for an answer runs out."""
+    """The server takes the connection and then no byte: nothing that waits for an answer runs out."""
     monkeypatch.setattr(bounded, "SLOWEST_BYTES_S", 10**8)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
@@ -192,7 +192,7 @@ print(store.put_new("x", b"1"), store._fs._s3.meta.endpoint_url, store._fs._s3.m
 
 @pytest.mark.parametrize("way", ["environment", "file"])
 def test_endpoint_and_region_come_from_the_usual_aws_settings(s3_bucket: str, proxy: FaultProxy, tmp_path, way: str):
-    """Given neither in the configuration nor in code."""
+    """Endpoint and region are given neither in the configuration nor in code."""
     given = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret", "HOME": str(tmp_path)}
     if way == "environment":
         given |= {"AWS_ENDPOINT_URL": proxy.url, "AWS_REGION": "eu-central-1"}

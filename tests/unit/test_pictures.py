@@ -24,7 +24,7 @@ TURNED = {
     7: RGB[::-1, ::-1].swapaxes(0, 1),
     8: np.rot90(RGB, -1),
 }
-"""How a camera stores the upright picture RGB, by the orientation that it notes."""
+"""Stored forms of the upright picture RGB, by the orientation that a camera notes."""
 
 
 def encoded(image: Image.Image, kind: str, **how: object) -> bytes:
@@ -204,14 +204,14 @@ def with_scans(more: int) -> bytes:
 
 
 def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused_before_it_is_decoded():
-    """With 4096 pixels a side a megabyte of them took a quarter of an hour."""
+    """A megabyte of such scans, with 4096 pixels a side, took a quarter of an hour."""
     assert decode(with_scans(90)).shape == (64, 64, 3)
     with pytest.raises(ValueError, match="must have at most 100 scans"):
         decode(with_scans(100))
 
 
 def test_only_scans_of_the_picture_are_counted():
-    """And not those of a film behind it, or of small pictures among its notes."""
+    """Scans of a film behind the picture, or of small pictures among its notes, do not count."""
     data = with_scans(0)
     note = b"\xff\xe1" + (2 + 600).to_bytes(2) + b"\xff\xda" * 300
     assert decode(data[:2] + note + data[2:] + b"\xff\xda\0\2" * 300).shape == (64, 64, 3)

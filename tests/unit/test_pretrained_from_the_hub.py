@@ -68,7 +68,7 @@ def hub(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
 
 
 def look(port: int, cache: Path, repository: str = "some/model") -> str:
-    """What `find` gives: a JSON object, or the message of its ModelError."""
+    """Return what `find` gives: a JSON object, or the message of its ModelError."""
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
     hear, answer = FORKS.Pipe()
     process = FORKS.Process(target=find, args=(environment, repository, str(cache), answer))

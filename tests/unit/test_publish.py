@@ -1,4 +1,4 @@
-"""What a published folder says of itself: card, Croissant metadata, checksums, and whose terms it is under."""
+"""Contents of a published folder: card, Croissant metadata, checksums, and whose terms it is under."""
 
 import io
 import json

@@ -178,7 +178,7 @@ def test_a_block_without_any_anchor_is_not_written_and_another_dimension_is_refu
 
 
 class Black(ColorGenerator):
-    """What a generator gives whose latents are never finite."""
+    """A generator that gives black pictures, as one does whose latents are never finite."""
 
     def generate(self, embeddings_BD: NDArray[np.float32], seeds_B: Sequence[int]) -> NDArray[np.uint8]:
         return np.zeros((len(seeds_B), 16, 16, 3), np.uint8)

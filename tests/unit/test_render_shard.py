@@ -151,7 +151,7 @@ def test_the_turn_is_taken_once_and_holds_whenever_the_generator_is_called():
 
 @dataclass(frozen=True)
 class _Meeting(ColorGenerator):
-    """Its second call and the recogniser's first one wait for each other."""
+    """A generator whose second call and the recogniser's first one wait for each other."""
 
     both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=600))
     calls: list[int] = field(default_factory=list)

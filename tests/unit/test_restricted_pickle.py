@@ -69,7 +69,7 @@ def test_a_place_of_the_memo_beyond_the_instructions_is_refused() -> None:
 
 
 def rows_of_one(data: bytearray, times: int) -> bytes:
-    """As many rows of numpy that all have the same bytes for theirs."""
+    """Write as many rows of numpy that all have the same bytes for theirs."""
     buffer = b"\x96" + struct.pack("<Q", len(data)) + bytes(data) + b"q\x000"
     row = b"cnumpy._core.numeric\n_frombuffer\n(h\x00" + kinds_of(b"U\x02u1") + b"J" + struct.pack("<i", len(data))
     row += b"\x85U\x01CtR"

@@ -50,7 +50,7 @@ def test_a_configuration_that_writes_other_bytes_is_refused_by_key(tmp_path: Pat
     ],
 )
 def test_keys_of_stages_that_made_nothing_may_change(tmp_path: Path, made: str, free: list[str], bound: str):
-    """As after an embedding of hours whose faces turn out to be too few for the packing."""
+    """Such keys change after an embedding of hours whose faces turn out to be too few for the packing."""
     open_run(loaded(tmp_path)).store.put(made, b"")
     open_run(loaded(tmp_path, *free))
     with pytest.raises(ConfigError, match=bound.partition("=")[0]):
@@ -151,7 +151,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_nothing_is_touched(tm
 
 
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
-"""As the system knows it, whatever the environment says."""
+"""Home directory as the system knows it, whatever the environment says."""
 
 
 @pytest.mark.parametrize("place", ["/", "~", f"{HOME}/../{HOME.name}/"])

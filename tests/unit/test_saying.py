@@ -1,4 +1,4 @@
-"""When it is time for another line."""
+"""Times at which another line is due."""
 
 from hyperface.progress.points import Every
 

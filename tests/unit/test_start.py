@@ -1,4 +1,4 @@
-"""How a job ends: the exit code and the one clear line."""
+"""Ends of jobs: the exit code and the one clear line."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What a run directory says of itself, in every state that a run can be left in."""
+"""Status of a run directory, in every state that a run can be left in."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What one listing tells of a dataset: a job that goes on reads no marker before it begins."""
+"""Findings of one listing of a dataset: a job that goes on reads no marker before it begins."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the section `train` of a configuration refuses, each by its key."""
+"""Rules of the section `train` of a configuration, each refused by its key."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a training may be given: runs, an ImageFolder, RecordIO; and what it refuses."""
+"""Sources of a training: runs, an ImageFolder, RecordIO; and what it refuses."""
 
 import dataclasses
 import io

@@ -43,7 +43,7 @@ def numpy_archive() -> bytes:
 
 
 def packed(data: bytes) -> bytes:
-    """The same archive, with its members compressed."""
+    """Return the archive with its members compressed."""
     sink = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as small:
         for name in whole.namelist():
@@ -52,7 +52,7 @@ def packed(data: bytes) -> bytes:
 
 
 def shared(data: bytes) -> bytes:
-    """The same archive, with its largest member listed many times."""
+    """Return the archive with its largest member listed many times."""
     sink = io.BytesIO(data)
     with zipfile.ZipFile(sink, "a") as archive:
         largest = max(archive.infolist(), key=lambda member: member.file_size)

@@ -256,7 +256,7 @@ def test_missing_and_other_weights_are_named(tensors: dict[str, Tensor], tmp_pat
 
 
 class Armed:
-    """What a pickle may do when it is read."""
+    """An object that acts when its pickle is read."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("BOOM",)

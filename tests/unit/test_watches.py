@@ -1,4 +1,4 @@
-"""Who watches a stage cannot end it."""
+"""Watches of a stage, which cannot end it."""
 
 import pytest
 

@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 
 
 def on_ranks(sizes: tuple[int, ...], work: Callable[[Partition], Result]) -> list[Result]:
-    """What `work` returns on each rank of a packing, in their order; an exception on one rank stops all."""
+    """Return what `work` returns on each rank of a packing, in their order; an exception on one rank stops all."""
     return ranks_of(len(sizes), lambda rank, group: work(Partition(sizes, rank, group)))
 
 
 def ranks_of(world: int, work: Callable[[int, Group], Result]) -> list[Result]:
-    """What `work(rank, group)` returns on each rank, in their order; an exception on one rank stops all."""
+    """Return what `work(rank, group)` returns on each rank, in their order; an exception on one rank stops all."""
     parts: list[Tensor] = [torch.empty(0)] * world
     barrier = threading.Barrier(world, timeout=600)
 
@@ -29,7 +29,7 @@ def ranks_of(world: int, work: Callable[[int, Group], Result]) -> list[Result]:
             self.rank = rank
 
         def _exchange(self, own: Tensor) -> list[Tensor]:
-            """What each rank brought."""
+            """Return what each rank brought."""
             parts[self.rank] = own.clone()
             barrier.wait()
             brought = list(parts)

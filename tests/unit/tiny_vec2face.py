@@ -59,7 +59,7 @@ def published_shapes(
     width: int, depth: int, dim: int = 512, tokens: int = 49, decoder_depth: int = 8, latent: int = 256,
     finest_first: tuple[int, ...] = (128, 128, 256, 256, 512), residuals: int = 2,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
-    """Of the network that the paper calls base: width 768, depth 12."""
+    """Return the shapes of the network that the paper calls base: width 768, depth 12."""
 
     def listed() -> Shapes:
         yield "decoder_pos_embed_learned", (1, 1 + tokens, width)

@@ -63,7 +63,7 @@ class Watched:
         return code
 
     def said(self, text: str, last: bool = False) -> float:
-        """When it first said a line with this in it, or last."""
+        """Return when it first said a line with this in it, or last."""
         times = [at for at, line in self.lines if text in line]
         assert times, f"it never said {text!r}: {self.lines[-20:]}"
         return times[-1 if last else 0]

@@ -1,4 +1,4 @@
-"""What is rehearsed: 6.4 million images of 100,000 identities, drawn by models that cost next to nothing.
+"""The world that is rehearsed: 6.4 million images of 100,000 identities, drawn by models that cost next to nothing.
 
 The pictures are a few thousand of 8 x 8 random pixels, of which the seed chooses one; what the recogniser gives is the
 pixels themselves. One draw in 32 is blank, so that images are drawn again and about one in a thousand is missing.
