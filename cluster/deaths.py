@@ -34,7 +34,7 @@ def is_full(place: str) -> bool:
 
 
 class Watch:
-    """Looks after the Ray of this process while a block runs; the main thread is made to leave it when Ray dies."""
+    """A watch over the Ray of this process while a block runs; the main thread is made to leave it when Ray dies."""
 
     def __init__(self) -> None:
         self.died = ""

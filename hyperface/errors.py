@@ -41,7 +41,7 @@ class ShardError(UserError, RuntimeError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused to a process, by the system or by PyTorch, on a CPU or a GPU."""
+    """Return whether memory was refused to a process, by the system or by PyTorch, on a CPU or a GPU."""
     by_torch = type(error).__name__ == "OutOfMemoryError"
     said = any(text in str(error) for text in ("out of memory", "allocate memory"))  # of the CPU, in a RuntimeError
     return isinstance(error, MemoryError) or by_torch or (said and isinstance(error, RuntimeError))

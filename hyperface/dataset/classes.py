@@ -49,7 +49,7 @@ class Classes:
 
     @property
     def without_images(self) -> int:
-        """Planned identities that are no class."""
+        """Return the number of planned identities that are no class."""
         return self.num_identities - len(self.identities_C)
 
     def labels(self, identities_R: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -79,7 +79,8 @@ class Plan:
     images_per_identity: int
     images_per_shard: int
     first_identity: int = 0
-    """Above 0 in a part by which a dataset grew: it holds `first_identity` to `first_identity + num_identities - 1`."""
+    """Number of the first identity, above 0 in a part by which a dataset grew: it holds `first_identity` to
+    `first_identity + num_identities - 1`."""
 
     @classmethod
     def of(cls, config: Config) -> Self:

@@ -19,7 +19,7 @@ from hyperface.storage import Store
 
 
 def verify(run: Run, *, deep: bool) -> list[str]:
-    """Everything that is wrong with the run's dataset; none for a finished, whole one.
+    """Return everything that is wrong with the run's dataset; none for a finished, whole one.
 
     Checks every marker against the plan, the sizes of its files, strange files, the index, the references, and whether
     what was made of it afterwards belongs to this run. `deep` also reads every shard: hash, rows, keys, labels, seeds,

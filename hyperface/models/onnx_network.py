@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 def parse(data: bytes, path: str) -> onnx.ModelProto:
-    """Raises ModelError: no ONNX model."""
+    """Parse an ONNX model. Raises ModelError: it is none."""
     try:
         return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf exports no class of its errors

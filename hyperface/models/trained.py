@@ -40,7 +40,7 @@ def onnx_file(name: str) -> str:
 
 
 def summary_file(name: str) -> str:
-    """Written last: a training that has it is finished."""
+    """Return the key of the summary, which is written last: a training that has it is finished."""
     return f"{RECOGNITION}/{name}/summary.json"
 
 

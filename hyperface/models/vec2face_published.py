@@ -14,7 +14,7 @@ from hyperface.errors import ModelError
 from hyperface.models import torch_file
 
 NETWORK = "model_vec2face"
-"""Under which a checkpoint of the published training holds the generator, beside discriminator and optimisers."""
+"""Key under which a checkpoint of the published training holds the generator, beside discriminator and optimisers."""
 LEFT_OUT = ("token_emb.position_ids", "center_token.", "patch_embed.")
 """Parameters that no image depends on: the numbers 0, 1, 2, ... and layers that are never used."""
 COARSEST = 4

@@ -34,7 +34,7 @@ class AttributesView:
     groups: list[tuple[str, str, Record]]
     """(attribute, its value, identities that share it), the most alike first"""
     groups_by: str
-    """Of the networks that saw every group, this one counts for more."""
+    """Network that counts for more among those that saw every group."""
     unmeasured_groups: int
 
 

@@ -76,7 +76,7 @@ def _field_docs(section: type) -> dict[str, str]:
 
 
 def describe(sections: Collection[str] = ()) -> str:
-    """Every key of some sections, or of all, with its choices or type, default and meaning."""
+    """Describe every key of some sections, or of all, with its choices or type, default and meaning."""
     lines = []
     for section in (f for f in fields(Config) if f.name in sections or not sections):
         defaults = getattr(Config(), section.name)

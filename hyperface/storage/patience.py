@@ -1,4 +1,5 @@
-"""Which failures of an S3 server pass by themselves, and how long they are waited for."""
+"""Patience with the failures of an S3 server that pass by themselves: which they are, and how long they are waited
+for."""
 
 import time
 from collections.abc import Callable

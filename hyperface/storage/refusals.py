@@ -25,7 +25,7 @@ MEANT = {
         ("301", "307", "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"), _ELSEWHERE
     ),
 }
-"""What the server does, and the fix, by the code of its answer."""
+"""Meaning of the code of an answer: what the server does, and the fix."""
 WITHOUT_ANSWER = {
     "NoCredentialsError": (
         "no AWS credentials found",

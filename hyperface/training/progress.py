@@ -30,7 +30,8 @@ class Told(TypedDict):
 
 
 class Progress:
-    """Every rank has one, and all see the same losses; `state` and `restore` carry it over a checkpoint."""
+    """The progress of a training, which every rank has, and all see the same losses; `state` and `restore` carry it
+    over a checkpoint."""
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ from hyperface.progress.points import Every
 
 
 class Progress:
-    """Prints counts and rates: every two seconds on a terminal, every thirty in a log, and at the last shard."""
+    """Progress that prints counts and rates: every two seconds on a terminal, every thirty in a log, and at the last
+    shard."""
 
     def __init__(self, what: str, shards: int, say: Callable[[str], None]) -> None:
         self._what, self._shards, self._say = what, shards, say

@@ -13,7 +13,7 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(self, width: int) -> None:
-        """width: channels of the first layer, a multiple of 4."""
+        """Args: width: channels of the first layer, a multiple of 4."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2),
