@@ -38,7 +38,7 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
         UserError: they cannot be drawn or written, or the dataset was begun with other models.
     """
     synthesis = run.config.synthesis
-    if synthesis.min_judge_cosine == -1:
+    if not synthesis.judged:
         return
     dataset = Dataset.of(run)
     todo = missing_blocks(dataset, dataset.fingerprint())

@@ -194,7 +194,7 @@ def _synthesis(p: Planned) -> Iterator[Figure]:
     waves = math.ceil(plan.num_shards / actors)
     start = rates["draw_start_seconds"] + p.references_bytes / rates["read_bytes_per_second"]
     anchors = 0.0
-    if config.min_judge_cosine > -1:
+    if config.judged:
         anchors = rates["draw_start_seconds"] + p.n / actors / rates["images_per_second"]
     busiest = min(waves * rows, plan.num_images) / rows  # with one actor the last shard may be a short one
     listing = 2 * plan.num_shards / READERS * rates["request_seconds"]

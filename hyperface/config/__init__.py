@@ -10,7 +10,6 @@ from hyperface.config.config import flat as flat
 from hyperface.config.config import identity as identity
 from hyperface.config.config import without_knobs as without_knobs
 from hyperface.config.control import ControlConfig as ControlConfig
-from hyperface.config.control import reader_kind as reader_kind
 from hyperface.config.dataset import Format as Format
 from hyperface.config.dataset import PublishConfig as PublishConfig
 from hyperface.config.embed import EmbedConfig as EmbedConfig

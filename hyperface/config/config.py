@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hyperface.config.arc2face import Arc2FaceConfig, arc2face_rules
 from hyperface.config.audit import AuditConfig, audit_rules
@@ -52,6 +52,20 @@ class Config:
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+
+    @property
+    def judge_kind(self) -> Literal["none", "toy", "onnx"]:
+        """Which recogniser only measures, `auto` being resolved."""
+        if self.judge.kind == "auto":
+            return "toy" if self.recognizer.kind == "toy" else "none"
+        return self.judge.kind
+
+    @property
+    def reader_kind(self) -> Literal["none", "toy", "onnx"]:
+        """Which model reads the attributes that images are steered to, `auto` being resolved."""
+        if not self.control.steers:
+            return "none"
+        return self.recognizer.kind if self.control.attributes == "auto" else self.control.attributes
 
 
 LATER = ("train", "train_generator", "evaluate", "audit", "experiment", "plan", "publish")
@@ -131,13 +145,12 @@ def _rules(c: Config) -> Iterator[Rule]:
     if c.embed.source == "toy" and c.packing.start == "gallery":
         rule = f"must not exceed embed.num_faces={c.embed.num_faces}: draw more faces or pack fewer identities"
         yield "packing.num_identities", c.embed.num_faces >= c.packing.num_identities, rule
-    judged = c.judge.kind == "onnx" or (c.judge.kind == "auto" and c.recognizer.kind == "toy")
-    yield from synthesis_rules(c.synthesis, judged=judged)
+    yield from synthesis_rules(c.synthesis, c.judge_kind)
     if c.synthesis.generator == "arc2face":
         yield from arc2face_rules(c.arc2face)
     if vec2face:
         yield from vec2face_rules(c.vec2face)
-    yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.recognizer.kind)
+    yield from control_rules(c.control, c.synthesis.generator, c.synthesis.alignment, c.reader_kind)
     yield from training_rules("train", c.train)
     yield from train_rules(c.train)
     yield from training_rules("train_generator", c.train_generator)

@@ -36,20 +36,18 @@ class ControlConfig:
     attribute_sha256: str = ""
     """Expected SHA-256 of the file; required with it."""
 
+    @property
+    def steers(self) -> bool:
+        """Whether images are steered."""
+        return bool(self.targets)
+
 
 STEERABLE = ("toy_render", "toy_diffusion", "vec2face")
 """Values of `synthesis.generator` through which gradients pass."""
 
 
-def reader_kind(control: ControlConfig, recognizer: str) -> Literal["toy", "onnx"]:
-    """What reads the attributes, for a `recognizer.kind`."""
-    if control.attributes != "auto":
-        return control.attributes
-    return "toy" if recognizer == "toy" else "onnx"
-
-
-def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: str) -> Iterator[Rule]:
-    if not c.targets:
+def control_rules(c: ControlConfig, generator: str, alignment: str, reader: str) -> Iterator[Rule]:
+    if not c.steers:
         for key in ("shares", "tolerance"):
             yield f"control.{key}", not getattr(c, key), "needs control.targets: without them nothing is steered"
         return
@@ -63,7 +61,7 @@ def control_rules(c: ControlConfig, generator: str, alignment: str, recognizer: 
     yield "synthesis.generator", generator in STEERABLE, rule
     rule = "must be none with control.targets: no gradient passes through a crop"
     yield "synthesis.alignment", alignment == "none", rule
-    onnx = reader_kind(c, recognizer) == "onnx"
+    onnx = reader == "onnx"
     rule = "must be toy_diffusion or vec2face: toy_render takes yaw, light and blur from the seed alone"
     yield "synthesis.generator", generator != "toy_render" or onnx, rule
     turned = not onnx and bool({"yaw", "light"} & set(c.targets))

@@ -69,17 +69,27 @@ class PackingConfig:
     max_failures: int = knob(3, at_least=0)
     """Worker failures after which packing gives up; each restarts from the last checkpoint."""
 
+    @property
+    def batched(self) -> bool:
+        """Whether a random choice of the identities moves in a step, and not all of them."""
+        return self.batch_identities != 0
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether packing may stop before it has taken all steps."""
+        return self.target_cosine > -1 or self.patience > 0
+
 
 def packing_rules(p: PackingConfig) -> Iterator[Rule]:
-    n, b = p.num_identities, p.batch_identities
-    free = p.alpha == 0 and not (p.frozen or p.protected)
+    n, free = p.num_identities, p.alpha == 0 and not (p.frozen or p.protected)
     for key, wanted in (("start", p.start == "algebraic"), ("restarts", p.restarts > 1), ("polish", p.polish)):
         rule = "is for the free problem: it needs packing.alpha=0, no packing.frozen and no packing.protected"
         yield f"packing.{key}", free or not wanted, rule
-    yield "packing.batch_identities", b == 0 or 2 <= b <= n, "must be 0 (all) or between 2 and packing.num_identities"
+    some = not p.batched or 2 <= p.batch_identities <= n
+    yield "packing.batch_identities", some, "must be 0 (all) or between 2 and packing.num_identities"
     for key, wanted in (("target_cosine", p.target_cosine > -1), ("patience", p.patience > 0)):
         rule = "needs packing.batch_identities=0: a step of a random choice does not see all pairs"
-        yield f"packing.{key}", b == 0 or not wanted, rule
+        yield f"packing.{key}", not (p.batched and wanted), rule
     one = p.num_workers == 1 or (p.restarts == 1 and not p.polish)
     yield "packing.num_workers", one, "must be 1 with packing.restarts or packing.polish, which are for small problems"
     rule = f"plus packing.first_identity={p.first_identity} must not exceed 10000000: a key gives an identity 7 digits"

@@ -75,8 +75,18 @@ class SynthesisConfig:
     repair: bool = knob(False)
     """Make again, and replace, shards that are truncated, foreign or damaged. Otherwise they stop the job."""
 
+    @property
+    def judged(self) -> bool:
+        """Whether a judge decides which images are kept."""
+        return self.min_judge_cosine > -1
 
-def synthesis_rules(s: SynthesisConfig, *, judged: bool) -> Iterator[Rule]:
+    @property
+    def finds_duplicates(self) -> bool:
+        """Whether near-duplicates are looked for."""
+        return self.min_hash_distance > 0
+
+
+def synthesis_rules(s: SynthesisConfig, judge: str) -> Iterator[Rule]:
     real = s.generator == "arc2face"
     sigmas = len(s.sigmas) >= 1 and all(math.isfinite(sigma) and sigma >= 0 for sigma in s.sigmas)
     yield "synthesis.sigmas", sigmas, "must be a list of one or more numbers of at least 0, e.g. [0.3,0.5,0.7]"
@@ -92,4 +102,4 @@ def synthesis_rules(s: SynthesisConfig, *, judged: bool) -> Iterator[Rule]:
     rule = "needs synthesis.alignment=landmarks, which finds the faces"
     yield "synthesis.one_face", landmarks or not s.one_face, rule
     rule = "needs a judge: set judge.kind=onnx, judge.path and judge.sha256"
-    yield "synthesis.min_judge_cosine", judged or s.min_judge_cosine == -1, rule
+    yield "synthesis.min_judge_cosine", judge != "none" or not s.judged, rule

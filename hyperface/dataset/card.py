@@ -168,7 +168,7 @@ def _cell(name: str) -> str:
 
 
 def _near_duplicates(config: Config, index: Mapping[str, Any]) -> str:
-    if config.synthesis.min_hash_distance == 0:
+    if not config.synthesis.finds_duplicates:
         return "not looked for"
     return f"{len(index['duplicates'])} are in the shards, listed under `duplicates`; exports leave them out"
 

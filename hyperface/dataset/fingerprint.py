@@ -31,10 +31,10 @@ def chosen(config: Config, references: str) -> dict[str, Any]:
     The identities and their numbers are in the references' file, and with its hash in here.
     """
     # Datasets that steer nothing, or are not drawn by Vec2Face, stay what they were before there were such sections.
-    sections = (*SECTIONS, "control.") if config.control.targets else SECTIONS
+    sections = (*SECTIONS, "control.") if config.control.steers else SECTIONS
     sections = (*sections, "vec2face.") if config.synthesis.generator == "vec2face" else sections
     keys = {key: value for key, value in configuration.identity(config).items() if key.startswith(sections)}
-    dealt = bool(config.control.targets) or config.synthesis.variation == "norm_preserving"
+    dealt = config.control.steers or config.synthesis.variation == "norm_preserving"
     return {**keys, REFERENCES: references, "layout": LAYOUT, **({"dealing": DEALING} if dealt else {})}
 
 

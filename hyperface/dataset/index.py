@@ -26,11 +26,11 @@ def build(dataset: Dataset, markers: Mapping[int, Marker], digest: str) -> dict[
         markers: {shard: marker} of every shard of the plan.
         digest: the fingerprint of the dataset.
     """
-    plan = dataset.plan
+    plan, synthesis = dataset.plan, dataset.config.synthesis
     ordered = [markers[shard] for shard in range(plan.num_shards)]
     rejects = [reject for marker in ordered for reject in marker.rejects]
     rows = sum(marker.rows for marker in ordered)
-    repeated = _duplicates(plan, ordered, dataset.config.synthesis.min_hash_distance)
+    repeated = _duplicates(plan, ordered, synthesis.min_hash_distance) if synthesis.finds_duplicates else []
     short = Counter([reject.identity for reject in rejects] + [identity for identity, _ in repeated])
     cosines = sum(marker.statistics.mean_cosine * marker.rows for marker in ordered)
     return {
@@ -69,8 +69,6 @@ def _control(ordered: Sequence[Marker]) -> dict[str, Any]:
 
 def _duplicates(plan: Plan, ordered: Sequence[Marker], min_hash_distance: int) -> list[tuple[int, int]]:
     """Return (identity, image) of every stored image that nearly repeats an earlier one of its identity, in order."""
-    if min_hash_distance == 0:
-        return []
     # By place in the plan, not as a list of images: 9 bytes for each, whatever their number.
     hashes_IJ = np.zeros((plan.num_identities, plan.images_per_identity), dtype=np.uint64)
     there_IJ = np.zeros(hashes_IJ.shape, dtype=np.bool_)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hyperface.config import Config, EvaluateConfig, RecognizerConfig, local_path, reader_kind
+from hyperface.config import Config, EvaluateConfig, RecognizerConfig, local_path
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import Aligner, AttributeReader, FeatureRecognizer, Generator, Models, Preprocessing
 from hyperface.storage import Store
@@ -23,7 +23,7 @@ class Evaluated:
 
 def load_models(config: Config) -> Models:
     """Load what the synthesis of a run needs; the judge only where the gate asks it. Raises ModelError."""
-    judge = load_judge(config) if config.synthesis.min_judge_cosine > -1 else None
+    judge = load_judge(config) if config.synthesis.judged else None
     recognizer = load_recognizer(config.recognizer)
     aligner = load_aligner(config, recognizer.image_size)
     return Models(load_generator(config), recognizer, aligner, judge, load_attributes(config))
@@ -35,9 +35,9 @@ def needs_files(config: Config) -> bool:
     return (
         synthesis.generator in ("arc2face", "vec2face")
         or config.recognizer.kind == "onnx"
-        or (config.judge.kind == "onnx" and synthesis.min_judge_cosine > -1)
+        or (config.judge_kind == "onnx" and synthesis.judged)
         or synthesis.alignment == "landmarks"
-        or (bool(config.control.targets) and reader_kind(config.control, config.recognizer.kind) == "onnx")
+        or config.reader_kind == "onnx"
     )
 
 
@@ -112,15 +112,17 @@ def load_recognizer(config: RecognizerConfig) -> FeatureRecognizer:
 
 def load_judge(config: Config) -> FeatureRecognizer | None:
     """An independent recogniser that only measures; None where there is none."""
-    if config.judge.kind == "onnx":
-        from hyperface.models.arcface import ArcFaceRecognizer
+    match config.judge_kind:
+        case "none":
+            return None
+        case "toy":
+            from hyperface.models.toy import recognizer as toy
 
-        return ArcFaceRecognizer(local_path(config.judge.path), config.judge.sha256, section="judge")
-    if config.judge.kind == "none" or config.recognizer.kind != "toy":
-        return None
-    from hyperface.models.toy import recognizer as toy
+            return toy.load_judge()
+        case "onnx":
+            from hyperface.models.arcface import ArcFaceRecognizer
 
-    return toy.load_judge()
+            return ArcFaceRecognizer(local_path(config.judge.path), config.judge.sha256, section="judge")
 
 
 def load_generator(config: Config) -> Generator:
@@ -148,9 +150,9 @@ def load_generator(config: Config) -> Generator:
 def load_attributes(config: Config) -> AttributeReader | None:
     """Load the reader of the attributes that images are steered to; None where they are steered to none. Raises
     ModelError."""
-    if not config.control.targets:
-        return None
-    match reader_kind(config.control, config.recognizer.kind):
+    match config.reader_kind:
+        case "none":
+            return None
         case "toy":
             from hyperface.models.toy import attributes
 

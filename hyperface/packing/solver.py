@@ -113,9 +113,9 @@ def _restart(state: State, problem: Problem) -> None:
 def stops(state: State, config: PackingConfig) -> bool:
     """Return whether the target is met or the best step is too old: looked at every LOOK_EVERY steps, alike on all
     ranks."""
-    if state.step % LOOK_EVERY or not state.step or (config.target_cosine == -1 and not config.patience):
+    if state.step % LOOK_EVERY or not state.step or not config.stops_early:
         return False
-    if float(state.max_cosine) <= config.target_cosine and not config.batch_identities:
+    if float(state.max_cosine) <= config.target_cosine and not config.batched:
         return True
     best = float(state.best)
     if best < state.looked_best - BETTER:

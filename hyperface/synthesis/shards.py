@@ -114,7 +114,7 @@ class ShardMaker:
             rows=len(rendered.samples),
             rejects=tuple(rendered.rejects),
             statistics=rendered.statistics,
-            hashes=to_text(rendered.hashes) if synthesis.min_hash_distance else "",
+            hashes=to_text(rendered.hashes) if synthesis.finds_duplicates else "",
             seconds=rendered.seconds,
             fingerprint=self.fingerprint,
             control=rendered.control,
@@ -184,7 +184,7 @@ def check_models(config: Config, models: Models) -> None:
                 f"synthesis.generator={generator}: images have {drawn} pixels; the {name} takes {size}; give one that "
                 "takes the same, or set synthesis.alignment"
             )
-    if config.control.targets:
+    if config.control.steers:
         steering.chosen(config.control, models.attributes.ranges if models.attributes else None)
         steering.check_fit(models, drawn)
     check_size(config.synthesis.images_per_shard, drawn, dim)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperface.config import Config, ControlConfig, reader_kind
+from hyperface.config import Config, ControlConfig
 from hyperface.dataset.schema import Attribute, Outcome
 from hyperface.errors import ConfigError
 from hyperface.models.protocols import AttributeRange, AttributeReader, Decoder, DifferentiableRecognizer, Models
@@ -151,7 +151,7 @@ def chosen(config: ControlConfig, ranges: Mapping[str, AttributeRange] | None) -
     Raises:
         ConfigError: the reader knows no such attribute, or a target is outside of its range; names key, range and fix.
     """
-    if not config.targets:
+    if not config.steers:
         return None
     assert ranges is not None
     aims = [_aim(config, name, ranges) for name in sorted(config.targets)]
@@ -176,7 +176,7 @@ def _aim(config: ControlConfig, name: str, ranges: Mapping[str, AttributeRange])
 
 def check_targets(config: Config) -> None:
     """Check what can be checked of targets before a model is loaded: of the toy world, all. Raises ConfigError."""
-    if config.control.targets and reader_kind(config.control, config.recognizer.kind) == "toy":
+    if config.reader_kind == "toy":
         from hyperface.models.toy.attributes import RANGES
 
         chosen(config.control, RANGES)

@@ -98,7 +98,7 @@ def _croissant(source: Source, done: Mapping[str, Any]) -> dict[str, Any]:
 def _card(source: Source, done: Mapping[str, Any]) -> str:
     config, terms = source.run.config, licences.chosen(source.run.config)
     title, images, classes = config.publish.name, done["images"], done["classes"]
-    looked = config.synthesis.min_hash_distance
+    looked = config.synthesis.finds_duplicates
     return f"""{card.front_matter(title, terms.id, terms.name, images, DATA)}
 # {card.plain(title)}: {classes} identities, {images} images
 

@@ -61,7 +61,7 @@ class SoftMaximum(Separation):
     def looks(self) -> int:
         """Return 2 for a random choice, of which the step before says nothing: a first look finds the shift of the
         exponents."""
-        return 2 if self.config.batch_identities else 1
+        return 2 if self.config.batched else 1
 
     def dtype(self, step: int, exact: torch.dtype, dim: int) -> torch.dtype:
         """The coldest steps are always exact."""
