@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hyperface.config.config import ADDED, LATER, Config, check, flat
 from hyperface.config.paths import plain_path, refuse_unwritable
-from hyperface.config.plain_yaml import LARGEST, refuse_odd
+from hyperface.config.plain_yaml import LARGEST, meaning, refuse_odd, without_defaults
 from hyperface.config.train import RECIPES
 from hyperface.errors import ConfigError
 
@@ -53,10 +53,9 @@ def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Confi
     Raises:
         ConfigError: as `load`.
     """
-    kept = asdict(replace(recorded, run=replace(recorded.run, dir=directory)))
-    if any(override.startswith("train.recipe=") for override in overrides):
-        del kept["train"]
-    return _resolved(OmegaConf.to_yaml(OmegaConf.create(kept)), overrides, directory)
+    kept = replace(recorded, run=replace(recorded.run, dir=directory))
+    renewed = any(override.startswith("train.recipe=") for override in overrides)
+    return _resolved(to_yaml(kept, without="train" if renewed else ""), overrides, directory)
 
 
 def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
@@ -66,7 +65,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
             raise ConfigError(f"{override}: an override is written key=value without spaces, e.g. run.dir=runs/demo")
         refuse_unwritable(override, override.partition("=")[0])
     try:
-        given = _read(text, source)
+        given, _ = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
         _refuse_other_kinds(wanted)
         config = _typed(_recipe(wanted), wanted)
@@ -102,12 +101,30 @@ def _typed(*given: Any) -> Config:
     return Config(**cast(dict[str, Any], OmegaConf.to_object(OmegaConf.merge(schema, *given))))
 
 
-def _read(text: str, source: str) -> Any:
+def _read(text: str, source: str) -> tuple[Any, set[str]]:
+    """(what a text sets that is not the default, names of its sections): OmegaConf takes long for each value."""
     refuse_odd(text, source)
     first = yaml.compose(text, Loader=yaml.CSafeLoader)
-    if not (first is None or isinstance(first, yaml.MappingNode)):
+    if first is None:
+        return OmegaConf.create(), set()
+    if not isinstance(first, yaml.MappingNode):
         raise ConfigError(f"{source}: must be a YAML mapping of sections, e.g. `run: {{seed: 0}}`")
-    return OmegaConf.create(text)
+    try:
+        given = OmegaConf.create(yaml.serialize(without_defaults(first, _usual()), Dumper=yaml.CSafeDumper))
+    except yaml.YAMLError:
+        given = OmegaConf.create(text)  # says where in the text
+    return given, {name.value for name, _ in first.value if isinstance(name, yaml.ScalarNode)}
+
+
+@functools.cache
+def _usual() -> dict[Any, dict[Any, Any]]:
+    """{section: {key: default}} as YAML has them, but of `train`, whose defaults a recipe replaces."""
+    sections = yaml.compose(to_yaml(Config()), Loader=yaml.CSafeLoader).value
+    return {
+        meaning(name): {meaning(key): meaning(value) for key, value in section.value}
+        for name, section in sections
+        if name.value != "train"
+    }
 
 
 def _literal(given: Any, source: str) -> Any:
@@ -168,21 +185,21 @@ def _from_words(overrides: Sequence[str]) -> DictConfig:
 def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
-        given = _literal(_read(text, "it"), "it")
-        config = _typed(given)
+        given, sections = _read(text, "it")
+        config = _typed(_literal(given, "it"))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())[:_LONGEST_SHOWN]) from error
     needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]
-    missing = [name for name in needed if name not in given]
+    missing = [name for name in needed if name not in sections]
     if missing:
         raise ConfigError(f"the sections {', '.join(missing)} are missing")
     return config
 
 
-def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, readable by `load` and `from_yaml`."""
+def to_yaml(config: Config, without: str = "") -> str:
+    """The resolved configuration as YAML, readable by `load` and `from_yaml`; without one section, if it is named."""
     plain = Config()
-    values = {section.name: getattr(config, section.name) for section in fields(config)}
+    values = {section.name: getattr(config, section.name) for section in fields(config) if section.name != without}
     return "".join(
         _plain_yaml(name) if value == getattr(plain, name) else _section_yaml(name, value)
         for name, value in values.items()

@@ -1,6 +1,8 @@
 """YAML that means what it looks like: YAML 1.1 reads `1:30` as 90, `010` as 8 and `on` as true."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -44,6 +46,37 @@ def refuse_odd(text: str, source: str) -> None:
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
             _refuse_odd_value(event.value, where)
+
+
+def without_defaults(sections: Any, defaults: Mapping[Any, Mapping[Any, Any]]) -> Any:
+    """The node of a configuration without the values that it has anyhow; the same where a key is given twice.
+
+    Args:
+        defaults: {section: {key: value}}, each as `meaning` has it.
+    """
+    kept = []
+    for name, section in sections.value:
+        usual = defaults.get(meaning(name))
+        if usual is not None and isinstance(section, yaml.MappingNode) and _has_each_key_once(section):
+            set_ones = [(key, value) for key, value in section.value if usual.get(meaning(key)) != meaning(value)]
+            if set_ones:
+                kept.append((name, yaml.MappingNode(section.tag, set_ones)))
+        else:
+            kept.append((name, section))
+    return yaml.MappingNode(sections.tag, kept) if _has_each_key_once(sections) else sections
+
+
+def meaning(node: Any) -> Any:
+    """What a value, or a list of values, says; anything deeper is only equal to itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.tag, node.value
+    if all(isinstance(part, yaml.ScalarNode) for part in node.value):
+        return node.tag, tuple((part.tag, part.value) for part in node.value)
+    return node
+
+
+def _has_each_key_once(mapping: Any) -> bool:
+    return len({meaning(key) for key, _ in mapping.value}) == len(mapping.value)
 
 
 def _refuse_odd_value(text: str, where: str) -> None:
