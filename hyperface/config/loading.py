@@ -68,6 +68,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
         given, _ = _read(text, source)
         wanted = _literal(OmegaConf.merge(given, _from_words(overrides)), source)
         _refuse_other_kinds(wanted)
+        _refuse_other_shapes(wanted)
         config = _typed(_recipe(wanted), wanted)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
@@ -151,10 +152,19 @@ def _refuse_other_kinds(given: Any) -> None:
             raise ConfigError(
                 f"{key}: a number or truth value is written without quotes; it is {str(value)[:_LONGEST_SHOWN]!r}"
             )
-        if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
-            raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {str(value)[:_LONGEST_SHOWN]!r}")
-        if isinstance(default, list) and OmegaConf.is_list(value) and any(OmegaConf.is_config(item) for item in value):
-            raise ConfigError(f"{key} must be a list of plain values; it is {str(value)[:_LONGEST_SHOWN]}")
+
+
+def _refuse_other_shapes(given: Any) -> None:
+    """Raise ConfigError for a list or a mapping where the other belongs: OmegaConf crashes on them."""
+    for key, default in _defaults().items():
+        if isinstance(default, dict | list):
+            value = OmegaConf.select(given, key)
+            shown = str(value)[:_LONGEST_SHOWN]
+            if isinstance(default, dict) and not (value is None or OmegaConf.is_dict(value)):
+                raise ConfigError(f"{key} must be a mapping, e.g. {key}.NAME=[1,2]; it is {shown!r}")
+            deep = OmegaConf.is_list(value) and any(map(OmegaConf.is_config, value))
+            if isinstance(default, list) and (deep or OmegaConf.is_dict(value)):
+                raise ConfigError(f"{key} must be a list of plain values; it is {shown}")
 
 
 def _is_quoted_number(value: object) -> bool:
@@ -186,7 +196,8 @@ def from_yaml(text: str) -> Config:
     """Read what `to_yaml` wrote. Raises ConfigError for anything else, and for a text that was cut."""
     try:
         given, sections = _read(text, "it")
-        config = _typed(_literal(given, "it"))
+        _refuse_other_shapes(_literal(given, "it"))
+        config = _typed(given)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())[:_LONGEST_SHOWN]) from error
     needed = [section.name for section in fields(Config) if section.name not in (*LATER, *ADDED)]

@@ -136,6 +136,53 @@ def test_what_is_written_reads_back_equal():
     assert config.from_yaml(config.to_yaml(made)) == made
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "rule"),
+    [
+        ("targets: {}", "targets: [x]", "control.targets must be a mapping"),
+        ("against: []", "against: {a: 1}", "a list"),
+    ],
+)
+def test_a_recorded_list_in_the_place_of_a_mapping_is_refused_and_the_other_way_round(key: str, text: str, rule: str):
+    recorded = config.to_yaml(config.load(None, [RUN]))
+    assert key in recorded
+    with pytest.raises(ConfigError, match=rule):
+        config.from_yaml(recorded.replace(key, text))
+
+
+def given(tmp_path: Path, text: str, *overrides: str) -> config.Config:
+    (tmp_path / "config.yaml").write_text(text)
+    return config.load(str(tmp_path / "config.yaml"), [RUN, *overrides])
+
+
+def test_a_value_that_is_written_as_its_default_outlives_a_recipe_that_has_another(tmp_path: Path):
+    default = config.Config().train.epochs
+    assert default != config.RECIPES["toy"]["epochs"]
+    made = given(tmp_path, f"train: {{recipe: toy, epochs: {default}, schedule: cosine}}")
+    assert (made.train.epochs, made.train.backbone) == (default, "small")
+    assert config.changed(made, "there", []).train == made.train
+
+
+def test_a_key_that_is_there_twice_is_refused_by_its_line_though_both_have_the_default(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"line 2, column 3 found duplicate key alpha .*line 4, column 3"):
+        given(tmp_path, "packing:\n  alpha: 0.5\n  steps: 20\n  alpha: 0.5\n")
+    with pytest.raises(ConfigError, match=r"found duplicate key report .*line 2, column 1"):
+        given(tmp_path, "report: {}\nreport: {}\n")
+
+
+def test_two_sections_that_are_one_to_yaml_have_its_values_both(tmp_path: Path):
+    assert config.Config().vec2face.mask_mean != config.Config().train_generator.mask_mean == 0.75
+    made = given(tmp_path, "train_generator: &same {mask_mean: 0.75, size: small}\nvec2face: *same\n")
+    assert (made.vec2face.mask_mean, made.vec2face.size) == (0.75, "small")
+
+
+def test_a_default_in_another_kind_of_value_is_refused_as_any_other(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"packing\.steps: .*'20'"):
+        given(tmp_path, "packing: {steps: '20'}")
+    with pytest.raises(ConfigError, match=r"storage\.region"):
+        given(tmp_path, "storage: {region: null}")
+
+
 def test_the_last_identity_may_be_the_last_that_a_key_can_number():
     assert config.load(None, [RUN, "packing.first_identity=9999000"]).packing.first_identity == 9_999_000
 

@@ -121,6 +121,8 @@ def test_a_broken_text_stays_a_yaml_error():
         ("control.targets=3", "control.targets must be a mapping"),
         ("synthesis.sigmas=[[1]]", "synthesis.sigmas must be a list of plain values"),
         ("train.milestones=[{a: 1}]", "train.milestones must be a list of plain values"),
+        ("train.milestones={a: 1}", "train.milestones must be a list of plain values"),
+        ("evaluate.benchmarks={a: [1]}", "evaluate.benchmarks must be a list of plain values"),
         ("run.seed='010'", "run.seed: a number or truth value is written without quotes"),
         ("packing.polish='on'", "packing.polish: a number or truth value is written without quotes"),
         ("packing.polish=y", "packing.polish: a number or truth value is written without quotes"),
