@@ -15,11 +15,9 @@ from hyperface.audit.real_faces import Faces
 from hyperface.audit.record import Record
 from hyperface.audit.summary import lines
 from hyperface.dataset.source import Source, open_source
-from hyperface.progress.points import Every, Point
+from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import AUDIT
-
-PROGRESS_SECONDS = 2.0
 
 MakeAuditor = Callable[[Source], Auditor]
 
@@ -66,23 +64,23 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
     if not pieces:
         return 0
     print(f"audit: {len(pieces)} pieces to embed by {' and '.join(auditor.networks)}", flush=True)
-    with fan_out(
-        range(len(pieces)),
-        _Embedder,
-        (pieces, auditor.source, make_auditor, tuple(faces.without_rows() for faces in auditor.faces)),
-        stage="audit",
-        cluster=config.cluster,
-        actors=config.audit.num_actors,
-        gpus=config.audit.gpus_per_actor,
-        failures=config.audit.max_failures,
-    ) as rows:
-        watch = watching(auditor.source.run, "audit")
-        due, pictures = Every(PROGRESS_SECONDS), 0
+    with (
+        fan_out(
+            range(len(pieces)),
+            _Embedder,
+            (pieces, auditor.source, make_auditor, tuple(faces.without_rows() for faces in auditor.faces)),
+            stage="audit",
+            cluster=config.cluster,
+            actors=config.audit.num_actors,
+            gpus=config.audit.gpus_per_actor,
+            failures=config.audit.max_failures,
+        ) as rows,
+        Meter("audit", len(pieces), "pieces", watch=watching(auditor.source.run, "audit")) as meter,
+    ):
+        pictures = 0
         for done, batch in enumerate(rows, start=1):
             pictures += int(batch["pictures"].sum())
-            watch(Point(done, len(pieces), {"pictures": pictures}))
-            if due():
-                print(f"audit: {done}/{len(pieces)} pieces, {pictures} pictures", flush=True)
+            meter.reach(done, {"pictures": pictures}, f"{pictures:,} pictures")
     return pictures
 
 

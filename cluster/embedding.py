@@ -15,11 +15,9 @@ from hyperface.faces.embeddings import to_parquet
 from hyperface.faces.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
-from hyperface.progress.points import Every, Point
+from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import GALLERY
-
-PROGRESS_SECONDS = 2.0
 
 
 class _Embedder(PoolActor):
@@ -78,17 +76,19 @@ def _embed(run: Run, passed_over: Counter[str]) -> list[EmbeddedFace]:
     """
     config, faces, left_out = run.config, list[EmbeddedFace](), 0
     chunks = source.plan_chunks(config.embed, config.storage, passed_over)
-    with fan_out(
-        range(len(chunks)),
-        _Embedder,
-        (chunks, config),
-        stage="embed",
-        cluster=config.cluster,
-        actors=config.embed.num_actors,
-        gpus=config.embed.gpus_per_actor,
-        failures=config.embed.max_failures,
-    ) as rows:
-        watch, due = watching(run, "embed"), Every(PROGRESS_SECONDS)
+    with (
+        fan_out(
+            range(len(chunks)),
+            _Embedder,
+            (chunks, config),
+            stage="embed",
+            cluster=config.cluster,
+            actors=config.embed.num_actors,
+            gpus=config.embed.gpus_per_actor,
+            failures=config.embed.max_failures,
+        ) as rows,
+        Meter("embed", len(chunks), "chunks", watch=watching(run, "embed")) as meter,
+    ):
         for done, batch in enumerate(rows, start=1):
             columns = (batch[name] for name in ("key", "embedding", "digest", "problem", "norm"))
             for number, *values in zip(batch["passed_over"].tolist(), *columns, strict=True):
@@ -98,7 +98,5 @@ def _embed(run: Run, passed_over: Counter[str]) -> list[EmbeddedFace]:
                 else:
                     faces.append(face)
                     left_out += bool(face.problem)
-            watch(Point(done, len(chunks), {"faces": len(faces) - left_out, "faces_left_out": left_out}))
-            if due():
-                print(f"embed: {done}/{len(chunks)} chunks", flush=True)
+            meter.reach(done, {"faces": len(faces) - left_out, "faces_left_out": left_out})
     return faces

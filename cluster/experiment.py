@@ -16,7 +16,7 @@ from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import comparison as experiment
 from hyperface.experiment.comparison import Piece, Result
 from hyperface.experiment.trial import make_piece, test_sets
-from hyperface.progress.points import Point
+from hyperface.progress.meter import Meter
 from hyperface.report.experiment import write_experiment
 from hyperface.run import Run
 from hyperface.run.names import EXPERIMENT
@@ -76,22 +76,22 @@ def _sizes(config: Config) -> dict[str, int]:
 
 
 def _work_on(run: Run, every: list[Piece], todo: list[int]) -> None:
-    with fan_out(
-        todo,
-        _Worker,
-        (run, every),
-        stage="experiment",
-        cluster=run.config.cluster,
-        actors=run.config.experiment.num_actors,
-        gpus=0,
-        failures=run.config.experiment.max_failures,
-    ) as rows:
-        watch, before = watching(run, "experiment"), len(every) - len(todo)
-        began = time.monotonic()
-        for done, batch in enumerate(rows, start=1):
-            watch(Point(before + done, len(every), {"accuracy": float(batch["accuracy"][0])}))
-            left = (time.monotonic() - began) / done * (len(todo) - done)
-            print(f"experiment: {done}/{len(todo)} {batch['line'][0]}, ETA {left / 60:.0f} min", flush=True)
+    before = len(every) - len(todo)
+    with (
+        fan_out(
+            todo,
+            _Worker,
+            (run, every),
+            stage="experiment",
+            cluster=run.config.cluster,
+            actors=run.config.experiment.num_actors,
+            gpus=0,
+            failures=run.config.experiment.max_failures,
+        ) as rows,
+        Meter("experiment", len(every), "pieces", done=before, watch=watching(run, "experiment"), every_s=0) as meter,
+    ):
+        for done, batch in enumerate(rows, start=before + 1):
+            meter.reach(done, {"accuracy": float(batch["accuracy"][0])}, str(batch["line"][0]))
 
 
 class _Worker(PoolActor):

@@ -1,19 +1,15 @@
 """Every metric of every stage, on Ray's metrics port: `ray_hyperface_STAGE_NAME`, with the label `run`."""
 
 import string
-import time
-from collections import deque
 from typing import Any
 from urllib.parse import quote
 
 import ray
 
 from hyperface.progress.curves import Curves
-from hyperface.progress.points import Point, Watch, harmless, unwatched
+from hyperface.progress.meter import Point, Watch, harmless, unwatched
 from hyperface.run import Run
 
-RECENT = 20
-"""Points over which a rate is taken."""
 PLAIN = (string.punctuation + " ").replace("%", "")
 """Letters that a label shows as they are, besides letters and digits."""
 
@@ -98,27 +94,18 @@ class Gauges:
     def __init__(self, stage: str, run: str) -> None:
         self._gauges = {name: gauge(stage, name, run) for name in GAUGES[stage]}
         self._units = next(iter(GAUGES[stage]))
-        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT + 1)
 
     def __call__(self, point: Point) -> None:
-        for name, value in numbers(self._units, point, self._recent, time.monotonic()).items():
+        for name, value in numbers(self._units, point).items():
             if name in self._gauges:
                 self._gauges[name].set(value)
 
 
-def numbers(units: str, point: Point, recent: deque[tuple[float, int]], seconds: float) -> dict[str, float]:
-    """{name: value} of a point: what it says, and the rate over the recent ones, of which it becomes one.
-
-    Args:
-        recent: (seconds of some clock, units done) of the points before.
-    """
-    recent.append((seconds, point.done))
-    (began, before), rate = recent[0], 0.0
-    if seconds > began:
-        rate = (point.done - before) / (seconds - began)
-    found: dict[str, float] = {units: point.total, f"{units}_done": point.done, f"{units}_per_second": rate}
-    if rate or point.done >= point.total:
-        found["eta_seconds"] = (point.total - point.done) / rate if rate else 0.0
+def numbers(units: str, point: Point) -> dict[str, float]:
+    """{name: value} of a point, by the names of its stage's gauges."""
+    found: dict[str, float] = {units: point.total, f"{units}_done": point.done, f"{units}_per_second": point.rate}
+    if point.eta_seconds is not None:
+        found["eta_seconds"] = point.eta_seconds
     return {**found, **point.values}
 
 

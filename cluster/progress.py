@@ -2,7 +2,6 @@
 
 import _thread
 import contextlib
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +10,9 @@ from typing import Any
 
 from cluster.metrics import GAUGES, counter, gauge, label
 from hyperface.progress.curves import Curves
-from hyperface.progress.points import Every, Point, harmless, unwatched
+from hyperface.progress.meter import Meter, Point, clock, harmless, rounded, unwatched
 from hyperface.run import Run
 
-TERMINAL_SECONDS = 3.0
-"""Between lines on a terminal."""
 LOG_SECONDS = 30.0
 """Between lines in a log."""
 METRIC_SECONDS = 2.0
@@ -111,7 +108,7 @@ def line(n: Numbers) -> str:
     eta = n.eta_seconds
     parts = [
         f"{n.shards_done}/{n.shards} shards",
-        f"{_rate(n.recent_images_per_second)} images/s ({_rate(n.images_per_second)} overall)",
+        f"{rounded(n.recent_images_per_second)} images/s ({rounded(n.images_per_second)} overall)",
         "ETA unknown" if eta is None else f"ETA {clock(eta)}",
         f"{n.rejects} rejects",
     ]
@@ -120,18 +117,6 @@ def line(n: Numbers) -> str:
     troubles = ((n.failed, "failed"), (n.quarantined, "quarantined"), (n.deaths, "actor deaths"))
     parts += [f"{count} {what}" for count, what in troubles if count]
     return "synthesize: " + ", ".join(parts)
-
-
-def _rate(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def clock(seconds: float) -> str:
-    """1:02:03, or 4 days 1:02:03"""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days} days " if days else "") + f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 class Metrics:
@@ -169,15 +154,19 @@ class Metrics:
 @contextlib.contextmanager
 def reported(numbers: Callable[[], Numbers], metrics: Callable[[Numbers], None]) -> Iterator[None]:
     """While the block runs: the metrics every few seconds, and a line to standard output; both once more at its end."""
-    done, due = threading.Event(), Every(TERMINAL_SECONDS if sys.stdout.isatty() else LOG_SECONDS)
+    done, meter = threading.Event(), Meter("synthesize", numbers().shards, "shards", every_s=LOG_SECONDS)
+
+    def show(now: Numbers) -> None:
+        meter.done = now.shards_done
+        meter.show(line(now))
 
     def report() -> None:
         while not done.wait(METRIC_SECONDS):
             now = numbers()
             metrics(now)
-            if due():
+            if meter.due():
                 try:
-                    print(line(now), flush=True)
+                    show(now)
                 except OSError:  # nobody reads it, or the disk is full: the job ends by its own last line
                     _thread.interrupt_main()
                     break
@@ -190,4 +179,5 @@ def reported(numbers: Callable[[], Numbers], metrics: Callable[[Numbers], None])
         done.set()
         thread.join()
         metrics(now := numbers())
-        print(line(now), flush=True)
+        show(now)
+        meter.close()

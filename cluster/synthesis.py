@@ -26,7 +26,7 @@ from hyperface.dataset.plan import Plan, marker_file, quarantine_file
 from hyperface.dataset.verify import hash_problems
 from hyperface.errors import RunError
 from hyperface.models.loading import load_models
-from hyperface.progress.points import harmless
+from hyperface.progress.meter import harmless
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
 from hyperface.run.names import DATASET, DONE, INDEX

@@ -17,7 +17,7 @@ from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig, TrainGeneratorConfig
 from hyperface.errors import RunError, UserError, out_of_memory
 from hyperface.progress.logs import as_asked, note
-from hyperface.progress.points import harmless
+from hyperface.progress.meter import harmless
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
 from hyperface.storage.scratch import scratch

@@ -1,11 +1,9 @@
 """The device on which rows are compared, and the progress that is reported: a million images take hours."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
-from hyperface.progress.points import Every
+from hyperface.progress.meter import Meter
 
 
 @dataclass(frozen=True)
@@ -24,31 +22,9 @@ class Machine:
         """Return a machine that is busy with `what`, else the same."""
         return replace(self, what=what)
 
-    def begin(self, unit: str, total: int) -> "Progress":
-        """Begin work of so many units."""
-        return Progress(self, unit, total)
+    def meter(self, unit: str, total: int) -> Meter:
+        """A meter of so many units of equal cost."""
+        return Meter(self.what, total, unit, say=self.say or (lambda line: None), every_s=self.seconds)
 
 
 CPU = Machine()
-
-
-class Progress:
-    """Counter of the share of some work that is done. Units are of equal cost."""
-
-    def __init__(self, machine: Machine, unit: str, total: int) -> None:
-        self.machine, self.unit, self.total = machine, unit, total
-        self.done, self.began, self.due = 0, time.monotonic(), Every(machine.seconds)
-
-    def add(self, units: int = 1) -> None:
-        """Count so many more units as done."""
-        self.done += units
-        say = self.machine.say
-        if say is not None and self.due():
-            say(line(self.machine.what, self.unit, self.done, self.total, time.monotonic() - self.began))
-
-
-def line(what: str, unit: str, done: int, total: int, seconds: float) -> str:
-    """Return a line of progress, `images by the judge: 12,000 of 1,909,000 tiles, 3:41:20 left`, from the seconds that
-    it took so far."""
-    left = timedelta(seconds=round(seconds / done * (total - done)))
-    return f"{what}: {done:,} of {total:,} {unit}, {left} left"

@@ -179,7 +179,7 @@ class _Walk:
         self.nearest = Nearest(np.full(count, NONE, np.float32), np.full(count, -1, np.int64), self.tile)
         self.lock = threading.Lock()
         across, down = -(-count // self.tile), -(-len(self.others_GD) // self.tile)
-        self.progress = on.begin("tiles", across * (across + 1) // 2 if self.mirrored else across * down)
+        self.meter = on.meter("tiles", across * (across + 1) // 2 if self.mirrored else across * down)
 
     def run(self, tiles: Tiles) -> None:
         """Run a thread per core, each with a tile of its own: operators that share one tile among cores wait for each
@@ -205,7 +205,7 @@ class _Walk:
         while (place := self._next(tiles)) is not None:
             self._count(*place, buffers)
             with self.lock:
-                self.progress.add()
+                self.meter.reach(self.meter.done + 1)
         with self.lock:
             self.between.merge(buffers.tally())
 

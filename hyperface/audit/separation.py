@@ -236,7 +236,7 @@ def greedy_count(centres_ID: NDArray[np.float32], threshold: float, on: Machine 
     x_ID, count = pairs.tensor(centres_ID, on.device), 0
     kept_KD = torch.empty_like(x_ID)
     blocks = -(-len(x_ID) // BLOCK)
-    progress = on.begin("pairs of blocks", blocks * (blocks + 1) // 2)  # at most: if all count
+    meter = on.meter("pairs of blocks", blocks * (blocks + 1) // 2)  # at most: if all count
     for block, first in enumerate(range(0, len(x_ID), BLOCK), start=1):
         left_RD = x_ID[first : first + BLOCK]
         for start in range(0, count, BLOCK):
@@ -245,7 +245,7 @@ def greedy_count(centres_ID: NDArray[np.float32], threshold: float, on: Machine 
         counted = _counted((left_RD @ left_RD.T >= threshold).cpu().numpy())
         kept_KD[count : count + len(counted)] = left_RD[counted]
         count += len(counted)
-        progress.add(block)
+        meter.reach(meter.done + block)
     return count
 
 

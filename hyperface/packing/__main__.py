@@ -23,10 +23,8 @@ from hyperface.faces import embeddings
 from hyperface.faces.embeddings import Embeddings
 from hyperface.packing import Packing, keep_away, pack, stage
 from hyperface.packing.result import Progress
-from hyperface.progress.points import Every
+from hyperface.progress.meter import Meter
 from hyperface.run import command_line
-
-PROGRESS_SECONDS = 2.0
 
 
 def main() -> int:
@@ -139,15 +137,9 @@ def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
 
 
 def _teller(steps: int) -> Callable[[Progress], None]:
-    """Return a function that says every other second how far the packing is."""
-    due = Every(PROGRESS_SECONDS)
-
-    def tell(progress: Progress) -> None:
-        if due():
-            left = progress.seconds / (progress.step + 1) * (steps - progress.step - 1)
-            _say(f"{stage.progress_line(progress, steps)}, {left:.0f} s left")
-
-    return tell
+    """Return a function that says now and then how far the packing is."""
+    meter = Meter("packing", steps, "steps", say=_say)
+    return lambda progress: meter.reach(progress.step + 1, extra=lambda: stage.progress_text(progress))
 
 
 def _say(line: str) -> None:

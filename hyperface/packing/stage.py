@@ -23,11 +23,10 @@ from hyperface.packing.problem import Inputs, Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.solver import Problem, State
-from hyperface.progress.points import Every, Point, Watch, unwatched
+from hyperface.progress.meter import Meter, Watch, unwatched
 from hyperface.run import Run
 from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY
 
-PROGRESS_SECONDS = 2.0
 RECORDED = 80
 """About how many steps of a run are recorded."""
 
@@ -87,14 +86,9 @@ def load_problem(
 
 
 def draw_teller(n: int, say: Callable[[str], None]) -> Tell:
-    """Return a function that says every other second how far the drawing of a start is."""
-    due = Every(PROGRESS_SECONDS)
-
-    def tell(kept: int, seen: int) -> None:
-        if due():
-            say(f"packing: drew {kept} of {n} identities, {seen} candidates")
-
-    return tell
+    """Return a function that says now and then how far the drawing of a start is."""
+    meter = Meter("packing: drawing", n, "identities", say=say)
+    return lambda kept, seen: meter.reach(kept, extra=f"{seen:,} candidates")
 
 
 def start_of(run: Run) -> NDArray[np.float32]:
@@ -142,16 +136,14 @@ def pack_rows(
         kept_start.keep(run, posed)
     n, dim = sum(partition.sizes), state.x_LD.shape[1]
     workers = len(partition.sizes)
-    size = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
-    say(f"packing: {size}, from step {state.step} of {config.steps}")
-    due, saved = Every(PROGRESS_SECONDS), state.step
+    told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
+    say(f"packing: {told}, from step {state.step} of {config.steps}")
+    saved, meter = state.step, Meter("packing", config.steps, "steps", done=state.step, say=say, watch=watch)
     for value in solver.iterate(state, problem, partition):
         last = state.step == config.steps
         if (state.step - 1) % -(-config.steps // RECORDED) == 0 or last:
             history.progress.append(Progress.of(value, state))
-            watch(_point(history.progress[-1], config.steps))
-            if due():
-                say(progress_line(history.progress[-1], config.steps))
+            _tell(meter, history.progress[-1])
         if state.step % config.checkpoint_every == 0 or last:
             checkpoint.save(run.store, state, history, partition)
             saved = state.step
@@ -160,16 +152,17 @@ def pack_rows(
     packing = result.finished(state, posed, partition, history.before)
     if state.step:
         history.progress.append(Progress.at_the_end(packing, problem))
-        watch(_point(history.progress[-1], packing.steps))
+        _tell(meter, history.progress[-1])
+    meter.close()
     if partition.rank == 0:
         write_results(run, packing, history, problem)
         say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
 
 
-def _point(progress: Progress, steps: int) -> Point:
+def _tell(meter: Meter, progress: Progress) -> None:
     own = ("step", "seconds")
     numbers = {key: value for key, value in asdict(progress).items() if key not in own and value is not None}
-    return Point(progress.step, steps, numbers)
+    meter.reach(progress.step, numbers, progress_text(progress))
 
 
 def _begin(posed: Posed, partition: Partition) -> tuple[State, History]:
@@ -208,6 +201,7 @@ def summary_line(packing: Packing) -> str:
     )
 
 
-def progress_line(progress: Progress, steps: int) -> str:
-    gallery = "" if progress.mean_gallery_cosine is None else f" gallery {progress.mean_gallery_cosine:.3f}"
-    return f"packing: step {progress.step}/{steps} max cosine {progress.max_cosine:.3f}{gallery}"
+def progress_text(progress: Progress) -> str:
+    """What a line of a packing says besides the steps."""
+    gallery = "" if progress.mean_gallery_cosine is None else f", gallery {progress.mean_gallery_cosine:.3f}"
+    return f"max cosine {progress.max_cosine:.3f}{gallery}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hyperface.progress.points import Point
+from hyperface.progress.meter import Point
 from hyperface.storage import Store
 
 CURVES = "tensorboard"

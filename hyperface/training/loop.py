@@ -8,7 +8,7 @@ from typing import TypedDict
 from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.distributed.place import Stepped
 from hyperface.distributed.ranks import speaker
-from hyperface.progress.points import Watch
+from hyperface.progress.meter import Watch
 from hyperface.training import loader
 from hyperface.training.folder import Folder
 from hyperface.training.progress import Progress, Told
@@ -49,6 +49,7 @@ def train(folder: Folder, training: Training, say: Callable[[str], None] | None,
         if stepped.step % training.steps.count == 0 or stepped.step - saved >= config.checkpoint_every:
             save(folder.checkpoints, training, progress)
             saved = stepped.step
+    progress.meter.close()
     if place.rank == 0:
         folder.finish(training, progress)
         uri = folder.run.store.uri(folder.network)

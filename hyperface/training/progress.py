@@ -1,9 +1,7 @@
 """The progress of a training: the loss, looked at now and then, recorded and said; and a stop when it is no number."""
 
 import math
-import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Annotated, Any, TypedDict
 
 import torch
@@ -11,11 +9,10 @@ from torch import Tensor
 
 from hyperface.distributed.place import Stepped
 from hyperface.errors import RunError
-from hyperface.progress.points import Every, Point, Watch, unwatched
+from hyperface.progress.meter import Meter, Watch, unwatched
 from hyperface.run.shapes import TWO
 from hyperface.training.training import Training
 
-SAID_SECONDS = 5.0
 RECORDED = 200
 """About how many steps of a training are recorded, each with the mean loss since the one before."""
 LOOKED_AT = 20
@@ -54,8 +51,7 @@ class Progress:
         """Sums of the loss and of each of its terms, over the `_count` steps since the last that was recorded."""
         self._count = 0
         self._every = max(1, training.last_step // RECORDED)
-        self._began_at, self._began = training.step, time.monotonic()
-        self._due = Every(SAID_SECONDS)
+        self.meter = self._meter()
 
     def add(self, stepped: Stepped) -> None:
         """Count a step that was taken. Raises RunError as `look`."""
@@ -70,11 +66,8 @@ class Progress:
             row = {"step": stepped.step, "epoch": epoch, "loss": means[0]}
             terms = dict(zip(self._names, means[1:], strict=True))
             self.history.append({**row, "learning_rate": stepped.learning_rate, **terms})
-            self.watch(self._point(stepped.step))
             self._sums, self._count = [], 0
-        if self._due():
-            self.look()
-            self.say(self._line(stepped.step))
+        self.meter.reach(stepped.step, self._numbers() if recorded else None, self._text)
 
     def look(self) -> None:
         """Wait for the losses of the last steps. A state is saved after a look only: what is saved is sound.
@@ -103,20 +96,18 @@ class Progress:
         self.history = state["history"]
         self._sums, self._count = state["window"]
         self.loss = self.history[-1]["loss"] if self.history else math.nan
-        self._began_at = self.training.step
+        self.meter = self._meter()
 
-    def _rate(self, step: int) -> float:
-        """Return steps per second of this job."""
-        return (step - self._began_at) / (time.monotonic() - self._began)
+    def _meter(self) -> Meter:
+        training = self.training
+        total, worth = training.last_step, (training.steps.batch_size, "images")
+        return Meter(self.section, total, "steps", done=training.step, worth=worth, say=self.say, watch=self.watch)
 
-    def _point(self, step: int) -> Point:
-        recorded = {name: value for name, value in self.history[-1].items() if name != "step"}
-        rate = self._rate(step) * self.training.steps.batch_size
-        return Point(step, self.training.last_step, {**recorded, "images_per_second": rate})
+    def _numbers(self) -> dict[str, float]:
+        return {name: value for name, value in self.history[-1].items() if name != "step"}
 
-    def _line(self, step: int) -> str:
-        training, rate = self.training, self._rate(step)
-        eta = timedelta(seconds=round((training.last_step - step) / rate))
-        speed = f"{rate * training.steps.batch_size:,.0f} images/s, ETA {eta}"
-        epochs = training.last_step // training.steps.count
-        return f"{self.section}: epoch {step / training.steps.count:.1f}/{epochs} loss {self.loss:.3f}, {speed}"
+    def _text(self) -> str:
+        """Return what a line says besides the steps; the losses are looked at for it."""
+        self.look()
+        each = self.training.steps.count
+        return f"epoch {self.meter.done / each:.1f}/{self.training.last_step // each}, loss {self.loss:.3f}"

@@ -24,14 +24,13 @@ from hyperface.errors import ConfigError, RunError
 from hyperface.models.alignment import ARCFACE_112, similarity, warp
 from hyperface.models.arcface import normalised
 from hyperface.models.protocols import FeatureRecognizer
-from hyperface.progress.points import Every
+from hyperface.progress.meter import Meter
 from hyperface.storage import Store, open_store
 from hyperface.verification.pair_set import decode, read_picture, shown
 from hyperface.verification.verification import flip_sum, measured, squared_distances
 
 KINDS = ("ijbb", "ijbc")
 IMAGES = "loose_crop"
-PROGRESS_SECONDS = 30.0
 
 _LANDMARKS = 5
 # Bytes of the list of pairs that are parsed at a time; IJB-C's has 15.7 million lines.
@@ -100,7 +99,7 @@ def template_features(
         RunError: an image is broken or has no embedding, or landmarks are no face's.
     """
     total_MD = np.zeros((len(faces.templates_M), recognizer.embedding_dim))
-    due = Every(PROGRESS_SECONDS)
+    meter = Meter(f"evaluate: {name}", len(faces.images), "images")
     for start in range(0, len(faces.images), batch_size):
         part = slice(start, start + batch_size)
         crops = [_crop(store, faces, at, recognizer.image_size) for at in range(*part.indices(len(faces.images)))]
@@ -110,8 +109,8 @@ def template_features(
             image = store.uri(faces.images[start + int(bad[0])])
             raise RunError(f"{image}: the recogniser has no embedding of it (NaN); evaluate another recogniser")
         np.add.at(total_MD, faces.rows_N[part], rows_BD * faces.weights_N[part, None])
-        if due():
-            print(f"evaluate: {name}, {start + len(crops)}/{len(faces.images)} images", flush=True)
+        meter.reach(start + len(crops))
+    meter.close()
     x_MD = normalised(total_MD.astype(np.float32))
     bad = np.flatnonzero(~np.isfinite(x_MD).all(axis=1))
     if len(bad):

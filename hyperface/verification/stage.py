@@ -17,7 +17,7 @@ from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
-from hyperface.progress.points import Every
+from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.run.provenance import provenance
@@ -27,7 +27,6 @@ from hyperface.verification.benchmarks import find_benchmark, read_benchmark, se
 from hyperface.verification.pair_set import PairSet
 
 TOY = "toy"
-PROGRESS_SECONDS = 10.0
 _OF_A_FILE = ("path", "sha256", "color_order", "pixel_mean", "pixel_std")
 ASKED = ("train.name", *(f"evaluate.{key}" for key in ("model", "benchmarks", "ijb", *_OF_A_FILE)))
 """The keys that say which model is verified on what."""
@@ -98,7 +97,7 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
         RunError: as `verify_on`.
     """
     size, x_ND = recognizer.image_size, np.empty((len(pairs.images), recognizer.embedding_dim), np.float32)
-    start, due = 0, Every(PROGRESS_SECONDS)
+    start, meter = 0, Meter(f"evaluate: {pairs.name}", len(x_ND), "images", say=say)
     for images_BHWC in pairs.batches(batch_size):
         height, width = images_BHWC.shape[1:3]
         if (height, width) != (size, size):
@@ -113,8 +112,8 @@ def embedded(pairs: PairSet, recognizer: FeatureRecognizer, batch_size: int, say
             )
         x_ND[start : start + len(rows_BD)] = rows_BD
         start += len(rows_BD)
-        if due():
-            say(f"evaluate: {pairs.name}, {start}/{len(x_ND)} images")
+        meter.reach(start)
+    meter.close()
     return x_ND
 
 

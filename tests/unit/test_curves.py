@@ -9,7 +9,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from hyperface.progress import curves
 from hyperface.progress.curves import Curves, event_file
-from hyperface.progress.points import Point
+from hyperface.progress.meter import Point
 from hyperface.storage import LocalStore, Store
 
 

@@ -24,7 +24,7 @@ from hyperface.packing.checkpoint import History
 from hyperface.packing.partition import Partition, one_process
 from hyperface.packing.result import Measures, Progress
 from hyperface.packing.solver import State
-from hyperface.progress.points import Point
+from hyperface.progress.meter import Point
 from hyperface.run import Run
 from hyperface.run.names import CHECKPOINTS, GALLERY, PACKING_SUMMARY, REFERENCES
 from hyperface.storage import LocalStore, Store, open_store

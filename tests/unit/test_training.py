@@ -22,7 +22,7 @@ from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
 from hyperface.errors import ConfigError, ModelError, RunError, StorageError
 from hyperface.models.trained import TrainedRecognizer, load_trained, summary_file, to_bytes, weights_file
-from hyperface.progress.points import Every, Point
+from hyperface.progress.meter import Point
 from hyperface.run import Run
 from hyperface.storage import LocalStore
 from hyperface.training import loop
@@ -99,9 +99,9 @@ def test_a_line_tells_the_loss_also_when_nobody_has_looked_at_it_yet(tmp_path: P
     run, said = dataset(tmp_path / "run", "train.epochs=40"), list[str]()
     made = RecognizerTraining(run.config.train, open_images(run, run.config.train.data), ALONE, 16)
     progress = Progress(made, said.append)
-    progress._every, progress._due = 100, Every(0.0)  # steps between looks, as in a long training; a line each
+    progress._every, progress.meter._every_s = 100, 0.0  # steps between looks, as in a long training; a line each
     progress.add(next(loop.steps_left(made)))
-    assert re.match(r"train: epoch 0\.2/40 loss \d", said[0])
+    assert re.match(r"train: 1/200 steps, epoch 0\.2/40, loss \d", said[0])
 
 
 def test_the_summary_holds_recipe_data_and_what_was_done(folder: Path):

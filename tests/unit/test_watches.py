@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperface.progress.points import Point, harmless
+from hyperface.progress.meter import Point, harmless
 
 
 def test_the_first_error_of_a_watch_is_said_and_nothing_told_after_it(capsys: pytest.CaptureFixture[str]):

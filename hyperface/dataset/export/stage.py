@@ -15,10 +15,11 @@ from hyperface.dataset import recordio
 from hyperface.dataset.classes import Classes
 from hyperface.dataset.export import grouping, huggingface, imagefolder, lmdb, publish
 from hyperface.dataset.export.destination import STATE, Destination
-from hyperface.dataset.export.progress import Progress
 from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.source import Source, open_source
 from hyperface.errors import ConfigError, RunError
+from hyperface.progress import logs
+from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import DATASET
 from hyperface.storage import LocalStore, Store
@@ -45,7 +46,7 @@ class Export:
 
 
 def export_run(
-    run: Run, kind: Kind, store: Store, say: Callable[[str], None] = print, budget: int = BUDGET
+    run: Run, kind: Kind, store: Store, say: Callable[[str], None] = logs.say, budget: int = BUDGET
 ) -> dict[str, Any]:
     """Put a finished run into `store` in a format, and return the content of `export.json`. Again: goes on, or finds
     all done.
@@ -147,17 +148,24 @@ def _part(shard: int) -> str:
     return f"shard-{shard:06d}"
 
 
+def _meter(export: Export, what: str, done: int = 0) -> Meter:
+    plan = export.source.plan
+    return Meter(what, plan.num_shards, "shards", done=done, worth=(plan.images_per_shard, "images"), say=export.say)
+
+
 def _each(export: Export, what: str, write: Callable[[int, ShardImages], str]) -> None:
     """Write every shard that has no mark, and mark it with what `write` says of it."""
     shards = export.source.plan.num_shards
     marked = export.destination.marked()
     todo = [shard for shard in range(shards) if _part(shard) not in marked]
-    progress = Progress(what, shards, export.say)
-    progress.passed(shards - len(todo))
-    for shard in todo:
-        images = export.source.read(shard)
-        export.destination.mark(_part(shard), write(shard, images))
-        progress.add(len(images.keys))
+    before = shards - len(todo)
+    if before:
+        export.say(f"{what}: goes on after {before} of {shards} shards")
+    with _meter(export, what, before) as meter:
+        for done, shard in enumerate(todo, start=before + 1):
+            images = export.source.read(shard)
+            export.destination.mark(_part(shard), write(shard, images))
+            meter.reach(done)
 
 
 def _imagefolder(export: Export) -> None:
@@ -207,24 +215,24 @@ def _recordio(export: Export) -> None:
     source, destination = export.source, export.destination
     sizes = [file.bytes for file in source.files]
     marked, spills = destination.marked(), []
-    progress = Progress("recordio: sorting", len(sizes), export.say)
-    for shards in grouping.batches(sizes, export.budget):
-        name = f"spill-{shards.start:06d}-{shards.stop:06d}"
-        spills.append(destination.scratch / name)
-        if name in marked:
-            progress.passed(len(shards))
-            continue
-        positions: list[int] = []
-        jpegs: list[bytes] = []
-        for shard in shards:
-            images = source.read(shard)
-            numbers = np.array(images.identities, np.int64), np.array(images.image_indices, np.int64)
-            positions += export.classes.positions(*numbers).tolist()
-            jpegs += images.jpegs
-            progress.add(len(images.keys))
-        with destination.writing(f"{STATE}/{name}") as path:
-            grouping.write_spill(path, positions, jpegs)
-        destination.mark(name)
+    with _meter(export, "recordio: sorting") as meter:
+        for shards in grouping.batches(sizes, export.budget):
+            name = f"spill-{shards.start:06d}-{shards.stop:06d}"
+            spills.append(destination.scratch / name)
+            if name in marked:
+                meter.reach(shards.stop)
+                continue
+            positions: list[int] = []
+            jpegs: list[bytes] = []
+            for shard in shards:
+                images = source.read(shard)
+                numbers = np.array(images.identities, np.int64), np.array(images.image_indices, np.int64)
+                positions += export.classes.positions(*numbers).tolist()
+                jpegs += images.jpegs
+                meter.reach(shard + 1)
+            with destination.writing(f"{STATE}/{name}") as path:
+                grouping.write_spill(path, positions, jpegs)
+            destination.mark(name)
     export.say("recordio: writing train.rec")
     _write_records(export, grouping.gather(spills, export.classes.num_images, export.budget))
 

@@ -9,7 +9,7 @@ from hyperface.distributed.place import Place
 from hyperface.errors import ConfigError
 from hyperface.models.teacher import Teacher, load_teacher
 from hyperface.models.vec2face_network import sized
-from hyperface.progress.points import Watch, unwatched
+from hyperface.progress.meter import Watch, unwatched
 from hyperface.run import Run
 from hyperface.training import loop
 from hyperface.training.folder import Folder, Section

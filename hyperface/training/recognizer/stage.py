@@ -5,7 +5,7 @@
 from collections.abc import Callable
 
 from hyperface.distributed.place import Place
-from hyperface.progress.points import Watch, unwatched
+from hyperface.progress.meter import Watch, unwatched
 from hyperface.run import Run
 from hyperface.training import loop
 from hyperface.training.folder import Folder, Section
