@@ -26,13 +26,14 @@ class Arc2FaceConfig:
     lora_path: str = knob("")
     """The LCM-LoRA weights (.safetensors); required for `arc2face.fast`."""
     precision: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Of the networks. On a CPU use float32."""
+    """Precision of the networks. On a CPU use float32."""
     channels_last: bool = True
     """Memory format of the networks; faster on GPUs."""
     compile: bool = False
     """Compile the denoiser with torch.compile: minutes at start, faster afterwards."""
     decoder: Literal["full", "sliced", "tiny"] = "full"
-    """Latents to pixels: eight images at once, one at a time (less memory), or a tiny autoencoder (faster, softer)."""
+    """Way from latents to pixels: eight images at once, one at a time (less memory), or a tiny autoencoder (faster,
+    softer)."""
     decoder_path: str = knob("")
     """Directory of the tiny autoencoder; required for `arc2face.decoder=tiny`."""
 

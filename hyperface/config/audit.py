@@ -1,4 +1,4 @@
-"""The section `audit`: what a finished dataset is examined for."""
+"""The section `audit`: the examinations of a finished dataset."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ class AuditConfig:
     """Real faces that no image may copy, besides the run's gallery and `packing.protected`: runs of jobs.embed, with
     the same recogniser, or tables of embeddings (.parquet, .npy)."""
     classes: Literal["folder", "each"] = "folder"
-    """Which real faces are of one person: those of one folder in their keys (faces without a folder are each a person
-    of their own), or none."""
+    """Rule by which real faces are of one person: those of one folder in their keys (faces without a folder are each a
+    person of their own), or none."""
     false_accept_rate: float = number(1e-4, above=0, below=1)
     """Share of pairs of different real people above the cosine from which on a pair is counted as alike."""
     controls: int = number(50, at_least=0, least="no control")
-    """Real faces that are copied (mirrored, shifted, compressed) and audited as if they were synthetic: what share of
-    such leaks is found."""
+    """Real faces that are copied (mirrored, shifted, compressed) and audited as if they were synthetic: the share of
+    such leaks that is found is measured."""
     top_pairs: int = number(24, at_least=0)
     """Pairs of a synthetic and a real face, most alike first, that are recorded with their pictures."""
     attributes: Literal["auto", "none", "toy", "onnx", "labels"] = "auto"
-    """What spread is measured of: traits read from images (`toy`: by the toy world's own reader, `onnx`: by
+    """Attributes whose spread is measured: read from images (`toy`: by the toy world's own reader, `onnx`: by
     `audit.attribute_path`), or the table `audit.labels`. `auto`: toy where recognizer.kind=toy, else none."""
     attribute_path: str = knob("")
     """An ONNX model of aligned faces to numbers [batch, attributes]; required for audit.attributes=onnx."""

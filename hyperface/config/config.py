@@ -25,7 +25,7 @@ from hyperface.config.vec2face import Vec2FaceConfig, vec2face_rules
 from hyperface.errors import ConfigError
 
 LARGEST = 10**12
-"""No number but a seed may be above it, so that products of a few of them are still numbers of float32 and int64."""
+"""Largest number but a seed, so that products of a few of them are still numbers of float32 and int64."""
 
 _LONGEST_SHOWN = 300
 
@@ -55,28 +55,28 @@ class Config:
 
     @property
     def judge_kind(self) -> Literal["none", "toy", "onnx"]:
-        """Which recogniser only measures, `auto` being resolved."""
+        """Return the kind of the recogniser that only measures, `auto` being resolved."""
         if self.judge.kind == "auto":
             return "toy" if self.recognizer.kind == "toy" else "none"
         return self.judge.kind
 
     @property
     def reader_kind(self) -> Literal["none", "toy", "onnx"]:
-        """Which model reads the attributes that images are steered to, `auto` being resolved."""
+        """Return the kind of the model that reads the attributes that images are steered to, `auto` being resolved."""
         if not self.control.steers:
             return "none"
         return self.recognizer.kind if self.control.attributes == "auto" else self.control.attributes
 
 
 LATER = ("train", "train_generator", "evaluate", "audit", "experiment", "plan", "publish")
-"""Sections of what is done with a finished dataset: no part of a run's identity, and none of older runs."""
+"""Sections about what is done with a finished dataset: no part of a run's identity, and none of older runs."""
 
 ADDED = ("control", "vec2face")
 """Sections that runs from before they existed lack: those had what their defaults say."""
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """The configuration as {"section.key": value}."""
+    """Return the configuration as {"section.key": value}."""
     out: dict[str, Any] = {}
     for f in fields(config):
         value, key = getattr(config, f.name), prefix + f.name
@@ -85,18 +85,19 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """{"section.key": value} of the fields that change what a run writes: all but the knobs and the later sections."""
+    """Return {"section.key": value} of the fields that change what a run writes: all but the knobs and the later
+    sections."""
     sections = [section.name for section in fields(config) if section.name not in LATER]
     return {f"{name}.{key}": value for name in sections for key, value in without_knobs(getattr(config, name)).items()}
 
 
 def without_knobs(section: Any) -> dict[str, Any]:
-    """{key: value} of the fields of a section that decide a result."""
+    """Return {key: value} of the fields of a section that decide a result."""
     return {f.name: getattr(section, f.name) for f in fields(section) if not f.metadata.get("knob")}
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line per key whose value differs: `key: recorded -> wanted`."""
+    """Return one line per key whose value differs: `key: recorded -> wanted`."""
     return [
         f"{key}: {recorded.get(key)!r} -> {wanted.get(key)!r}"
         for key in sorted(recorded.keys() | wanted.keys())
@@ -124,14 +125,14 @@ def _refuse(values: Mapping[str, Any], rules: Iterable[Rule]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """As it is written, but for a password in an address."""
+    """Return a value as it is written, but for a password in an address."""
     shown = re.sub(r"//[^/@\s]*@", "//***@", repr(value))
     shown = re.sub(r"s3://[^/]*[:@*].*", "s3://***'", shown)
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
 def _rules(c: Config) -> Iterator[Rule]:
-    """Every rule that a type cannot express."""
+    """Yield every rule that a type cannot express."""
     vec2face = "vec2face" in (c.synthesis.generator, *c.experiment.generators)
     for section in fields(c):
         if section.name != "vec2face" or vec2face:
@@ -167,7 +168,7 @@ def _rules(c: Config) -> Iterator[Rule]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Every number in a value but infinities, which have a rule of their own."""
+    """Yield every number in a value but infinities, which have a rule of their own."""
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _numbers(part)

@@ -11,24 +11,26 @@ from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 @dataclass(frozen=True)
 class ControlConfig:
     targets: dict[str, list[float]] = field(default_factory=dict)
-    """What the images of each identity are steered to, by attribute, e.g. `control.targets.yaw=[-15,0,15]` (degrees);
-    empty: nothing is steered. The toy world's attributes: yaw and light (degrees) and sharpness (grey levels)."""
+    """Targets that the images of each identity are steered to, by attribute, e.g. `control.targets.yaw=[-15,0,15]`
+    (degrees); empty: nothing is steered. The toy world's attributes: yaw and light (degrees) and sharpness (grey
+    levels)."""
     shares: dict[str, list[float]] = field(default_factory=dict)
     """Share of an identity's images that each target of an attribute gets, e.g. `control.shares.yaw=[0.25,0.5,0.25]`;
     what they leave of 1 is not steered by it. An attribute without shares: equal ones, of all images."""
     tolerance: dict[str, float] = field(default_factory=dict)
-    """How near to its target an attribute is met, e.g. `control.tolerance.yaw=5`; else as its reader says."""
+    """Largest distance from its target at which an attribute is met, e.g. `control.tolerance.yaw=5`; else as its reader
+    says."""
     steps: int = number(30, at_least=1, at_most=10_000)
     """Largest number of steps for an image (Vec2Face+: 30); one that is met earlier takes no more."""
     learning_rate: float = number(0.1, above=0, below=10)
-    """Of Adam on the embedding, in units of its length / sqrt(dimension) (Vec2Face: 0.1)."""
+    """Learning rate of Adam on the embedding, in units of its length / sqrt(dimension) (Vec2Face: 0.1)."""
     identity_cosine: float = number(0.7, at_least=-1, at_most=1)
     """Cosine of an image to its reference, by the recogniser, below which steering costs identity."""
     redraw: bool = True
     """Draw an image that misses a target again, from another seed, while `synthesis.max_attempts` lasts; the draw that
     misses least is kept. False: the first draw that passes the gate is kept."""
     attributes: Literal["auto", "toy", "onnx"] = "auto"
-    """What reads the attributes: the toy world's own reader, or `control.attribute_path`. `auto`: toy where
+    """Reader of the attributes: the toy world's own reader, or `control.attribute_path`. `auto`: toy where
     recognizer.kind=toy, else onnx."""
     attribute_path: str = knob("")
     """An ONNX model of faces to attributes [batch, attributes], with metadata that says where it can be believed (see
@@ -38,7 +40,7 @@ class ControlConfig:
 
     @property
     def steers(self) -> bool:
-        """Whether images are steered."""
+        """Return whether images are steered."""
         return bool(self.targets)
 
 

@@ -1,4 +1,5 @@
-"""The sections `dataset`, `report` and `publish`: how a dataset is written, shown, and described to others."""
+"""The sections `dataset`, `report` and `publish`: the writing of a dataset, its report, and its description for
+others."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ class DatasetConfig:
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """The file formats of each shard."""
+        """Return the file formats of each shard."""
         return ("parquet", "webdataset") if self.format == "both" else (self.format,)
 
 
@@ -41,9 +42,9 @@ class PublishConfig:
     """Identifier of a licence as the Hugging Face hub writes it, e.g. cc-by-nc-4.0; empty: by the licences of the
     models that drew and measured the images, which bind whoever chooses another."""
     creator: str = knob("")
-    """Who publishes it: a person or an organisation."""
+    """Person or organisation that publishes it."""
     url: str = knob("")
-    """Where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
+    """Address where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
 
 
 def publish_rules(p: PublishConfig) -> Iterator[Rule]:

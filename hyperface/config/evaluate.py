@@ -1,4 +1,4 @@
-"""The section `evaluate`: which model is verified on which benchmarks."""
+"""The section `evaluate`: the model that is verified, and the benchmarks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 @dataclass(frozen=True)
 class EvaluateConfig:
     model: Literal["trained", "recognizer", "judge", "onnx"] = "trained"
-    """Whose embeddings are verified: the training `train.name` of this run, the run's recogniser, its judge, or the
-    file `evaluate.path`."""
+    """Model whose embeddings are verified: the training `train.name` of this run, the run's recogniser, its judge, or
+    the file `evaluate.path`."""
     path: str = knob("")
     """An ONNX file; required for evaluate.model=onnx."""
     sha256: str = ""
@@ -19,13 +19,13 @@ class EvaluateConfig:
     color_order: Literal["RGB", "BGR"] = "RGB"
     """Order of the channels that evaluate.model=onnx takes. InsightFace's take RGB, AdaFace's BGR."""
     pixel_mean: float = 127.5
-    """Subtracted from each grey level, for evaluate.model=onnx."""
+    """Number that is subtracted from each grey level, for evaluate.model=onnx."""
     pixel_std: float = number(127.5, above=0)
-    """By which the difference is divided, for evaluate.model=onnx."""
+    """Number by which the difference is divided, for evaluate.model=onnx."""
     benchmarks: list[str] = knob([])
-    """What to verify on: `toy` (the toy world's held-out sets), files of InsightFace's form (lfw.bin), or lists of
-    pairs (pairs.txt, LFW's form or `path path 0|1` a line) beside the images they name. Empty, as is evaluate.ijb:
-    the toy world's sets, where the network takes their 64x64 images."""
+    """Sets to verify on: `toy` (the toy world's held-out sets), files of InsightFace's form (lfw.bin), or lists of
+    pairs (pairs.txt, LFW's form or `path path 0|1` a line) beside the images they name. Empty, as is evaluate.ijb: the
+    toy world's sets, where the network takes their 64x64 images."""
     ijb: list[str] = knob([])
     """Folders of IJB-B or IJB-C: `loose_crop/` and `meta/`, as InsightFace distributes them."""
     batch_size: int = knob(64, at_least=1)

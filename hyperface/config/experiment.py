@@ -1,4 +1,4 @@
-"""The section `experiment`: which ways to make a dataset are compared."""
+"""The section `experiment`: the ways to make a dataset that are compared."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ExperimentConfig:
     objectives: list[Literal["closest_pair", "nearest", "logsumexp"]] = knob(["closest_pair"])
     """Other values of packing.separation that are compared, at packing.alpha and packing.steps."""
     samples: list[Literal["rejection", "pca"]] = knob([])
-    """Of Vec2Face's samples, those that are compared, with packing.start_cosine."""
+    """Samples of Vec2Face that are compared, with packing.start_cosine."""
     generators: list[GeneratorKind] = knob([])
     """Generators besides synthesis.generator by which each way to choose identities is drawn as well."""
     mixture: bool = knob(False)
@@ -28,7 +28,7 @@ class ExperimentConfig:
     biased_spread: float = number(0.3, above=0, at_most=1)
     """Share of each identity trait's range that the biased gallery is drawn from; the diverse one has all of it."""
     folds: int = knob(10, at_least=1)
-    """Of each test set; fewer are drawn and verified sooner, and no experiment goes on with other test sets."""
+    """Folds of each test set; fewer are drawn and verified sooner, and no experiment goes on with other test sets."""
     num_actors: int = knob(0, at_least=0)
     """Repeats of arms that are worked on at a time; 0: one per available CPU."""
     max_failures: int = knob(3, at_least=0)

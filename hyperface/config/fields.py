@@ -1,4 +1,4 @@
-"""What a section says of a field besides its default: whether it is a knob, and which numbers it may have."""
+"""Properties of a field besides its default: whether it is a knob, and which numbers it may have."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
 
 
 def knob(default: Any, **limits: Any) -> Any:
-    """A field that changes how a stage executes but no byte of what it makes; `limits` are those of `Range`."""
+    """Return a field that changes how a stage executes but no byte of what it makes; `limits` are those of `Range`."""
     metadata = {"knob": True} | ({"range": Range(**limits)} if limits else {})
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -19,7 +19,7 @@ def knob(default: Any, **limits: Any) -> Any:
 
 
 def number(default: float, **limits: Any) -> Any:
-    """A field that decides what is made, and has the limits of `Range`."""
+    """Return a field that decides what is made, and has the limits of `Range`."""
     return field(default=default, metadata={"range": Range(**limits)})
 
 
@@ -32,12 +32,12 @@ class Range:
     at_most: float | None = None
     below: float | None = None
     least: str = ""
-    """What the smallest number means."""
+    """Meaning of the smallest number."""
     zero: str = ""
-    """What 0 means, where it is allowed besides the others."""
+    """Meaning of 0, where it is allowed besides the others."""
     unit: str = ""
     noun: str = ""
-    """What such a number is called."""
+    """Noun by which a message calls such a number."""
     reason: str = ""
 
     def holds(self, value: float) -> bool:
@@ -65,12 +65,12 @@ def _written(limit: float) -> str:
 
 
 def ranges(name: str, section: Any) -> Iterator[Rule]:
-    """The rule of each field of a section that has limits of its own."""
+    """Yield the rule of each field of a section that has limits of its own."""
     for f in fields(section):
         if allowed := f.metadata.get("range"):
             yield f"{name}.{f.name}", allowed.holds(getattr(section, f.name)), str(allowed)
 
 
 def is_sha256(text: str) -> bool:
-    """Whether SHA256 holds."""
+    """Return whether SHA256 holds."""
     return bool(re.fullmatch(r"[0-9a-fA-F]{64}", text))

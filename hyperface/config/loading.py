@@ -19,11 +19,11 @@ from hyperface.errors import ConfigError
 
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n")
 _LONGEST_SHOWN = 300
-"""Characters that a message shows of what it is about."""
+"""Number of characters that a message shows of what it is about."""
 
 
 def is_override(word: str) -> bool:
-    """Whether a word is `key=value`; a path may have a `=` as well."""
+    """Return whether a word is `key=value`; a path may have a `=` as well."""
     return bool(re.match(r"[A-Za-z_][\w.]*=", word))
 
 
@@ -45,10 +45,11 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Config:
-    """The configuration that a run recorded, with `key=value` overrides; a new train.recipe replaces all its section.
+    """Return the configuration that a run recorded, with `key=value` overrides; a new train.recipe replaces all its
+    section.
 
     Args:
-        directory: of the run, wherever it was when its configuration was recorded.
+        directory: directory of the run, wherever it was when its configuration was recorded.
 
     Raises:
         ConfigError: as `load`.
@@ -59,7 +60,7 @@ def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Confi
 
 
 def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
-    """Defaults, then the recipe's, then the text's values, then the overrides."""
+    """Merge the defaults, then the recipe's, then the text's values, then the overrides."""
     for override in overrides:
         if not is_override(override):
             raise ConfigError(f"{override}: an override is written key=value without spaces, e.g. run.dir=runs/demo")
@@ -85,7 +86,7 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
 
 @functools.cache
 def _schema() -> Any:
-    """Every key with its type and default; made once, as making it takes longer than reading a configuration."""
+    """Return every key with its type and default; made once, as making it takes longer than reading a configuration."""
     return OmegaConf.structured(Config)
 
 
@@ -95,7 +96,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def _typed(*given: Any) -> Config:
-    """Defaults, then what is given. Only given sections are merged: copying all others took half of the time."""
+    """Merge what is given into the defaults. Only given sections are merged: copying all others took half of the
+    time."""
     names, schema = {name for each in given for name in each}, _schema()
     if names <= set(schema):  # or else the whole one says which section it has not
         schema = OmegaConf.masked_copy(schema, list(names))
@@ -103,7 +105,7 @@ def _typed(*given: Any) -> Config:
 
 
 def _read(text: str, source: str) -> tuple[Any, set[str]]:
-    """(what a text sets that is not the default, names of its sections): OmegaConf takes long for each value."""
+    """Return (what a text sets that is not the default, names of its sections): OmegaConf takes long for each value."""
     refuse_odd(text, source)
     first = yaml.compose(text, Loader=yaml.CSafeLoader)
     if first is None:
@@ -119,7 +121,7 @@ def _read(text: str, source: str) -> tuple[Any, set[str]]:
 
 @functools.cache
 def _usual() -> dict[Any, dict[Any, Any]]:
-    """{section: {key: default}} as YAML has them, but of `train`, whose defaults a recipe replaces."""
+    """Return {section: {key: default}} as YAML has them, but of `train`, whose defaults a recipe replaces."""
     sections = yaml.compose(to_yaml(Config()), Loader=yaml.CSafeLoader).value
     return {
         meaning(name): {meaning(key): meaning(value) for key, value in section.value}
@@ -129,7 +131,8 @@ def _usual() -> dict[Any, dict[Any, Any]]:
 
 
 def _literal(given: Any, source: str) -> Any:
-    """The same. Raises ConfigError for a value that would be looked up, in the environment for one: it is recorded."""
+    """Return the values given. Raises ConfigError for a value that would be looked up, in the environment for one: it
+    is recorded."""
     found = next((line.strip() for line in OmegaConf.to_yaml(given).splitlines() if "${" in line), None)
     if found is not None:
         raise ConfigError(f"{source}: a value must be written out, without ${{...}}; see {found!r}")
@@ -168,18 +171,19 @@ def _refuse_other_shapes(given: Any) -> None:
 
 
 def _is_quoted_number(value: object) -> bool:
-    """Whether a text would be taken for a number, or for true or false."""
+    """Return whether a text would be taken for a number, or for true or false."""
     return isinstance(value, str) and bool(re.search(r"\d", value) or value.strip().lower() in _TRUTHS)
 
 
 def _recipe(given: Any) -> dict[str, Any]:
-    """The defaults that the given recipe has; one that does not exist is refused later, like any other wrong value."""
+    """Return the defaults that the given recipe has; one that does not exist is refused later, like any other wrong
+    value."""
     defaults = RECIPES.get(str(OmegaConf.select(given, "train.recipe")))
     return {"train": defaults} if defaults else {}
 
 
 def _from_words(overrides: Sequence[str]) -> DictConfig:
-    """The `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
+    """Read the `key=value` words. A text is taken as it stands: as YAML, `run.dir=007` would be the number 7."""
     defaults, given = _defaults(), OmegaConf.create()
     for word in overrides:
         key, _, text = word.partition("=")
@@ -208,7 +212,8 @@ def from_yaml(text: str) -> Config:
 
 
 def to_yaml(config: Config, without: str = "") -> str:
-    """The resolved configuration as YAML, readable by `load` and `from_yaml`; without one section, if it is named."""
+    """Return the resolved configuration as YAML, readable by `load` and `from_yaml`; without one section, if it is
+    named."""
     plain = Config()
     values = {section.name: getattr(config, section.name) for section in fields(config) if section.name != without}
     return "".join(
@@ -219,7 +224,7 @@ def to_yaml(config: Config, without: str = "") -> str:
 
 @functools.cache
 def _plain_yaml(name: str) -> str:
-    """A section in which nothing is set; most sections are."""
+    """Return the YAML of a section in which nothing is set; most sections are."""
     return _section_yaml(name, getattr(Config(), name))
 
 

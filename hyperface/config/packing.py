@@ -1,4 +1,4 @@
-"""The section `packing`: how reference embeddings are placed."""
+"""The section `packing`: the placing of reference embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ class PackingConfig:
     num_identities: int = number(1000, at_least=2, reason="one identity has no neighbour")
     """Identities to pack, besides those of `packing.frozen`."""
     separation: Literal["closest_pair", "nearest", "logsumexp"] = "logsumexp"
-    """What is minimised: cosine of the closest pair (paper), mean nearest cosine, or a soft maximum of all pairs."""
+    """Objective that is minimised: cosine of the closest pair (paper), mean nearest cosine, or a soft maximum of all
+    pairs."""
     alpha: float = number(0.5, at_least=0)
     """Weight of the term that keeps references near gallery embeddings (HyperFace, ICLR 2025: 0.5); 0: none."""
     start: Literal["gallery", "random", "algebraic", "rejection", "pca"] = "gallery"
-    """Where references begin: gallery embeddings (paper), random points, the best algebraic code (alpha=0 only), or
-    Vec2Face's samples, of which no two are near each other: of random directions (`rejection`), or of features from a
-    normal distribution fitted to the gallery's (`pca`). With packing.steps=0 the sample is the references."""
+    """Points where references begin: gallery embeddings (paper), random points, the best algebraic code (alpha=0 only),
+    or Vec2Face's samples, of which no two are near each other: of random directions (`rejection`), or of features from
+    a normal distribution fitted to the gallery's (`pca`). With packing.steps=0 the sample is the references."""
     start_cosine: float = number(0.3, at_least=-0.99, below=1)
     """`rejection`, `pca`: the largest cosine between two identities of the start (Vec2Face: 0.3 and 0.4 both seen)."""
     start_candidates: int = knob(20, at_least=1)
@@ -36,13 +37,14 @@ class PackingConfig:
     batch_identities: int = 0
     """Identities that move in a step, a random choice; 0: all of them."""
     batch_against: Literal["all", "batch"] = "all"
-    """What the identities of a random choice keep away from: all others (packs tighter in equal time), or each other
+    """Identities that those of a random choice keep away from: all others (packs tighter in equal time), or each other
     only (Algorithm 2 of the paper)."""
     neighbours_every: int = number(10, at_least=1)
     """Steps between searches for the nearest gallery and protected rows of each identity; 1: each step."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products of a step and of the rows that workers exchange. `bfloat16` is twice as fast where the processor
-    has it; `logsumexp` takes its coldest steps in float32 all the same. Reported numbers are always float32."""
+    """Precision of the products of a step and of the rows that workers exchange. `bfloat16` is twice as fast where the
+    processor has it; `logsumexp` takes its coldest steps in float32 all the same. Reported numbers are always
+    float32."""
     restarts: int = number(1, at_least=1)
     """Small free problems only: pack from so many random starts as one batch, and keep the tightest."""
     polish: bool = False
@@ -71,12 +73,12 @@ class PackingConfig:
 
     @property
     def batched(self) -> bool:
-        """Whether a random choice of the identities moves in a step, and not all of them."""
+        """Return whether a random choice of the identities moves in a step, and not all of them."""
         return self.batch_identities != 0
 
     @property
     def stops_early(self) -> bool:
-        """Whether packing may stop before it has taken all steps."""
+        """Return whether packing may stop before it has taken all steps."""
         return self.target_cosine > -1 or self.patience > 0
 
 

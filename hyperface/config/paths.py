@@ -18,7 +18,8 @@ def refuse_unwritable(text: str, key: str) -> None:
 
 
 def local_path(path: str) -> str:
-    """A path or file:// URL made absolute against the directory the user works in; an address such as s3:// stays.
+    """Return a path or file:// URL made absolute against the directory the user works in; an address such as s3://
+    stays.
 
     A submitted Ray job runs in an unpacked copy of the working directory that Ray deletes later, so a relative path
     is taken from HYPERFACE_BASE_DIR there (`make demo` sets it on the local cluster).
@@ -40,7 +41,8 @@ def local_path(path: str) -> str:
 
 
 def plain_path(path: str) -> str:
-    """A path without `~`, also of a file:// URL; an address such as s3:// stays. Raises ConfigError as `local_path`."""
+    """Return a path without `~`, also of a file:// URL; an address such as s3:// stays. Raises ConfigError as
+    `local_path`."""
     refuse_unwritable(path, "a path")
     if re.search(r"[\x01-\x1f\x7f]", path):  # messages are one line
         raise ConfigError(f"a path: must have no control characters; it is {path!a}")

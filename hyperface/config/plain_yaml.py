@@ -9,11 +9,11 @@ import yaml
 from hyperface.errors import ConfigError
 
 DEEPEST = 20
-"""Lists and mappings in each other: the readers call themselves for each, until their stack is full."""
+"""Most lists and mappings in each other: the readers call themselves for each, until their stack is full."""
 LARGEST = 2**20
-"""Characters of a configuration."""
+"""Most characters of a configuration."""
 _LONGEST = 100
-"""Characters of a number: Python takes time for thousands of digits, or refuses them."""
+"""Most characters of a number: Python takes time for thousands of digits, or refuses them."""
 _PLAIN = {
     "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9]*)",
     "tag:yaml.org,2002:float": r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(?i:inf|nan)",
@@ -26,7 +26,7 @@ def refuse_odd(text: str, source: str) -> None:
     """Raise ConfigError for a number or truth value that is written in no plain way, a tag, and a text made to harm.
 
     Args:
-        source: what messages call the text.
+        source: name of the text in messages.
 
     Raises:
         yaml.YAMLError: it is no YAML.
@@ -49,7 +49,7 @@ def refuse_odd(text: str, source: str) -> None:
 
 
 def without_defaults(sections: Any, defaults: Mapping[Any, Mapping[Any, Any]]) -> Any:
-    """The node of a configuration without the values that it has anyhow; the same where a key is given twice.
+    """Return the node of a configuration without the values that it has anyhow; the same where a key is given twice.
 
     Args:
         defaults: {section: {key: value}}, each as `meaning` has it.
@@ -67,7 +67,7 @@ def without_defaults(sections: Any, defaults: Mapping[Any, Mapping[Any, Any]]) -
 
 
 def meaning(node: Any) -> Any:
-    """What a value, or a list of values, says; anything deeper is only equal to itself."""
+    """Return what a value, or a list of values, says; anything deeper is only equal to itself."""
     if isinstance(node, yaml.ScalarNode):
         return node.tag, node.value
     if all(isinstance(part, yaml.ScalarNode) for part in node.value):

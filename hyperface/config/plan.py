@@ -1,4 +1,5 @@
-"""The keys of planning what a run will cost. All are knobs: nothing that is planned changes a byte of the run."""
+"""The section `plan`: keys of planning what a run will cost. All are knobs: nothing that is planned changes a byte of
+the run."""
 
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ class PlanConfig:
     cpus: int = knob(1, at_least=1)
     """CPU cores of that cluster. Stages whose actors reserve no GPU share them, one core each."""
     gpu_hour_price: float = knob(0.0, at_least=0)
-    """Price of an hour of one GPU, in any currency, paid for all of `plan.gpus` all the time; 0: no cost is told."""
+    """Price of an hour of one GPU, in any currency, paid for all of `plan.gpus` all the time; 0: no cost is given."""
     gpu_memory_gb: float = knob(0.0, at_least=0)
     """Memory of one GPU in GB (1e9 bytes), which a worker of the packing should fit in; 0: not compared."""
     network_gb_per_s: float = knob(0.0, at_least=0)

@@ -1,4 +1,4 @@
-"""The sections `run`, `storage` and `cluster`: where a run lives, how it is reached and who works on it."""
+"""The sections `run`, `storage` and `cluster`: the place of a run, the way to its storage, and who works on it."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hyperface.config.fields import Rule, knob, number
 @dataclass(frozen=True)
 class RunConfig:
     dir: str = knob("")
-    """Where the run lives: a local directory, file:///path or s3://bucket/prefix. Required."""
+    """Place of the run: a local directory, file:///path or s3://bucket/prefix. Required."""
     seed: int = number(0, at_least=0, below=2**63)
     """Seed of everything random in the run."""
 
@@ -23,7 +23,7 @@ class StorageConfig:
     region: str = knob("")
     """S3 region; empty: the standard AWS chain."""
     addressing_style: Literal["auto", "path", "virtual"] = knob("auto")
-    """How S3 requests name the bucket; self-hosted gateways usually want `path`."""
+    """Style in which S3 requests name the bucket; self-hosted gateways usually want `path`."""
     patience_s: float = knob(120.0, at_least=0, unit="seconds", least="0: never tried again")
     """Seconds for which a request is tried again while the store is unreachable or answers with a server error. A job
     that has never reached it gives up after a few."""
@@ -36,8 +36,8 @@ class ClusterConfig:
     num_cpus: int = knob(0, at_least=0, least="0: all")
     """CPUs of a Ray started in this process; 0: all of the machine."""
     log_format: Literal["text", "json"] = knob("text")
-    """Of what a job says: lines for people, or a JSON object a line, with the run, the stage, the shard and the attempt
-    that it is about."""
+    """Form of what a job says: lines for people, or a JSON object a line, with the run, the stage, the shard and the
+    attempt that it is about."""
     tensorboard: bool = knob(False)
     """Also write curves for TensorBoard: `tensorboard --logdir RUN/tensorboard`."""
 

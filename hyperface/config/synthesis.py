@@ -1,4 +1,4 @@
-"""The section `synthesis`: how images are drawn, and which are kept."""
+"""The section `synthesis`: the drawing of images, and the gate that keeps them."""
 
 import math
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ class SynthesisConfig:
     images_per_shard: int = number(256, at_least=1)
     """Images per shard: the unit of work, retry, resume and storage."""
     variation: Literal["gaussian", "angle", "norm_preserving"] = "gaussian"
-    """How each image departs from its reference: noise of `synthesis.beta` (Algorithm 3 of HyperFace), an angle of at
-    most `synthesis.max_angle` (IDperturb), or a mixture of `synthesis.sigmas` (Vec2Face)."""
+    """Rule by which each image departs from its reference: noise of `synthesis.beta` (Algorithm 3 of HyperFace), an
+    angle of at most `synthesis.max_angle` (IDperturb), or a mixture of `synthesis.sigmas` (Vec2Face)."""
     beta: float = number(0.01, at_least=0)
     """`gaussian`: normalise(x + beta v), v ~ N(0, I). 0.01 is recalled, not verified."""
     max_angle: float = number(30.0, at_least=0, below=90, unit="degrees")
@@ -40,8 +40,8 @@ class SynthesisConfig:
     """Classifier-free guidance of a diffusion generator, 1: none; 0: its own (toy_diffusion 1.5, arc2face 3, with
     arc2face.fast 1)."""
     alignment: Literal["none", "landmarks", "template"] = "none"
-    """From the generator's picture to the recogniser's and the dataset's: `none`, when both have one size; the eyes,
-    nose and mouth that `synthesis.detector_path` finds, moved to ArcFace's places; or a fixed crop."""
+    """Way from the generator's picture to the recogniser's and the dataset's: `none`, when both have one size; the
+    eyes, nose and mouth that `synthesis.detector_path` finds, moved to ArcFace's places; or a fixed crop."""
     detector_path: str = knob("")
     """Face detector with landmarks (SCRFD, .onnx); required for `landmarks`. InsightFace's published detectors are
     licensed for non-commercial research only."""
@@ -77,12 +77,12 @@ class SynthesisConfig:
 
     @property
     def judged(self) -> bool:
-        """Whether a judge decides which images are kept."""
+        """Return whether a judge decides which images are kept."""
         return self.min_judge_cosine > -1
 
     @property
     def finds_duplicates(self) -> bool:
-        """Whether near-duplicates are looked for."""
+        """Return whether near-duplicates are looked for."""
         return self.min_hash_distance > 0
 
 

@@ -12,12 +12,12 @@ from hyperface.config.train_generator import TrainGeneratorConfig
 @dataclass(frozen=True)
 class TrainConfig:
     recipe: Literal["arcface_r50", "adaface_r50", "toy"] = "arcface_r50"
-    """Which defaults all keys of this section have: IResNet-50 with ArcFace as in this literature, the same with
-    AdaFace and its augmentation, or a small network for the 64x64 images of the toy world."""
+    """Name of the defaults that all keys of this section have: IResNet-50 with ArcFace as in this literature, the same
+    with AdaFace and its augmentation, or a small network for the 64x64 images of the toy world."""
     name: str = knob("student")
     """Name of the training; its files are under recognition/NAME/ of the run."""
     data: str = knob("")
-    """What to train on; empty: the run's own dataset. Else other runs (several, separated by commas, make one dataset),
+    """Data to train on; empty: the run's own dataset. Else other runs (several, separated by commas, make one dataset),
     or one folder made by others: an ImageFolder, or InsightFace's RecordIO (train.rec and train.idx)."""
     backbone: Literal["iresnet18", "iresnet50", "iresnet100", "small"] = "iresnet50"
     """The network that is trained. It takes images of the size that the dataset has."""
@@ -30,9 +30,9 @@ class TrainConfig:
     head: Literal["arcface", "cosface", "adaface"] = "arcface"
     """The margin softmax."""
     scale: float = number(64.0, above=0)
-    """Of the cosines, before the softmax."""
+    """Factor of the cosines, before the softmax."""
     margin: float = number(0.5, at_least=0, below=1.5)
-    """Of the head: an angle in radians (arcface), a cosine (cosface), or the largest of either (adaface)."""
+    """Margin of the head: an angle in radians (arcface), a cosine (cosface), or the largest of either (adaface)."""
     sample_rate: float = number(1.0, above=0, at_most=1)
     """Share of the class centres that take part in a step (Partial FC), besides those of the batch."""
     epochs: int = number(26, at_least=1)
@@ -43,21 +43,22 @@ class TrainConfig:
     """Places of the epoch's order from which a batch is read at once, each by one worker: the most workers that a
     training can ever have. The order of the images depends on it, and not on the number of workers."""
     learning_rate: float = number(0.1, above=0)
-    """Of SGD, after the warm-up."""
+    """Learning rate of SGD, after the warm-up."""
     momentum: float = number(0.9, at_least=0, below=1)
-    """Of SGD (Nesterov's is not used)."""
+    """Momentum of SGD (Nesterov's is not used)."""
     weight_decay: float = number(5e-4, at_least=0)
-    """Of convolutions, last layer and class centres; none of normalisation and activation."""
+    """Weight decay of convolutions, last layer and class centres; none of normalisation and activation."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate grows from 0."""
     schedule: Literal["steps", "cosine"] = "steps"
-    """How the learning rate falls: by a factor of 10 at each of `train.milestones`, or along half a cosine to 0."""
+    """Way in which the learning rate falls: by a factor of 10 at each of `train.milestones`, or along half a cosine to
+    0."""
     milestones: list[int] = field(default_factory=lambda: [12, 20, 24])
     """Epochs at which the learning rate falls; as AdaFace's recipe has them."""
     clip_norm: float = number(5.0, at_least=0, least="not cut")
     """Largest norm of the backbone's gradient; 0: not cut."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Of the backbone's forward and backward pass. Margins, centres and updates are float32."""
+    """Precision of the backbone's forward and backward pass. Margins, centres and updates are float32."""
     flip: float = number(0.5, at_least=0, at_most=1, noun="a probability")
     """Probability that an image is mirrored."""
     erasing: float = number(0.1, at_least=0, at_most=1, noun="a probability")
@@ -69,7 +70,7 @@ class TrainConfig:
     photometric: float = number(0.2, at_least=0, at_most=1, noun="a probability")
     """Probability that brightness, contrast and saturation are changed (AdaFace's augmentation)."""
     seed: int = number(0, at_least=0, below=2**63)
-    """Of the initial weights, the order of the images and the augmentation."""
+    """Seed of the initial weights, the order of the images and the augmentation."""
     checkpoint_every: int = knob(1000, at_least=1)
     """Steps between checkpoints; there is one after each epoch as well."""
     num_workers: int = knob(1)
@@ -85,12 +86,12 @@ class TrainConfig:
 
 
 ARCFACE_R50: dict[str, Any] = {}
-"""The defaults themselves: what most papers on synthetic faces train, as AdaFace's repository does on CASIA-WebFace
-(SGD 0.1, momentum 0.9, weight decay 5e-4, 26 epochs, a tenth at 12, 20 and 24) with ArcFace (Deng et al., CVPR 2019:
-s 64, m 0.5). The probabilities of the augmentations are AdaFace's; that of random erasing is ours."""
+"""The defaults themselves, which most papers on synthetic faces train, as AdaFace's repository does on CASIA-WebFace
+(SGD 0.1, momentum 0.9, weight decay 5e-4, 26 epochs, a tenth at 12, 20 and 24) with ArcFace (Deng et al., CVPR 2019: s
+64, m 0.5). The probabilities of the augmentations are AdaFace's; that of random erasing is ours."""
 
 ADAFACE_R50: dict[str, Any] = {"head": "adaface", "margin": 0.4, "erasing": 0.0}
-"""Kim, Jain and Liu, CVPR 2022: m 0.4."""
+"""Defaults of AdaFace (Kim, Jain and Liu, CVPR 2022): m 0.4."""
 
 TOY: dict[str, Any] = {
     "backbone": "small",
@@ -108,13 +109,13 @@ TOY: dict[str, Any] = {
     "photometric": 0.2,
     "precision": "float32",
 }
-"""A few minutes on one core for a few thousand 64 x 64 images."""
+"""Defaults for a few minutes on one core with a few thousand 64 x 64 images."""
 
 RECIPES = {"arcface_r50": ARCFACE_R50, "adaface_r50": ADAFACE_R50, "toy": TOY}
 
 
 def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Iterator[Rule]:
-    """Of a section that has the keys of both."""
+    """Yield the rules of a section that has the keys of both trainings."""
     named = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name))
     yield f"{section}.name", named, "must be letters, digits, . _ or -"
     rule = f"must be a multiple of {section}.streams={t.streams}, each of which gives an equal part"

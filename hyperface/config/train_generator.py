@@ -13,13 +13,13 @@ class TrainGeneratorConfig:
     name: str = knob("vec2face")
     """Name of the training; its files are under generator/NAME/ of the run."""
     data: str = knob("")
-    """What to train on; empty: the run's own dataset. Else other runs (several, separated by commas, make one dataset),
+    """Data to train on; empty: the run's own dataset. Else other runs (several, separated by commas, make one dataset),
     or one folder made by others: an ImageFolder, or InsightFace's RecordIO (train.rec and train.idx)."""
     recognizer: Literal["recognizer", "trained"] = "recognizer"
-    """Whose features images are made from: the run's recogniser, or the training `train.name` of the run. The term
-    `perceptual` compares maps of its network, which an ONNX file does not name."""
+    """Recogniser whose features images are made from: the run's recogniser, or the training `train.name` of the run.
+    The term `perceptual` compares maps of its network, which an ONNX file does not name."""
     size: Literal["small", "base", "large", "huge"] = "base"
-    """Of the network. Images may have any size that is a multiple of 16 pixels."""
+    """Size of the network. Images may have any size that is a multiple of 16 pixels."""
     epochs: int = number(50, at_least=1)
     """Passes over the dataset (the published code: 400). The last step is the result."""
     batch_size: int = number(64, at_least=1)
@@ -28,18 +28,19 @@ class TrainGeneratorConfig:
     """Places of the epoch's order from which a batch is read at once, each by one worker: the most workers that a
     training can ever have."""
     learning_rate: float = number(4e-5, above=0)
-    """Of AdamW, after the warm-up; falls along half a cosine to 0. Vec2Face takes 4e-5 for 112 images of a step."""
+    """Learning rate of AdamW, after the warm-up; it falls along half a cosine to 0. Vec2Face takes 4e-5 for 112 images
+    of a step."""
     weight_decay: float = number(0.01, at_least=0)
-    """Of AdamW: of products and convolutions, none of normalisations, biases and positions."""
+    """Weight decay of AdamW: of products and convolutions, none of normalisations, biases and positions."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate grows from 0 (the published code: 40)."""
     clip_norm: float = number(2.0, at_least=0, least="not cut")
     """Largest norm of the gradient; 0: not cut."""
     dropout: float = number(0.1, at_least=0, below=1)
-    """Of the transformer blocks. Each worker draws its own: with it a training by another number of workers is not the
-    same, though as good."""
+    """Dropout of the transformer blocks. Each worker draws its own: with it a training by another number of workers is
+    not the same, though as good."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the forward and backward pass; losses and updates are float32."""
+    """Precision of the forward and backward pass; losses and updates are float32."""
     flip: float = number(0.0, at_least=0, at_most=1, noun="a probability")
     """Probability that an image is mirrored; its feature is that of the mirrored one."""
     mask_min: float = 0.5
@@ -49,7 +50,7 @@ class TrainGeneratorConfig:
     mask_mean: float = 0.75
     """Centre of the normal distribution that the share of an image is drawn from, cut at both ends."""
     mask_std: float = number(0.25, above=0)
-    """Its standard deviation."""
+    """Standard deviation of that normal distribution."""
     pixel: float = number(1.0, at_least=0)
     """Weight of the squared error of pixels."""
     perceptual: float = number(0.2, at_least=0)
@@ -66,7 +67,7 @@ class TrainGeneratorConfig:
     adversarial_from: float = number(0.5, at_least=0, at_most=1)
     """Share of the training after which the discriminator takes part."""
     seed: int = number(0, at_least=0, below=2**63)
-    """Of the initial weights, the order of the images, masks and dropout."""
+    """Seed of the initial weights, the order of the images, masks and dropout."""
     checkpoint_every: int = knob(500, at_least=1)
     """Steps between checkpoints; there is one after each epoch as well."""
     num_workers: int = knob(1)

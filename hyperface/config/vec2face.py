@@ -10,17 +10,17 @@ from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
 @dataclass(frozen=True)
 class Vec2FaceConfig:
     path: str = knob("")
-    """The weights: what `jobs.train_generator` wrote (.safetensors), or published ones (.pth, read as tensors only);
+    """The weights, which `jobs.train_generator` wrote (.safetensors), or published ones (.pth, read as tensors only);
     on this machine or s3://. The published ones are licensed for non-commercial research only."""
     sha256: str = ""
     """Expected SHA-256 of the file; required."""
     size: Literal["small", "base", "large", "huge"] = "base"
-    """Of the network: `base`, `large` and `huge` as published (112 x 112 images), `small` for the toy world."""
+    """Size of the network: `base`, `large` and `huge` as published (112 x 112 images), `small` for the toy world."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the network's products. Half precision is faster on a GPU; float16 needs one."""
+    """Precision of the network's products. Half precision is faster on a GPU; float16 needs one."""
     norm: float = number(22.0, above=0)
     """Length of the features that published weights were trained with: what a reference without a recorded norm is
-    brought to. Weights by `jobs.train_generator` know theirs."""
+    brought to. Weights by `jobs.train_generator` record theirs."""
     mask_min: float = 0.1
     """Smallest share of the tokens that is masked (Vec2Face's own, like the three that follow)."""
     mask_max: float = number(1.0, at_most=1)
@@ -28,11 +28,11 @@ class Vec2FaceConfig:
     mask_mean: float = 0.15
     """Centre of the normal distribution that the share of an image is drawn from, cut at both ends."""
     mask_std: float = number(0.25, above=0)
-    """Its standard deviation."""
+    """Standard deviation of that normal distribution."""
 
 
 def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
-    """Of `synthesis.generator=vec2face`."""
+    """Yield the rules of `synthesis.generator=vec2face`."""
     yield (
         "vec2face.path",
         bool(v.path),
