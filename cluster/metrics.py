@@ -15,7 +15,7 @@ PLAIN = (string.punctuation + " ").replace("%", "")
 
 
 def _of(units: str, **others: str) -> dict[str, str]:
-    """What every stage has, and what it has besides."""
+    """Return what every stage has, and what it has besides."""
     return {
         units: f"{units.capitalize()} of the stage",
         f"{units}_done": f"{units.capitalize()} that are done",
@@ -59,28 +59,29 @@ GAUGES: dict[str, dict[str, str]] = {
     "audit": _of("pieces", pictures="Pictures embedded in this job"),
     "experiment": _of("pieces", accuracy="Mean accuracy of the last student"),
 }
-"""{stage: {name: meaning}}; `cluster/README.md` is the table of them for people."""
+"""Gauges as {stage: {name: meaning}}; `cluster/README.md` is the table of them for people."""
 
 COUNTERS: dict[str, dict[str, str]] = {
     "synthesis": {"images": "Images made by this job", "refused": "Draws refused by the gate, by `reason`"}
 }
-"""As GAUGES; Prometheus shows them with `_total` behind their name."""
+"""Counters, like GAUGES; Prometheus shows them with `_total` behind their name."""
 
 
 def label(value: str) -> str:
-    """The value of a label as Ray takes it, in ASCII: what is not, control characters and % stand as in a URL."""
+    """Return the value of a label as Ray takes it, in ASCII: what is not, control characters and % stand as in a
+    URL."""
     return quote(value, safe=PLAIN, errors="surrogateescape")
 
 
 def gauge(stage: str, name: str, run: str) -> Any:
-    """The gauge of a run."""
+    """Return the gauge of a run."""
     from ray.util.metrics import Gauge
 
     return Gauge(f"hyperface_{stage}_{name}", GAUGES[stage][name], ("run",)).set_default_tags({"run": label(run)})
 
 
 def counter(stage: str, name: str, run: str, *labels: str) -> Any:
-    """The counter of a run."""
+    """Return the counter of a run."""
     from ray.util.metrics import Counter
 
     made = Counter(f"hyperface_{stage}_{name}", COUNTERS[stage][name], ("run", *labels))
@@ -102,7 +103,7 @@ class Gauges:
 
 
 def numbers(units: str, point: Point) -> dict[str, float]:
-    """{name: value} of a point, by the names of its stage's gauges."""
+    """Return {name: value} of a point, by the names of its stage's gauges."""
     found: dict[str, float] = {units: point.total, f"{units}_done": point.done, f"{units}_per_second": point.rate}
     if point.eta_seconds is not None:
         found["eta_seconds"] = point.eta_seconds
@@ -110,12 +111,12 @@ def numbers(units: str, point: Point) -> dict[str, float]:
 
 
 def watching(run: Run, stage: str, name: str = "", rank: int = 0) -> Watch:
-    """Who is told how far a stage of a run is: Prometheus where Ray runs and, with cluster.tensorboard, a curve.
+    """Return the watch that follows a stage of a run: Prometheus where Ray runs and, with cluster.tensorboard, a curve.
     Neither can end the stage.
 
     Args:
-        name: of the training, where a run may hold several.
-        rank: only the first of a group tells.
+        name: name of the training, where a run may hold several.
+        rank: rank in a group; only the first is watched.
     """
     watches: list[Watch] = []
     if rank == 0 and ray.is_initialized():

@@ -1,4 +1,4 @@
-"""How far a synthesis is: counts, a line a person can read, and the same numbers as Ray metrics."""
+"""Progress of a synthesis: counts, a line a person can read, and the same numbers as Ray metrics."""
 
 import _thread
 import contextlib
@@ -14,11 +14,11 @@ from hyperface.progress.meter import Meter, Point, clock, harmless, rounded, unw
 from hyperface.run import Run
 
 LOG_SECONDS = 30.0
-"""Between lines in a log."""
+"""Seconds between lines in a log."""
 METRIC_SECONDS = 2.0
-"""Between updates of the metrics."""
+"""Seconds between updates of the metrics."""
 RECENT = 20
-"""Shards over which the recent rate is taken."""
+"""Number of shards over which the recent rate is taken."""
 CALLED = {
     "shards_failed": "failed",
     "shards_quarantined": "quarantined",
@@ -31,7 +31,7 @@ CALLED = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """What there is to say at one moment. Counts of shards are of the whole run, the others of this job."""
+    """The numbers to say at one moment. Counts of shards are of the whole run, the others of this job."""
 
     shards: int
     shards_done: int
@@ -46,11 +46,11 @@ class Numbers:
     deaths: int
     images_per_second: float
     recent_images_per_second: float
-    """Over the last shards; 0 before the first is finished."""
+    """Rate over the last shards; 0 before the first is finished."""
 
     @property
     def eta_seconds(self) -> float | None:
-        """None as long as there is no rate to tell from."""
+        """Return the seconds that are left; None as long as there is no rate to take them from."""
         rate = self.recent_images_per_second
         return self.images_left / rate if rate else None if self.images_left else 0.0
 
@@ -72,10 +72,10 @@ class Tally:
     quarantined: int = 0
     deaths: int = 0
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
-    """(seconds, images so far) at the start and after each of the last shards."""
+    """Seconds and images so far, at the start and after each of the last shards."""
 
     def add(self, result: Mapping[str, Any], planned: int, seconds: float) -> None:
-        """A worker's word on a shard of so many planned images."""
+        """Add a worker's word on a shard of so many planned images."""
         self.accounted += planned
         self.failed += "failed" in result
         self.quarantined += "quarantined" in result
@@ -104,7 +104,8 @@ class Tally:
 
 
 def line(n: Numbers) -> str:
-    """`synthesize: 120/400 shards, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects, refused: 40 cosine`"""
+    """Return a line, `synthesize: 120/400 shards, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects, refused: 40
+    cosine`."""
     eta = n.eta_seconds
     parts = [
         f"{n.shards_done}/{n.shards} shards",
@@ -146,14 +147,15 @@ class Metrics:
                 self._refused.inc(more, {"reason": label(reason)})
 
     def _more(self, name: str, count: int) -> int:
-        """Ray's counters take increments, and no zero."""
+        """Count up: Ray's counters take increments, and no zero."""
         more, self._counted[name] = count - self._counted[name], count
         return more
 
 
 @contextlib.contextmanager
 def reported(numbers: Callable[[], Numbers], metrics: Callable[[Numbers], None]) -> Iterator[None]:
-    """While the block runs: the metrics every few seconds, and a line to standard output; both once more at its end."""
+    """Report while the block runs: the metrics every few seconds, and a line to standard output; both once more at its
+    end."""
     done, meter = threading.Event(), Meter("synthesize", numbers().shards, "shards", every_s=LOG_SECONDS)
 
     def show(now: Numbers) -> None:

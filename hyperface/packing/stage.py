@@ -202,6 +202,6 @@ def summary_line(packing: Packing) -> str:
 
 
 def progress_text(progress: Progress) -> str:
-    """What a line of a packing says besides the steps."""
+    """Return what a line of a packing says besides the steps."""
     gallery = "" if progress.mean_gallery_cosine is None else f", gallery {progress.mean_gallery_cosine:.3f}"
     return f"max cosine {progress.max_cosine:.3f}{gallery}"

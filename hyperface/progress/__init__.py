@@ -1,1 +1,1 @@
-"""How far a stage is: in numbers, as lines of a log, as curves."""
+"""Progress of a stage: in numbers, as lines of a log, as curves."""

@@ -16,23 +16,23 @@ from hyperface.storage import Store
 
 CURVES = "tensorboard"
 EVERY_S = 30.0
-"""Between files. TensorBoard looks for new ones as often."""
+"""Seconds between files. TensorBoard looks for new ones as often."""
 
 
 class Curves:
-    """A `Watch` that writes what it is told."""
+    """A `Watch` that writes the points that it gets."""
 
     def __init__(self, store: Store, name: str) -> None:
         """
         Args:
-            name: of the curve, a folder: the stage, and the training's name.
+            name: name of the curve, a folder: the stage, and the training's name.
         """
         self._store, self._folder = store, f"{CURVES}/{name}"
         self._points: list[tuple[float, Point]] = []
         self._written = time.monotonic()
 
     def __call__(self, point: Point) -> None:
-        """Raises StorageError."""
+        """Add a point. Raises StorageError."""
         self._points.append((time.time(), point))
         if point.done >= point.total or time.monotonic() - self._written > EVERY_S:
             self._store.put(f"{self._folder}/events.out.tfevents.{time.time_ns():020d}", event_file(self._points))
@@ -40,7 +40,7 @@ class Curves:
 
 
 def event_file(points: Sequence[tuple[float, Point]]) -> bytes:
-    """Points, each with its time in seconds since 1970, as a file of TensorBoard's."""
+    """Return points, each with its time in seconds since 1970, as a file of TensorBoard's."""
     from tensorboardX import SummaryWriter
 
     with tempfile.TemporaryDirectory(prefix="hyperface-") as folder:

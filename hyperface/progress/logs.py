@@ -1,4 +1,4 @@
-"""What a job says as records instead of lines: cluster.log_format=json.
+"""Records of a job instead of lines: cluster.log_format=json.
 
 The driver's standard output becomes one JSON object a line. Workers say theirs by Ray's own `LoggingConfig`, which
 `cluster/session.py` gives them: there a record also names its job, node, worker and actor. In text nothing changes.
@@ -19,18 +19,18 @@ from hyperface.reading.one_line import shown
 LOG = logging.getLogger("hyperface")
 LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's
 STAGE = re.compile(r"([a-z_]+): ")
-"""What every line of a stage begins with."""
+"""Pattern of the beginning of every line of a stage."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
-"""What every record has; the rest of one is what it is about, but for what Ray adds under names with `_`."""
+"""Attributes that every record has; the rest of one is what it is about, but for what Ray adds under names with `_`."""
 
 
 def structured() -> bool:
-    """Whether this process says records: not, unless somebody has asked for them."""
+    """Return whether this process says records: not, unless somebody has asked for them."""
     return LOG.isEnabledFor(logging.INFO)
 
 
 def begin(run: str, job: str = "") -> None:
-    """From now on this process says records, and what it prints becomes records too.
+    """Say records from now on in this process, whose prints become records too.
 
     Args:
         run: the run directory.
@@ -45,12 +45,12 @@ def begin(run: str, job: str = "") -> None:
 
 
 def as_asked(log_format: str) -> None:
-    """What a worker calls first: it says records where its run asks for them, by the handler that Ray gave it."""
+    """Say records in a worker, which calls this first, where its run asks for them, by the handler that Ray gave it."""
     LOG.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
 def note(message: str, level: int = logging.INFO, **about: Any) -> None:
-    """Something that happened and that no line for people tells.
+    """Record something that happened and that no line for people says.
 
     Args:
         about: run, stage, shard, attempt and whatever else, by name.
@@ -60,7 +60,7 @@ def note(message: str, level: int = logging.INFO, **about: Any) -> None:
 
 
 def say(line: str) -> None:
-    """A line for people, on standard output; as a record it has its stage apart."""
+    """Say a line for people, on standard output; as a record it has its stage apart."""
     if structured():
         stage = STAGE.match(line)
         LOG.info(line[stage.end() :] if stage else line, extra={"stage": stage[1]} if stage else {})
@@ -70,7 +70,7 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Why a job ends: on standard error; as a record on standard output, like everything else."""
+    """Say why a job ends: on standard error; as a record on standard output, like everything else."""
     if structured():
         LOG.error(line)
     else:
@@ -87,12 +87,12 @@ class _Stream(logging.StreamHandler[TextIO]):
 
 
 def _shown(lines: str) -> str:
-    """The lines without what a terminal would obey: they may name files of others."""
+    """Return the lines without what a terminal would obey: they may name files of others."""
     return "\n".join(shown(line) for line in lines.split("\n"))
 
 
 class _Json(logging.Formatter):
-    """With the names that Ray's JSON has."""
+    """A formatter with the names that Ray's JSON has."""
 
     def __init__(self, always: dict[str, str]) -> None:
         super().__init__()
@@ -100,11 +100,11 @@ class _Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        told = {"asctime": when, "levelname": record.levelname, "message": record.getMessage(), **self.always}
+        fields = {"asctime": when, "levelname": record.levelname, "message": record.getMessage(), **self.always}
         if record.exc_info:
-            told["exc_text"] = self.formatException(record.exc_info)
+            fields["exc_text"] = self.formatException(record.exc_info)
         about = {key: value for key, value in vars(record).items() if key not in _PLAIN and not key.startswith("_")}
-        return json.dumps(told | about, default=str)
+        return json.dumps(fields | about, default=str)
 
 
 class _Lines(io.TextIOBase):
@@ -121,5 +121,5 @@ class _Lines(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """What this thread printed last is a line, though nobody ended it."""
+        """End the line that this thread printed last, though nobody ended it."""
         self.write("\n")

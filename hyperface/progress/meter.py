@@ -1,4 +1,4 @@
-"""How far a stage is: one meter for its rate, the time left, its line or bar, and whoever watches it in numbers."""
+"""Progress of a stage: one meter for its rate, the time left, its line or bar, and whoever watches it in numbers."""
 
 import shutil
 import sys
@@ -26,7 +26,7 @@ class Point:
     """Units of work: chunks, steps, shards or pieces."""
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
-    """{name: value} of what else is known; `cluster/metrics.py` says what each is."""
+    """Values of what else is known, {name: value}; `cluster/metrics.py` says what each is."""
     rate: float = 0.0
     """Units a second, lately."""
     eta_seconds: float | None = None
@@ -34,19 +34,19 @@ class Point:
 
 
 Watch = Callable[[Point], None]
-"""Told of every moment that is worth recording."""
+"""Function that is called with every moment that is worth recording."""
 
 
 def unwatched(point: Point) -> None:
-    """Nobody looks."""
+    """Ignore a point: nobody looks."""
 
 
 def harmless(make: Callable[[], Callable[[Told], object]], what: str) -> Callable[[Told], None]:
-    """A watch that ends nothing: the first error of what `make` makes is said, and it is told nothing more.
+    """Return a watch that ends nothing: the first error of what `make` makes is said, and it is called no more.
 
     Args:
-        make: called when there is something to tell.
-        what: is lost with it; the line begins with that.
+        make: called when there is something to watch.
+        what: name of what is lost with it; the line begins with that.
     """
     watch: Callable[[Told], object] | None = None
     lost = False
@@ -66,7 +66,7 @@ def harmless(make: Callable[[], Callable[[Told], object]], what: str) -> Callabl
 
 
 class Meter:
-    """Counts the units of a stage, and says now and then how far it is.
+    """A meter that counts the units of a stage, and says now and then how far it is.
 
     In a log it says a line, `embed: 12/40 chunks, 1.3 chunks/s, ETA 0:00:21`; on a terminal that line stands beside a
     bar, and changes. A block (`with`) leaves the bar as it is at its end.
@@ -87,9 +87,9 @@ class Meter:
     ) -> None:
         """
         Args:
-            what: is being done; every line begins with it.
+            what: name of the work; every line begins with it.
             done: units that an earlier attempt did.
-            worth: what a unit is worth in the rate, e.g. (64, "images") for a step; points have it as a value too.
+            worth: worth of a unit in the rate, e.g. (64, "images") for a step; points have it as a value too.
             say: takes the lines; where it is that of the logs, a terminal has a bar.
             watch: is called with the points that have values.
             every_s: seconds between two lines in a log.
@@ -105,11 +105,11 @@ class Meter:
         self._bar: Any = None
 
     def reach(self, done: int, values: Mapping[str, float] | None = None, extra: Callable[[], str] | str = "") -> None:
-        """So many units are done, in all.
+        """Count up to so many units, in all.
 
         Args:
-            values: tells the watch, which is else not called.
-            extra: what else a line says, asked for when one is due.
+            values: numbers for the watch, which is else not called.
+            extra: returns what else a line says, when one is due.
         """
         self.done = done
         if self._clock() - self._marks[-1][0] >= MARK_SECONDS:
@@ -123,19 +123,19 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Units a second, lately."""
+        """Return units a second, lately."""
         began, before = self._marks[0]
         seconds = self._clock() - began
         return (self.done - before) / seconds if seconds > 0 else 0.0
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last unit at that rate; None while nothing is done."""
+        """Return seconds until the last unit at that rate; None while nothing is done."""
         left = self.total - self.done
         return max(0, left) / self.rate if self.rate else None if left > 0 else 0.0
 
     def due(self) -> bool:
-        """Whether it is time for a line: asked once, it is not again for as long."""
+        """Return whether it is time for a line: asked once, it is not again for as long."""
         now = self._clock()
         if now - self._shown < self._every_s:
             return False
@@ -143,7 +143,7 @@ class Meter:
         return True
 
     def line(self, extra: str = "") -> str:
-        """`train: 120/400 steps, loss 3.210, 31.4 images/s, ETA 0:38:12`"""
+        """Return a line, `train: 120/400 steps, loss 3.210, 31.4 images/s, ETA 0:38:12`."""
         each, called = self.worth[0], self.worth[1] or self.unit
         left = "unknown" if self.eta_seconds is None else clock(self.eta_seconds)
         parts = [f"{self.done:,}/{self.total:,} {self.unit}", extra, f"{rounded(self.rate * each)} {called}/s"]
@@ -179,12 +179,12 @@ class Meter:
 
 
 def rounded(rate: float) -> str:
-    """A rate as lines show it: 1,234 or 31.4 or 0.021"""
+    """Return a rate as lines show it: 1,234 or 31.4 or 0.021."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 or rate == 0 else f"{rate:.2g}"
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 4 days 1:02:03"""
+    """Return a time as 1:02:03, or 4 days 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -1,4 +1,4 @@
-"""The audit recorded how traits are spread over the dataset: beside the gallery's, and within groups."""
+"""The audit recorded how attributes are spread over the dataset: beside the gallery's, and within groups."""
 
 import math
 from collections.abc import Mapping, Sequence
