@@ -1,4 +1,4 @@
-"""How far a stage is: the rate, the time left, when a line is due, and a bar on a terminal."""
+"""Tests of the meter of a stage: the rate, the time left, when a line is due, and a bar on a terminal."""
 
 import os
 import pty
