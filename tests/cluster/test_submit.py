@@ -191,9 +191,9 @@ def test_what_is_no_job_server_or_never_ends_is_one_line(
     with fault_proxy("http://127.0.0.1:1") as server:
         server.say(answer, when=lambda request: True, then=more, every_s=0.05 if len(more) < 9 else 0.0)
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", server.url)
-        with pytest.raises(RunError, match=said) as told:
+        with pytest.raises(RunError, match=said) as error:
             submitting.connected()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_wrong_is_said_before_anything_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -16,9 +16,9 @@ def test_an_error_of_an_actor_ends_the_job_as_what_it_was(kind: type[UserError])
     batches = ({"piece": [1]}, stop(kind("a file\x00 of läuft")), {"piece": [3]})
     results = _heard(({name: np.array(values) for name, values in batch.items()} for batch in batches), "embed")
     assert next(results)["piece"] == [1]
-    with pytest.raises(kind, match="a file\x00 of läuft") as told:
+    with pytest.raises(kind, match="a file\x00 of läuft") as error:
         next(results)
-    assert type(told.value) is kind
+    assert type(error.value) is kind
 
 
 @pytest.mark.parametrize("death", [ActorDiedError(), WorkerCrashedError(), OutOfMemoryError("low\non memory")])

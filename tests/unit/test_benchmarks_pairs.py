@@ -87,10 +87,10 @@ def test_what_is_wrong_with_a_list_is_named_by_its_line(people: Path, text: str,
 @pytest.mark.parametrize("first", ["", "1\n"])
 def test_a_name_out_of_a_list_is_cut_and_shown_without_control_characters(people: Path, first: str, line: str) -> None:
     for name in ("\x1b[2J", "x" * 5000):
-        with pytest.raises(RunError) as told:
+        with pytest.raises(RunError) as error:
             read(people, f"{first}{line.format(name)}\n")
-        assert "\x1b" not in str(told.value)
-        assert len(str(told.value).replace(str(people), "")) < 400
+        assert "\x1b" not in str(error.value)
+        assert len(str(error.value).replace(str(people), "")) < 400
 
 
 def test_a_mark_at_the_beginning_of_a_list_is_no_part_of_it(people: Path) -> None:

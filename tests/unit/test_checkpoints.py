@@ -61,9 +61,9 @@ def test_a_damaged_object_is_named_with_what_to_do(tmp_path: Path, change: Calla
     what = "is damaged" if change else "is missing although the checkpoint's marker names it"
     with pytest.raises(
         RunError, match=rf"rows-.*\.safetensors: {what}.*; delete the folder of this checkpoint"
-    ) as told:
+    ) as error:
         list(found.parts(3, slice(0, 4)))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     found.store.put("kept/step-000000003/marker.json", b"[" * 100_000)
     with pytest.raises(RunError, match=r"marker\.json: is no JSON object \(nested too deeply\)"):
         found.marker(3, dict)

@@ -289,9 +289,9 @@ def test_a_marker_from_before_etags_is_read(store: Store):
 def test_shards_that_could_outgrow_one_put_are_refused_with_the_number_that_fits():
     with pytest.raises(
         ConfigError, match=r"synthesis.images_per_shard must be at most (\d+) for images of 112"
-    ) as told:
+    ) as error:
         check_size(10_000_000, image_size=112, embedding_dim=512)
-    most = int(re.findall(r"at most (\d+) for", str(told.value))[0])
+    most = int(re.findall(r"at most (\d+) for", str(error.value))[0])
     check_size(most, image_size=112, embedding_dim=512)
     with pytest.raises(ConfigError):
         check_size(most + 1, image_size=112, embedding_dim=512)

@@ -271,9 +271,9 @@ def test_a_relative_path_inside_a_submitted_job_is_refused_or_taken_from_the_use
 
 @pytest.mark.parametrize("before", ["AKIA:hush@", "AKIA:hu/sh@", "hush@", "AKIA:hush"])
 def test_credentials_in_the_place_of_a_run_are_refused_and_not_repeated(before: str):
-    with pytest.raises(ConfigError, match=r"run.dir must name no user or password.*s3://\*\*\*") as told:
+    with pytest.raises(ConfigError, match=r"run.dir must name no user or password.*s3://\*\*\*") as error:
         config.load(None, [f"run.dir=s3://{before}bucket/run"])
-    assert "hu" not in str(told.value)
+    assert "hu" not in str(error.value)
 
 
 def recorded_run(folder: Path, *overrides: str) -> str:

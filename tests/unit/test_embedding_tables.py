@@ -50,9 +50,9 @@ def test_a_table_of_any_floating_point_numbers_is_read_as_a_npy_file_is(tmp_path
 )
 def test_a_row_of_another_length_is_named(tmp_path: Path, shape: str, row: object, said: str):
     path = table(tmp_path, [[1.0, 0.0], [0.0, 1.0], row, [1.0, 0.0]], LISTS[shape](pa.float64()))
-    with pytest.raises(EmbeddingError) as told:
+    with pytest.raises(EmbeddingError) as error:
         read(path)
-    assert str(told.value) == f"{path}: every row must hold 2 numbers, as others do; 1 do not: {said}"
+    assert str(error.value) == f"{path}: every row must hold 2 numbers, as others do; 1 do not: {said}"
 
 
 def test_a_null_row_of_fixed_length_and_a_null_number_are_named(tmp_path: Path):
@@ -96,9 +96,9 @@ def test_what_arrow_says_of_a_damaged_table_is_shown_in_one_line(tmp_path: Path)
     at = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
     data = path.read_bytes()
     path.write_bytes(data[:at] + b"\x1f" * 8 + data[at + 8 :])
-    with pytest.raises(EmbeddingError) as told:
+    with pytest.raises(EmbeddingError) as error:
         read(str(path))
-    assert str(told.value).isprintable()
+    assert str(error.value).isprintable()
 
 
 def test_names_that_are_no_texts_are_refused_in_one_line(tmp_path: Path):

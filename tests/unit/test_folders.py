@@ -65,9 +65,9 @@ def test_a_folder_that_too_many_links_lead_to_is_not_called_a_circle(tmp_path: P
         (store / f"person{person}").symlink_to(tmp_path / "nobody")
     with pytest.raises(
         StorageError, match=r"/faces/person\d+: is one of more than 100 ways through links to \S+/nobody; remove"
-    ) as told:
+    ) as error:
         open_store(str(store)).list()
-    assert "circle" not in str(told.value)
+    assert "circle" not in str(error.value)
 
 
 def test_a_link_to_nothing_that_may_be_a_person_is_refused(tmp_path: Path):

@@ -60,9 +60,9 @@ def every(request: Request) -> bool:
 
 def refused(store: S3Store, verb: str) -> str:
     """The one line, with the place and something to do, in which a verb ends."""
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as error:
         VERBS[verb](store)
-    said = str(told.value)
+    said = str(error.value)
     assert "\n" not in said
     assert said.isprintable()
     assert len(said) < 700
@@ -140,12 +140,12 @@ def test_a_listing_without_end_ends(
 
 def test_a_listing_of_pages_is_whole_and_its_names_are_those_of_the_store(proxy: FaultProxy, store: S3Store):
     """Each page is asked for after the one before; a short and an empty one are none the last."""
-    told = {
+    pages = {
         "": listing("run/sub/a", "run/sub/b", goes_on=True, token="1"),
         "1": listing(goes_on=True, token="2"),
         "2": listing("run/sub/", "run/sub/c"),
     }
-    proxy.say(lambda asked: told[asked.path.partition("continuation-token=")[2][:1]], when=every)
+    proxy.say(lambda asked: pages[asked.path.partition("continuation-token=")[2][:1]], when=every)
     assert store.list("sub") == {"sub/a": 1, "sub/b": 1, "sub/c": 1}
 
 

@@ -200,10 +200,10 @@ def test_a_table_whose_header_is_no_header_is_refused_by_name(tmp_path: Path, he
 def test_an_index_of_records_that_leads_nowhere_is_one_line(tmp_path: Path, index: bytes, why: str):
     (tmp_path / "train.rec").write_bytes(recordio.labelled(0, (2, 3)) + recordio.image(1, 0, picture()))
     (tmp_path / "train.idx").write_bytes(index)
-    with pytest.raises(RunError, match=rf"train\.idx: {why}") as told:
+    with pytest.raises(RunError, match=rf"train\.idx: {why}") as error:
         _ = RecordImages(LocalStore(str(tmp_path))).num_classes
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 600
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 def test_an_index_without_records_is_one_line(tmp_path: Path):
@@ -290,9 +290,9 @@ def test_a_configuration_cannot_copy_the_environment_into_a_record(
         lambda: config.load(None, ["run.dir=x", f"storage.region={value}"]),
         lambda: config.from_yaml(text),
     ):
-        with pytest.raises(ConfigError, match="a value must be written out") as told:
+        with pytest.raises(ConfigError, match="a value must be written out") as error:
             read()
-        assert "hidden" not in str(told.value)
+        assert "hidden" not in str(error.value)
 
 
 def test_a_configuration_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

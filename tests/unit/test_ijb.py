@@ -202,9 +202,9 @@ def test_what_is_wrong_in_a_folder_is_named_by_file_and_line(
 @pytest.mark.parametrize("what", ["face_tid_mid", "name_5pts_score"])
 def test_a_name_out_of_a_folder_is_shown_without_control_characters(folder: Path, what: str) -> None:
     replaced(what, 3, lines(folder, what)[2].replace("3.jpg", "\x1b[2J"))(folder)
-    with pytest.raises(RunError, match=r"is of .*\\x1b\[2J") as told:
+    with pytest.raises(RunError, match=r"is of .*\\x1b\[2J") as error:
         ijb.verify_on(str(folder), STORAGE, Patches(), 3)
-    assert "\x1b" not in str(told.value)
+    assert "\x1b" not in str(error.value)
 
 
 def test_the_benchmark_is_told_from_the_names_of_its_files(folder: Path, tmp_path: Path) -> None:

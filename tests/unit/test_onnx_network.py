@@ -218,6 +218,6 @@ def test_a_graph_in_a_circle_is_refused(tmp_path: Path):
 
 def refused(model: Any, folder: Path, why: str) -> None:
     onnx.save(model, folder / "m.onnx")
-    with pytest.raises(ModelError, match=why) as told:
+    with pytest.raises(ModelError, match=why) as error:
         ArcFaceRecognizer(str(folder / "m.onnx"), hashlib.sha256((folder / "m.onnx").read_bytes()).hexdigest())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -79,18 +79,18 @@ def test_every_configuration_that_is_given_away_is_plain(path: Path):
     ids=range(17),
 )
 def test_a_text_that_is_made_to_harm_is_one_line(tmp_path: Path, text: str, why: str):
-    with pytest.raises(ConfigError, match=why) as told:
+    with pytest.raises(ConfigError, match=why) as error:
         loaded(tmp_path, text)
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 500
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000, "!!int x", '"' + "9" * 5000 + '"'])
 def test_an_override_that_is_made_to_harm_is_one_short_line(value: str):
-    with pytest.raises(ConfigError, match=r"run\.seed") as told:
+    with pytest.raises(ConfigError, match=r"run\.seed") as error:
         config.load(None, ["run.dir=x", f"run.seed={value}"])
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 500
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,11 @@ from hyperface.storage import open_store
 TOLD = {"creator": "Somebody", "url": "https://example.org/faces", "license": "cc-by-nc-4.0"}
 
 
-def publish(run: Run, folder: Path, **told: str) -> list[str]:
+def publish(run: Run, folder: Path, **keys: str) -> list[str]:
     """Export; the lines that were said at the end."""
     said: list[str] = []
-    told_of = replace(run, config=replace(run.config, publish=config.PublishConfig(**told)))
-    export_run(told_of, "huggingface", open_store(str(folder)), said.append)
+    published = replace(run, config=replace(run.config, publish=config.PublishConfig(**keys)))
+    export_run(published, "huggingface", open_store(str(folder)), said.append)
     return said[-1].splitlines()
 
 
@@ -158,8 +158,8 @@ def test_before_an_audit_the_card_quotes_the_report(tmp_path: Path):
 def test_a_name_that_a_model_gave_is_no_markup_in_the_card_of_a_dataset():
     index = {"control": {"<img src=x>|`a`\n[b](c)": {"met": 1, "not_met": 2}, "eye_open": {"met": 3, "not_met": 0}}}
     first, second = card._steered(index).splitlines()
-    told = "&#60;img src&#61;x&#62;&#124;&#96;a&#96; &#91;b&#93;&#40;c&#41;"
-    assert first == f"| steered to a target, {told} | met by 1 of 3 images as stored |"
+    escaped = "&#60;img src&#61;x&#62;&#124;&#96;a&#96; &#91;b&#93;&#40;c&#41;"
+    assert first == f"| steered to a target, {escaped} | met by 1 of 3 images as stored |"
     assert second == "| steered to a target, eye_open | met by 3 of 3 images as stored |"
 
 
@@ -236,9 +236,9 @@ def test_what_is_said_of_a_dataset_is_what_the_command_says_now(run: Run, tmp_pa
 
 @pytest.mark.parametrize("word", ["license=CC BY", "url=ftp://x", "url=https://me:pw@host/x", "name=", "creator=a\nb"])
 def test_what_cannot_be_published_is_refused(word: str):
-    with pytest.raises(ConfigError, match=rf"publish\.{word.partition('=')[0]} must") as told:
+    with pytest.raises(ConfigError, match=rf"publish\.{word.partition('=')[0]} must") as error:
         config.load(None, ["run.dir=runs/x", f"publish.{word}"])
-    assert "pw" not in str(told.value)
+    assert "pw" not in str(error.value)
 
 
 def test_a_title_of_any_letters_is_read_back_as_it_was_written():

@@ -107,9 +107,9 @@ def test_deep_json_in_a_marker_and_in_a_note_is_refused_by_name():
 @pytest.mark.parametrize("text", [b"", DEEP, b"[]", b"null", b'{"a": ' + LONG + b"}"])
 def test_a_record_that_is_no_object_is_named_with_the_fix(run: Run, text: bytes):
     run.store.put("a.json", text)
-    with pytest.raises(RunError, match=r"/a\.json: is no JSON object .*; restore it, or move it away") as told:
+    with pytest.raises(RunError, match=r"/a\.json: is no JSON object .*; restore it, or move it away") as error:
         run.get_json("a.json")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 class Seen(TypedDict):
@@ -153,11 +153,11 @@ def test_a_record_that_has_its_shape_is_given_with_the_keys_of_later_versions(ru
 )
 def test_a_record_of_another_shape_is_named_with_the_place_in_it_and_the_fix(run: Run, content: Any, why: str):
     run.put_json("a.json", content)
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as error:
         run.shaped("a.json", Look)
-    assert str(told.value).startswith(f"{run.store.uri('a.json')}: {why}")
-    assert str(told.value).endswith("; restore it, or move it away and run its job again")
-    assert "\n" not in str(told.value)
+    assert str(error.value).startswith(f"{run.store.uri('a.json')}: {why}")
+    assert str(error.value).endswith("; restore it, or move it away and run its job again")
+    assert "\n" not in str(error.value)
 
 
 def test_a_record_that_is_not_there_is_named(run: Run):

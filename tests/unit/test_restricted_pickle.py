@@ -97,10 +97,10 @@ def test_labels_of_a_broken_length_are_refused() -> None:
 def test_a_name_out_of_a_file_is_cut_and_shown_without_control_characters() -> None:
     for name in (b"\x1b[2J\x1b[31mHELLO", b"x" * 200_000):
         data = b"\x80\x04X" + struct.pack("<I", len(name)) + name + b"\x8c\x01x\x93."
-        with pytest.raises(RunError) as told:
+        with pytest.raises(RunError) as error:
             read_bin(data, "lfw.bin")
-        assert "\x1b" not in str(told.value)
-        assert len(str(told.value)) < 400
-    with pytest.raises(RunError) as told:
+        assert "\x1b" not in str(error.value)
+        assert len(str(error.value)) < 400
+    with pytest.raises(RunError) as error:
         read_bin(b"c\x1b[2J\nHELLO\n.", "lfw.bin")
-    assert r"the function \x1b[2J.HELLO," in str(told.value)
+    assert r"the function \x1b[2J.HELLO," in str(error.value)

@@ -162,6 +162,6 @@ def test_probes_of_killed_jobs_are_removed_and_those_in_use_kept(
 
 @pytest.mark.parametrize("before", ["AKIA:hush@", "AKIA:hu/sh@", "hush@", "AKIA:hush"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(before: str):
-    with pytest.raises(ConfigError, match="credentials come from the standard AWS chain") as told:
+    with pytest.raises(ConfigError, match="credentials come from the standard AWS chain") as error:
         open_store(f"s3://{before}bucket/run")
-    assert "hu" not in str(told.value)
+    assert "hu" not in str(error.value)

@@ -191,11 +191,11 @@ def test_a_table_that_lies_about_its_size_is_found_out_while_it_is_read(tmp_path
     path = tmp_path / "t.parquet"
     table = pa.table({"key": names, "embedding": pa.array([[1.0, 0.0]] * 8, UNIT)})
     pq.write_table(table, path, use_dictionary=False, compression="zstd", write_statistics=False)
-    told = varint(pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size)
+    claimed = varint(pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size)
     data = path.read_bytes()
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    assert data.count(told, footer)
-    path.write_bytes(data[:footer] + data[footer:].replace(told, varint(2 ** (7 * len(told) - 8))))
+    assert data.count(claimed, footer)
+    path.write_bytes(data[:footer] + data[footer:].replace(claimed, varint(2 ** (7 * len(claimed) - 8))))
     with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes"):
         read_file(str(path), StorageConfig())
 
@@ -206,9 +206,9 @@ def test_long_lists_of_equal_numbers_are_found_out_before_there_are_many(tmp_pat
         np.arange(count + 1, dtype=np.int32) * numbers, np.zeros(count * numbers, np.float32)
     )
     pq.write_table(pa.table({"embedding": rows}), tmp_path / "t.parquet", compression="zstd")
-    with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes") as told:
+    with pytest.raises(EmbeddingError, match=r"t\.parquet: .*it unpacks to \d+ bytes") as error:
         read_file(str(tmp_path / "t.parquet"), StorageConfig())
-    unpacked = re.search(r"unpacks to (\d+)", str(told.value))
+    unpacked = re.search(r"unpacks to (\d+)", str(error.value))
     assert unpacked
     assert int(unpacked[1]) < ALWAYS_UNPACKED + 2**25
 

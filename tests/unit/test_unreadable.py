@@ -41,9 +41,9 @@ def shut() -> Iterator[Path]:
 
 
 def one_line(call: Callable[[], object], kind: type[Exception], what: str) -> None:
-    with pytest.raises(kind, match=what) as told:
+    with pytest.raises(kind, match=what) as error:
         call()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def read(path: Path) -> bytes:
