@@ -73,7 +73,7 @@ class Alike:
 
     cosine: float
     image: int
-    """Row of the images."""
+    """Row of the image among the images."""
     face: Name
 
 

@@ -49,7 +49,7 @@ class Look:
     """The dataset as one network sees it."""
 
     name: str
-    """`recognizer` or `judge`."""
+    """Name of the network, `recognizer` or `judge`."""
     network: Network
     stored: Stored
 

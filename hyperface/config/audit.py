@@ -37,7 +37,7 @@ class AuditConfig:
     num_actors: int = knob(0, at_least=0)
     """Actors that embed the images; 0: one per available CPU (or GPU)."""
     gpus_per_actor: float = knob(0.0, at_least=0)
-    """GPUs that each of them reserves."""
+    """GPUs that each actor of the audit reserves."""
     max_failures: int = knob(3, at_least=0)
     """Times a shard is tried again after its actor died, before the job fails."""
 

@@ -50,7 +50,7 @@ class TrainGeneratorConfig:
     mask_mean: float = 0.75
     """Centre of the normal distribution that the share of an image is drawn from, cut at both ends."""
     mask_std: float = number(0.25, above=0)
-    """Standard deviation of that normal distribution."""
+    """Standard deviation of the normal distribution that the share of an image is drawn from."""
     pixel: float = number(1.0, at_least=0)
     """Weight of the squared error of pixels."""
     perceptual: float = number(0.2, at_least=0)

@@ -28,7 +28,7 @@ class Vec2FaceConfig:
     mask_mean: float = 0.15
     """Centre of the normal distribution that the share of an image is drawn from, cut at both ends."""
     mask_std: float = number(0.25, above=0)
-    """Standard deviation of that normal distribution."""
+    """Standard deviation of the normal distribution that the share of an image is drawn from."""
 
 
 def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:

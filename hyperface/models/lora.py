@@ -40,7 +40,7 @@ def merge(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> int:
 
 
 def _pairs(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module], path: Path) -> dict[str, dict[str, Tensor]]:
-    """{layer: {"down", "up", maybe "alpha"}}."""
+    """Return {layer: {"down", "up", maybe "alpha"}}."""
     flat = {name.replace(".", "_"): name for name in layers}
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

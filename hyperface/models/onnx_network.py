@@ -35,7 +35,7 @@ class _Unknown(RuntimeError):
 
 
 def _window(at: Attributes) -> tuple[list[int], list[int]]:
-    """(kernel, strides) of a pooling."""
+    """Return (kernel, strides) of a pooling."""
     kernel = at["kernel_shape"]
     return kernel, at.get("strides", [1] * len(kernel))
 

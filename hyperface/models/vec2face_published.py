@@ -94,7 +94,7 @@ def _ours(name: str) -> str:
 
 
 def published(name: str) -> str:
-    """Our name -> the published one."""
+    """Return the published name for one of ours."""
     level = re.match(r"image_decoder\.levels\.(\d+)\.(residuals|grow)\.", name)
     if level:
         part = "block." if level[2] == "residuals" else "upsample.conv."

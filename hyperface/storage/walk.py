@@ -33,7 +33,7 @@ MOST_WAYS = 100
 """Most ways by which links may lead to one folder: links to links to links would be followed for ever."""
 
 Folder = tuple[int, int]
-"""Device and inode."""
+"""Device and inode of a folder."""
 
 
 def hidden(name: str) -> bool:

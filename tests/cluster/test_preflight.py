@@ -91,7 +91,7 @@ def test_a_task_whose_process_is_lost_is_done_again_and_says_so_in_the_end(tmp_p
 
 
 class _Worker(PoolActor):
-    """Says which process it is."""
+    """A worker that says which process it is."""
 
     def work(self, piece: int) -> dict[str, list[int]]:
         return {"pid": [os.getpid()]}

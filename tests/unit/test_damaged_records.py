@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def run(whole: Run, tmp_path: Path) -> Run:
-    """One that a test may change."""
+    """Return a run that a test may change."""
     shutil.copytree(str(whole.config.run.dir), tmp_path / "run")
     return existing_run(str(tmp_path / "run"))
 

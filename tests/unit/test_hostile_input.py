@@ -140,7 +140,7 @@ def test_a_table_that_claims_more_rows_than_it_has_is_refused(tmp_path: Path, ro
 
 
 class Payload:
-    """Runs when it is unpickled."""
+    """An object that runs when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("it was run",)

@@ -39,7 +39,7 @@ def publish(run: Run, folder: Path, **keys: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Drawn and audited."""
+    """Return a run that is drawn and audited."""
     root = tmp_path_factory.mktemp("run")
     put_faces(root / "faces", 40)
     made = audited_run(root / "run", root / "faces")

@@ -25,7 +25,7 @@ SPREAD = "Audit: how are traits spread?"
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Reported, then audited, then reported again."""
+    """Return a run that was reported, then audited, then reported again."""
     run = packed_run(tmp_path_factory.mktemp("run"))
     report(run)
     assert "Audit" not in visible(run)
@@ -38,7 +38,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def run(audited: Run, tmp_path: Path) -> Run:
-    """One that a test may change."""
+    """Return a run that a test may change."""
     shutil.copytree(str(audited.config.run.dir), tmp_path / "run")
     return existing_run(str(tmp_path / "run"))
 

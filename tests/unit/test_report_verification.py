@@ -25,7 +25,7 @@ QUESTION = "How well do recognisers tell people apart?"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Reported, then evaluated, then reported again."""
+    """Return a run that was reported, then evaluated, then reported again."""
     run = finished_run(tmp_path_factory.mktemp("run"))
     write_color_report(run)
     assert QUESTION not in visible(run)

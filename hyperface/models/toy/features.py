@@ -71,7 +71,7 @@ def tint(colour: Tensor, red: Tensor, green: Tensor, blue: Tensor) -> Tensor:
 
 
 def skin_colour(face: Traits) -> Tensor:
-    """Skin tone and undertone."""
+    """Return the colour of the skin, from its tone and undertone."""
     base = mix((0.33, 0.20, 0.14), (0.98, 0.83, 0.74), 0.60 + 0.40 * face["skin_light"])
     warm = face["skin_warm"]
     return tint(base, 0.03 * warm, -0.03 * warm, -0.14 * warm)

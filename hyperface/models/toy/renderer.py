@@ -167,7 +167,7 @@ def _pose_head(x: Tensor, y: Tensor, face: Traits, pose: Traits) -> tuple[Surfac
 
 
 def _lamp(pose: Traits) -> tuple[Tensor, Tensor, Tensor]:
-    """Direction to the lamp, camera frame."""
+    """Return the direction to the lamp, camera frame."""
     azimuth, height = 0.50 * pose["light_azimuth"], 0.35 + 0.25 * pose["light_height"]
     return torch.sin(azimuth) * torch.cos(height), torch.sin(height), torch.cos(azimuth) * torch.cos(height)
 
