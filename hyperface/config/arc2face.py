@@ -1,10 +1,9 @@
 """The section `arc2face`: a generator."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, is_sha256, knob
+from hyperface.config.fields import Rules, is_sha256, knob
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Arc2FaceConfig:
     """Directory of the tiny autoencoder; required for `arc2face.decoder=tiny`."""
 
 
-def arc2face_rules(a: Arc2FaceConfig) -> Iterator[Rule]:
+def arc2face_rules(a: Arc2FaceConfig) -> Rules:
     yield "arc2face.path", bool(a.path), "is required: a directory with arc2face/ and encoder/, or FoivosPar/Arc2Face"
     yield "arc2face.base_path", bool(a.base_path), "is required: a directory of Stable Diffusion 1.5, or its hub name"
     yield "arc2face.sha256", not a.sha256 or is_sha256(a.sha256), "must be empty or 64 hex digits"

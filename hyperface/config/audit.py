@@ -1,10 +1,9 @@
 """The section `audit`: the examinations of a finished dataset."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class AuditConfig:
     """Times a shard is tried again after its actor died, before the job fails."""
 
 
-def audit_rules(a: AuditConfig, *, toy: bool) -> Iterator[Rule]:
+def audit_rules(a: AuditConfig, *, toy: bool) -> Rules:
     onnx = a.attributes == "onnx"
     yield "audit.attributes", toy or a.attributes != "toy", "`toy` reads the toy recogniser's embeddings only"
     yield "audit.attribute_path", bool(a.attribute_path) or not onnx, "is required when audit.attributes=onnx"

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from hyperface.config.arc2face import Arc2FaceConfig, arc2face_rules
@@ -13,7 +14,7 @@ from hyperface.config.dataset import DatasetConfig, PublishConfig, ReportConfig,
 from hyperface.config.embed import EmbedConfig, embed_rules
 from hyperface.config.evaluate import EvaluateConfig, evaluate_rules
 from hyperface.config.experiment import ExperimentConfig, experiment_rules
-from hyperface.config.fields import Rule, ranges
+from hyperface.config.fields import Rules, ranges
 from hyperface.config.packing import PackingConfig, packing_rules
 from hyperface.config.plan import PlanConfig
 from hyperface.config.recognizer import JudgeConfig, RecognizerConfig, judge_rules, recognizer_rules
@@ -112,13 +113,10 @@ def check(config: Config) -> None:
 
 def check_packing(config: PackingConfig) -> None:
     """Raise ConfigError naming every rule that does not hold, for a packing outside a run."""
-    _refuse(
-        {f"packing.{key}": value for key, value in flat(config).items()},
-        [*ranges("packing", config), *packing_rules(config)],
-    )
+    _refuse(flat(config, "packing."), chain(ranges("packing", config), packing_rules(config)))
 
 
-def _refuse(values: Mapping[str, Any], rules: Iterable[Rule]) -> None:
+def _refuse(values: Mapping[str, Any], rules: Rules) -> None:
     broken = [f"{key} {rule}; it is {_shown(values[key])}" for key, holds, rule in rules if not holds]
     if broken:
         raise ConfigError("\n".join(broken))
@@ -131,7 +129,7 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
-def _rules(c: Config) -> Iterator[Rule]:
+def _rules(c: Config) -> Rules:
     """Yield every rule that a type cannot express."""
     vec2face = "vec2face" in (c.synthesis.generator, *c.experiment.generators)
     for section in fields(c):

@@ -1,11 +1,10 @@
 """The keys of attribute control, and their rules."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ STEERABLE = ("toy_render", "toy_diffusion", "vec2face")
 """Values of `synthesis.generator` through which gradients pass."""
 
 
-def control_rules(c: ControlConfig, generator: str, alignment: str, reader: str) -> Iterator[Rule]:
+def control_rules(c: ControlConfig, generator: str, alignment: str, reader: str) -> Rules:
     if not c.steers:
         for key in ("shares", "tolerance"):
             yield f"control.{key}", not getattr(c, key), "needs control.targets: without them nothing is steered"

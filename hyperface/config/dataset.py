@@ -2,11 +2,10 @@
 others."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 
 Format = Literal["parquet", "webdataset"]
 
@@ -47,7 +46,7 @@ class PublishConfig:
     """Address where it is published, e.g. https://huggingface.co/datasets/OWNER/NAME."""
 
 
-def publish_rules(p: PublishConfig) -> Iterator[Rule]:
+def publish_rules(p: PublishConfig) -> Rules:
     for key in ("name", "creator"):
         yield f"publish.{key}", getattr(p, key).isprintable(), "must be one line of text"
     yield "publish.name", bool(p.name.strip()), "must not be empty"

@@ -1,9 +1,8 @@
 """The section `embed`: the real or rendered faces that the gallery is made of."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class EmbedConfig:
     """Times a chunk of faces is tried again after its actor died, before the job fails."""
 
 
-def embed_rules(e: EmbedConfig, recognizer: str) -> Iterator[Rule]:
+def embed_rules(e: EmbedConfig, recognizer: str) -> Rules:
     toy = e.source == "toy"
     rule = "`toy` renders 64x64 faces for the toy recogniser; give real face images"
     yield "embed.source", not (toy and recognizer == "onnx"), rule

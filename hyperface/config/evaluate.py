@@ -1,10 +1,9 @@
 """The section `evaluate`: the model that is verified, and the benchmarks."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class EvaluateConfig:
     """GPUs that the evaluation, or the audit, reserves for what is not shared among actors."""
 
 
-def evaluate_rules(e: EvaluateConfig) -> Iterator[Rule]:
+def evaluate_rules(e: EvaluateConfig) -> Rules:
     onnx = e.model == "onnx"
     yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
     yield "evaluate.sha256", is_sha256(e.sha256) or not onnx, f"{SHA256} when evaluate.model=onnx"

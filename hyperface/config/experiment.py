@@ -1,10 +1,9 @@
 """The section `experiment`: the ways to make a dataset that are compared."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 from hyperface.config.synthesis import GeneratorKind
 
 
@@ -35,7 +34,7 @@ class ExperimentConfig:
     """Times a repeat is tried again after its actor died, before the job fails."""
 
 
-def experiment_rules(e: ExperimentConfig, generator: str) -> Iterator[Rule]:
+def experiment_rules(e: ExperimentConfig, generator: str) -> Rules:
     several = all(alpha >= 0 for alpha in e.alphas) and len({f"{alpha:g}" for alpha in e.alphas}) == len(e.alphas)
     yield "experiment.alphas", several, "must be different numbers of at least 0, e.g. [0,0.5,1]"
     rule = "must be different numbers of at least 1, e.g. [20,400]"

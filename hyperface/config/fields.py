@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-Rule = tuple[str, bool, str]
+Rules = Iterator[tuple[str, bool, str]]
 """(key, whether it holds, rule)"""
 SHA256 = "must be the 64 hex digits of the file's SHA-256 (`sha256sum FILE`)"
 
@@ -64,7 +64,7 @@ def _written(limit: float) -> str:
     return "2^63" if limit == 2**63 else f"{limit:g}"
 
 
-def ranges(name: str, section: Any) -> Iterator[Rule]:
+def ranges(name: str, section: Any) -> Rules:
     """Yield the rule of each field of a section that has limits of its own."""
     for f in fields(section):
         if allowed := f.metadata.get("range"):

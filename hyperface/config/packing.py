@@ -1,10 +1,9 @@
 """The section `packing`: the placing of reference embeddings."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class PackingConfig:
         return self.target_cosine > -1 or self.patience > 0
 
 
-def packing_rules(p: PackingConfig) -> Iterator[Rule]:
+def packing_rules(p: PackingConfig) -> Rules:
     n, free = p.num_identities, p.alpha == 0 and not (p.frozen or p.protected)
     for key, wanted in (("start", p.start == "algebraic"), ("restarts", p.restarts > 1), ("polish", p.polish)):
         rule = "is for the free problem: it needs packing.alpha=0, no packing.frozen and no packing.protected"

@@ -1,10 +1,9 @@
 """The sections `recognizer` and `judge`: the two models that embed faces."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,14 @@ class JudgeConfig:
     """Expected SHA-256 of the file; required for `onnx`."""
 
 
-def recognizer_rules(r: RecognizerConfig) -> Iterator[Rule]:
+def recognizer_rules(r: RecognizerConfig) -> Rules:
     onnx = r.kind == "onnx"
     yield "recognizer.path", bool(r.path) or not onnx, "is required when recognizer.kind=onnx"
     rule = f"{SHA256} when recognizer.kind=onnx"
     yield "recognizer.sha256", is_sha256(r.sha256) or not onnx, rule
 
 
-def judge_rules(j: JudgeConfig, r: RecognizerConfig) -> Iterator[Rule]:
+def judge_rules(j: JudgeConfig, r: RecognizerConfig) -> Rules:
     judged = j.kind == "onnx"
     yield "judge.path", bool(j.path) or not judged, "is required when judge.kind=onnx"
     yield "judge.sha256", is_sha256(j.sha256) or not judged, f"{SHA256} when judge.kind=onnx"

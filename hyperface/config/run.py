@@ -1,11 +1,10 @@
 """The sections `run`, `storage` and `cluster`: the place of a run, the way to its storage, and who works on it."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,14 @@ class ClusterConfig:
     """Also write curves for TensorBoard: `tensorboard --logdir RUN/tensorboard`."""
 
 
-def run_rules(r: RunConfig) -> Iterator[Rule]:
+def run_rules(r: RunConfig) -> Rules:
     yield "run.dir", bool(r.dir), "is required: a local directory or s3://bucket/prefix, e.g. run.dir=runs/demo"
     bare = not re.match(r"s3://[^/]*[:@]", r.dir)
     rule = "must name no user or password: write s3://bucket/prefix; credentials come from the standard AWS chain only"
     yield "run.dir", bare, rule
 
 
-def storage_rules(s: StorageConfig) -> Iterator[Rule]:
+def storage_rules(s: StorageConfig) -> Rules:
     web = ("http://", "https://")
     endpoint = not s.endpoint_url or s.endpoint_url.startswith(web)
     yield "storage.endpoint_url", endpoint, "must begin with http:// or https://, or be empty for the AWS default"

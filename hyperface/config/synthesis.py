@@ -1,11 +1,10 @@
 """The section `synthesis`: the drawing of images, and the gate that keeps them."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
 
 GeneratorKind = Literal["toy_render", "toy_diffusion", "arc2face", "vec2face"]
 
@@ -86,7 +85,7 @@ class SynthesisConfig:
         return self.min_hash_distance > 0
 
 
-def synthesis_rules(s: SynthesisConfig, judge: str) -> Iterator[Rule]:
+def synthesis_rules(s: SynthesisConfig, judge: str) -> Rules:
     real = s.generator == "arc2face"
     sigmas = len(s.sigmas) >= 1 and all(math.isfinite(sigma) and sigma >= 0 for sigma in s.sigmas)
     yield "synthesis.sigmas", sigmas, "must be a list of one or more numbers of at least 0, e.g. [0.3,0.5,0.7]"

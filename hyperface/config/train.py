@@ -1,11 +1,10 @@
 """The section `train`: a recogniser that is trained on the dataset, its recipes, and the rules of all trainings."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 from hyperface.config.train_generator import TrainGeneratorConfig
 
 
@@ -114,7 +113,7 @@ TOY: dict[str, Any] = {
 RECIPES = {"arcface_r50": ARCFACE_R50, "adaface_r50": ADAFACE_R50, "toy": TOY}
 
 
-def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Iterator[Rule]:
+def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Rules:
     """Yield the rules of a section that has the keys of both trainings."""
     named = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", t.name))
     yield f"{section}.name", named, "must be letters, digits, . _ or -"
@@ -129,7 +128,7 @@ def training_rules(section: str, t: TrainConfig | TrainGeneratorConfig) -> Itera
     yield f"{section}.warmup_epochs", 0 <= t.warmup_epochs <= t.epochs, f"must be between 0 and {section}.epochs"
 
 
-def train_rules(t: TrainConfig) -> Iterator[Rule]:
+def train_rules(t: TrainConfig) -> Rules:
     taken = t.name in ("recognizer", "judge") or t.name.startswith("onnx-")
     yield "train.name", not taken, "names the record of another model (recognizer, judge, onnx-...); take another name"
     yield "train.squeeze_excitation", not (t.squeeze_excitation and t.backbone == "small"), "needs an IResNet"

@@ -1,10 +1,9 @@
 """The section `train_generator`: a generator that is trained on the dataset, Vec2Face's network."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import Rule, knob, number
+from hyperface.config.fields import Rules, knob, number
 from hyperface.config.vec2face import mask_rules
 
 
@@ -82,7 +81,7 @@ class TrainGeneratorConfig:
     """Worker failures after which the training gives up; each restarts from the last checkpoint."""
 
 
-def train_generator_rules(t: TrainGeneratorConfig) -> Iterator[Rule]:
+def train_generator_rules(t: TrainGeneratorConfig) -> Rules:
     section = "train_generator"
     learns = any((t.pixel, t.perceptual, t.ssim, t.token, t.identity))
     yield f"{section}.pixel", learns, "must be above 0, or another term of the loss must"

@@ -1,10 +1,9 @@
 """The section `vec2face`: a generator, whose weights `jobs.train_generator` trains or somebody published."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rule, is_sha256, knob, number
+from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Vec2FaceConfig:
     """Standard deviation of the normal distribution that the share of an image is drawn from."""
 
 
-def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
+def vec2face_rules(v: Vec2FaceConfig) -> Rules:
     """Yield the rules of `synthesis.generator=vec2face`."""
     yield (
         "vec2face.path",
@@ -42,7 +41,7 @@ def vec2face_rules(v: Vec2FaceConfig) -> Iterator[Rule]:
     yield from mask_rules("vec2face", v.mask_min, v.mask_max, v.mask_mean, v.mask_std)
 
 
-def mask_rules(section: str, least: float, most: float, mean: float, std: float) -> Iterator[Rule]:
+def mask_rules(section: str, least: float, most: float, mean: float, std: float) -> Rules:
     yield f"{section}.mask_min", 0 <= least < most, f"must be at least 0 and below {section}.mask_max"
     near = least - 3 * std <= mean <= most + 3 * std
     rule = f"must be within 3 {section}.mask_std of what {section}.mask_min and mask_max leave"
