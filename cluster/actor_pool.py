@@ -16,6 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 from cluster.session import connect
 from hyperface.config import ClusterConfig
 from hyperface.errors import RunError, UserError, out_of_memory
+from hyperface.progress.logs import Line, say
 from hyperface.reading.one_line import one_line
 
 DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)
@@ -85,7 +86,7 @@ def fan_out(
     connect(cluster)
     there = room(ray.nodes(), gpus)
     if not there:
-        print(f"{stage}: waits for a node with {f'{gpus:g} GPUs' if gpus else 'a CPU'}", flush=True)
+        say(Line(stage, f"waits for a node with {f'{gpus:g} GPUs' if gpus else 'a CPU'}"))
     pool = ray.data.ActorPoolStrategy(
         size=min(actors or max(1, there), len(pieces)),
         max_tasks_in_flight_per_actor=2,

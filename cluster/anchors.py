@@ -9,6 +9,7 @@ from cluster.actor_pool import PoolActor, fan_out
 from cluster.renderer import MakeModels
 from hyperface.dataset.dataset import Dataset
 from hyperface.errors import RunError, UserError
+from hyperface.progress.logs import Line, say
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
 from hyperface.synthesis.anchors import missing_blocks
@@ -44,7 +45,7 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
     todo = missing_blocks(dataset, dataset.fingerprint())
     if not todo:
         return
-    print(f"synthesize: draws an anchor of each identity for the judge, in {len(todo)} blocks", flush=True)
+    say(Line("synthesize", f"draws an anchor of each identity for the judge, in {len(todo)} blocks"))
     try:
         with fan_out(
             todo,
@@ -63,4 +64,4 @@ def draw_anchors(run: Run, make_models: MakeModels) -> None:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise RunError(f"{run}: the anchors of the judge cannot be drawn ({what}); the same command goes on") from error
     if without:
-        print(f"synthesize: {without} identities have no anchor, and so will have no image", flush=True)
+        say(Line("synthesize", f"{without} identities have no anchor, and so will have no image"))

@@ -15,6 +15,7 @@ from hyperface.audit.real_faces import Faces
 from hyperface.audit.record import Record
 from hyperface.audit.summary import lines
 from hyperface.dataset.source import Source, open_source
+from hyperface.progress.logs import Line, say
 from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import AUDIT
@@ -47,15 +48,15 @@ def audit_stage(run: Run, make_auditor: MakeAuditor = auditor_of) -> None:
     began, auditor = time.monotonic(), make_auditor(open_source(run))
     found = audit.recorded(run, auditor.asked)
     if found is not None:
-        print("\n".join(lines(found)))
-        print(f"audit: done, {run.store.uri(AUDIT)}")
+        _say_all(found)
+        say(Line("audit", f"done, {run.store.uri(AUDIT)}"))
         return
     pictures = _embed(auditor, make_auditor)
     record = _measure(auditor, make_auditor)
     seconds = time.monotonic() - began
     run.record("audit", [{"event": "finished", "embedded_now": pictures, "seconds": round(seconds, 2)}])
-    print("\n".join(lines(record)))
-    print(f"audit: {pictures} pictures embedded now, {seconds:.0f} s -> {run.store.uri(AUDIT)}")
+    _say_all(record)
+    say(Line("audit", f"{pictures} pictures embedded now, {seconds:.0f} s -> {run.store.uri(AUDIT)}"))
 
 
 def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
@@ -63,7 +64,7 @@ def _embed(auditor: Auditor, make_auditor: MakeAuditor) -> int:
     config, pieces = auditor.source.run.config, auditor.pieces()
     if not pieces:
         return 0
-    print(f"audit: {len(pieces)} pieces to embed by {' and '.join(auditor.networks)}", flush=True)
+    say(Line("audit", f"{len(pieces)} pieces to embed by {' and '.join(auditor.networks)}"))
     with (
         fan_out(
             range(len(pieces)),
@@ -100,5 +101,10 @@ def _on_a_gpu(source: Source, make_auditor: MakeAuditor) -> Record:
     return make_auditor(source).measure(Machine("cuda" if torch.cuda.is_available() else "cpu", _say))
 
 
+def _say_all(record: Record) -> None:
+    for line in lines(record):
+        say(line)
+
+
 def _say(text: str) -> None:
-    print(f"audit: {text}", flush=True)
+    say(Line("audit", text))

@@ -15,6 +15,7 @@ from hyperface.faces.embeddings import to_parquet
 from hyperface.faces.gallery import EmbeddedFace
 from hyperface.models.loading import load_recognizer
 from hyperface.models.protocols import Recognizer
+from hyperface.progress.logs import Line, say
 from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import GALLERY
@@ -52,7 +53,7 @@ def embed_stage(run: Run) -> None:
         ConfigError: the source holds no faces. Or as `gallery.bind`.
     """
     if run.store.exists(GALLERY):
-        print(f"embed: done, {run.store.uri(GALLERY)}")
+        say(Line("embed", f"done, {run.store.uri(GALLERY)}"))
         return
     started, config, passed_over = time.monotonic(), run.config.embed, Counter[str]()
     gallery.bind(run)
@@ -65,7 +66,7 @@ def embed_stage(run: Run) -> None:
     faces, seconds = len(made.embeddings.names), time.monotonic() - started
     finished = {"event": "finished", "faces": faces, "problems": len(made.problems), "seconds": round(seconds, 2)}
     run.record("embed", [finished | {"left_out": gallery.left_out(made), "passed_over": +passed_over}])
-    print(f"embed: {gallery.account(made, passed_over)}, {seconds:.0f} s -> {run.store.uri(GALLERY)}")
+    say(Line("embed", f"{gallery.account(made, passed_over)}, {seconds:.0f} s -> {run.store.uri(GALLERY)}"))
 
 
 def _embed(run: Run, passed_over: Counter[str]) -> list[EmbeddedFace]:

@@ -6,6 +6,7 @@ from typing import Any
 from cluster.one_task import in_a_task
 from hyperface.config import Config
 from hyperface.models.loading import load_evaluated
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
 from hyperface.storage import open_store
@@ -27,7 +28,7 @@ def evaluate_stage(run: Run) -> None:
         label, record = evaluated.label, evaluate_run(run, evaluated)
     seconds = round(time.monotonic() - began, 2)
     run.record("evaluate", [{"event": "finished", "model": label, "sets": sorted(record["sets"]), "seconds": seconds}])
-    print(f"evaluate: {label}, {seconds:.0f} s -> {run.store.uri(f'{VERIFICATION}/{label}.json')}")
+    say(Line("evaluate", f"{label}, {seconds:.0f} s -> {run.store.uri(f'{VERIFICATION}/{label}.json')}"))
 
 
 def _on_gpus(config: Config) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from hyperface.errors import ConfigError, UserError
 from hyperface.experiment import comparison as experiment
 from hyperface.experiment.comparison import Piece, Result
 from hyperface.experiment.trial import make_piece, test_sets
+from hyperface.progress.logs import Line, say
 from hyperface.progress.meter import Meter
 from hyperface.report.experiment import write_experiment
 from hyperface.run import Run
@@ -46,7 +47,7 @@ def experiment_stage(run: Run) -> None:
     begun = any(name.endswith("/result.json") for name in there)
     run.bind("experiment/begun.json", sections, what, begun=begun)
     if todo:
-        print(f"experiment: {len(every)} pieces, {len(every) - len(todo)} of them done", flush=True)
+        say(Line("experiment", f"{len(every)} pieces, {len(every) - len(todo)} of them done"))
         _work_on(run, every, todo)
     rows = experiment.table(experiment.arms(config), [run.shaped(piece.result, Result) for piece in every])
     decided = {"config": configuration.identity(config), "provenance": provenance(config)}

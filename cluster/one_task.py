@@ -10,6 +10,7 @@ from cluster.actor_pool import KILLED, LESS
 from cluster.session import connect
 from hyperface.config import ClusterConfig
 from hyperface.errors import RunError, UserError, out_of_memory
+from hyperface.progress.logs import Line, say
 from hyperface.reading.one_line import one_line
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def in_a_task(call: Callable[..., T], *arguments: object, stage: str, cluster: C
     """
     connect(cluster)
     if gpus > (there := ray.cluster_resources().get("GPU", 0)):
-        print(f"waits for a node with {gpus:g} GPUs; the cluster has {there:g}", flush=True)
+        say(Line(stage, f"waits for a node with {gpus:g} GPUs; the cluster has {there:g}"))
     task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(call)
     try:
         found: T = ray.get(task.remote(*arguments))

@@ -10,6 +10,7 @@ from cluster.workers import Workers, fit
 from hyperface.distributed.ranks import even_sizes
 from hyperface.packing import checkpoint, stage
 from hyperface.packing.partition import Partition, one_process
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES
 
@@ -27,7 +28,7 @@ def pack_stage(run: Run) -> None:
     config = run.config.packing
     if stage.is_done(run):
         checkpoint.clear(run.store)
-        print(f"packing: done, {run.store.uri(REFERENCES)}")
+        say(Line("packing", f"done, {run.store.uri(REFERENCES)}"))
     elif config.num_workers == 1 and not config.gpus_per_worker:
         stage.pack_rows(run, one_process(config.num_identities), torch.device("cpu"), watch=watching(run, "packing"))
     else:

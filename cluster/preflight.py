@@ -7,6 +7,7 @@ from cluster.one_task import in_a_task
 from cluster.renderer import MakeModels
 from hyperface.config import Config
 from hyperface.models.loading import load_models, needs_files
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 from hyperface.run.names import REFERENCES
 from hyperface.synthesis.shards import check_models
@@ -24,12 +25,12 @@ def try_models(run: Run, make_models: MakeModels = load_models) -> None:
     config = run.config
     if run.store.exists(REFERENCES) or not needs_files(config):
         return
-    print("pipeline: tries the models of the synthesis", flush=True)
+    say(Line("pipeline", "tries the models of the synthesis"))
     began = time.monotonic()
     in_a_task(
         _try, config, make_models, stage="synthesize", cluster=config.cluster, gpus=config.synthesis.gpus_per_actor
     )
-    print(f"pipeline: they load and fit each other, {time.monotonic() - began:.0f} s", flush=True)
+    say(Line("pipeline", f"they load and fit each other, {time.monotonic() - began:.0f} s"))
 
 
 def _try(config: Config, make_models: MakeModels) -> None:

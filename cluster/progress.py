@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.metrics import GAUGES, counter, gauge, label
 from hyperface.progress.curves import Curves
+from hyperface.progress.logs import Line
 from hyperface.progress.meter import Meter, Point, clock, harmless, rounded, unwatched
 from hyperface.run import Run
 
@@ -103,7 +104,7 @@ class Tally:
         )
 
 
-def line(n: Numbers) -> str:
+def line(n: Numbers) -> Line:
     """Return a line, `synthesize: 120/400 shards, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects, refused: 40
     cosine`."""
     eta = n.eta_seconds
@@ -117,7 +118,8 @@ def line(n: Numbers) -> str:
         parts.append("refused: " + " ".join(f"{count} {reason}" for reason, count in sorted(n.refused.items())))
     troubles = ((n.failed, "failed"), (n.quarantined, "quarantined"), (n.deaths, "actor deaths"))
     parts += [f"{count} {what}" for count, what in troubles if count]
-    return "synthesize: " + ", ".join(parts)
+    about = {"done": n.shards_done, "total": n.shards, "unit": "shards", "eta_seconds": eta}
+    return Line("synthesize", ", ".join(parts), **about)
 
 
 class Metrics:

@@ -26,6 +26,7 @@ from hyperface.dataset.plan import Plan, marker_file, quarantine_file
 from hyperface.dataset.verify import hash_problems
 from hyperface.errors import RunError
 from hyperface.models.loading import load_models
+from hyperface.progress.logs import Line, say
 from hyperface.progress.meter import harmless
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
@@ -79,7 +80,7 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
         raise RunError(f"{run}: not one image passed the gate; {advice}")
     made, seconds = index.write(dataset, found.markers), time.monotonic() - began
     if not todo and INDEX in found.listing:
-        print(f"synthesize: done, {made['images']} images, {run.store.uri(DATASET)}")
+        say(Line("synthesize", f"done, {made['images']} images, {run.store.uri(DATASET)}"))
         return
     reported = ("images", "planned_images", "draws", "redraws", "refused", "mean_cosine", "control")
     totals = {key: made[key] for key in reported if key in made}
@@ -89,7 +90,8 @@ def synthesize_stage(run: Run, make_models: MakeModels = load_models) -> None:
     also = f", {repeats} near-duplicates listed" if repeats else ""
     for name, found in made.get("control", {}).items():
         also += f", {name} met by {found['met']} of {sum(found.values())}"
-    print(f"synthesize: {made['images']} images, {rejects} rejects{also}, {seconds:.0f} s -> {run.store.uri(DATASET)}")
+    text = f"{made['images']} images, {rejects} rejects{also}, {seconds:.0f} s -> {run.store.uri(DATASET)}"
+    say(Line("synthesize", text, **totals))
 
 
 def _refuse_others(dataset: Dataset, references: References) -> None:
@@ -118,7 +120,7 @@ def _missing_or_damaged(dataset: Dataset, seen: Glance) -> list[int]:
             for problem in hash_problems(store, file, store.read(file.name)):
                 damaged[shard] = problem
     for shard in sorted(damaged):
-        print(f"synthesize: makes shard {shard} again: {damaged[shard]}")
+        say(Line("synthesize", f"makes shard {shard} again: {damaged[shard]}", shard=shard))
     return sorted({*found.missing, *damaged})
 
 
@@ -141,7 +143,7 @@ def _render(run: Run, plan: Plan, todo: list[int], left: dict[int, str], make_mo
     before, results = plan.num_shards - len(todo) - len(left), list[dict[str, Any]]()
     tally = Tally(plan.num_shards, before, sum(plan.rows(shard) for shard in todo))
     alone = f", {len(left)} quarantined and left alone" if left else ""
-    print(f"synthesize: {plan.num_images} images in {plan.num_shards} shards, {before} of them done{alone}", flush=True)
+    say(Line("synthesize", f"{plan.num_images} images in {plan.num_shards} shards, {before} of them done{alone}"))
     connect(run.config.cluster)
     ledger = open_ledger(run.config.synthesis.max_shard_attempts, run.config.synthesis.max_failures)
     began = time.monotonic()

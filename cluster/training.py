@@ -13,6 +13,7 @@ from cluster.session import connect
 from cluster.workers import Workers, averaged, fit
 from hyperface.distributed.place import Place
 from hyperface.distributed.ranks import Alone
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 from hyperface.training.folder import Folder
 from hyperface.training.generator import stage as generator
@@ -55,7 +56,7 @@ def _train(folder: Folder, train_rank: Callable[..., None]) -> None:
     run, config = folder.run, folder.config
     if folder.is_done():
         folder.checkpoints.clear()
-        print(f"{folder.section}: done, {run.store.uri(folder.summary)}")
+        say(Line(folder.section, f"done, {run.store.uri(folder.summary)}"))
         return
     if config.num_workers == 1 and not config.gpus_per_worker:
         train_rank(run, _here(), watch=watching(run, folder.section, config.name))

@@ -16,7 +16,7 @@ from cluster.actor_pool import DEATHS, KILLED, LESS, room
 from cluster.metrics import gauge
 from hyperface.config import PackingConfig, TrainConfig, TrainGeneratorConfig
 from hyperface.errors import RunError, UserError, out_of_memory
-from hyperface.progress.logs import as_asked, note
+from hyperface.progress.logs import Line, as_asked, note, say
 from hyperface.progress.meter import harmless
 from hyperface.reading.one_line import one_line
 from hyperface.run import Run
@@ -46,7 +46,7 @@ def fit(
     if least > there:
         each = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
         key = f"{stage}.{'min' if config.min_workers else 'num'}_workers"
-        print(f"{stage}: waits for room for {key}={least} {each}; the nodes that are there hold {there}", flush=True)
+        say(Line(stage, f"waits for room for {key}={least} {each}; the nodes that are there hold {there}"))
     with scratch() as place:
         trainer = _Trainer(
             lambda arguments: _begin(arguments["run"], work),

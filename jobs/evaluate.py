@@ -8,6 +8,7 @@ import sys
 
 from hyperface.config import Config
 from hyperface.errors import ConfigError
+from hyperface.progress.logs import Line, say
 from jobs.start import exit_code, start
 
 EXPORT = "--export"
@@ -28,7 +29,7 @@ def main(config: Config, export: str = "") -> None:
         except NothingToVerify as nothing:
             if not export:
                 raise
-            print(f"evaluate: nothing was verified: {nothing}")
+            say(Line("evaluate", f"nothing was verified: {nothing}"))
 
 
 def taken_export(words: list[str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hyperface.dataset.export.measured import NETWORKS, by_network
+from hyperface.progress.logs import Line
 from hyperface.reading.one_line import shown
 
 _NONE = "not measurable"
@@ -18,9 +19,14 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         found += [_leakage(table, name, of_table) for name, of_table in networks.items()]
     if record["attributes"]:
         found.append(_attributes(record["attributes"]))
-    found += [f"  not measured: {note}" for note in record["not_measured"]]
-    found += [f"  note: {note}" for note in record["notes"]]
-    return [shown(line) for line in (*found, *_verdict(record))]  # tables and columns are named by others
+    notes = [f"  not measured: {note}" for note in record["not_measured"]]
+    notes += [f"  note: {note}" for note in record["notes"]]
+    # Tables and columns are named by others.
+    return [*map(_line, found), *map(shown, notes), *map(_line, _verdict(record))]
+
+
+def _line(text: str) -> Line:
+    return Line("audit", shown(text))
 
 
 def over_strangers(of_table: Mapping[str, Any]) -> list[bool]:
@@ -45,10 +51,10 @@ def _verdict(record: Mapping[str, Any]) -> Iterator[str]:
     apart = "whether identities can be told apart is not known"
     if at:
         apart = f"of {at['identities']} identities as many as {at['effective_identities']} can be told apart"
-    yield f"audit: in words: by the {NETWORKS[name]}, {apart}{alone}"
+    yield f"in words: by the {NETWORKS[name]}, {apart}{alone}"
     for table, networks in record["leakage"].items():
         for name, of_table in [*by_network(networks)][:1]:
-            yield f"audit: in words: near {table}, by the {NETWORKS[name]}, {_beside_strangers(of_table)}"
+            yield f"in words: near {table}, by the {NETWORKS[name]}, {_beside_strangers(of_table)}"
 
 
 def _beside_strangers(of_table: Mapping[str, Any]) -> str:
@@ -71,11 +77,11 @@ def _separation(name: str, network: Mapping[str, Any]) -> str:
     ]
     if at:
         parts.append(f"{at['effective_identities']} effective identities at cosine {at['cosine']:.3f}")
-    return f"audit: {name}: " + ", ".join(parts)
+    return f"{name}: " + ", ".join(parts)
 
 
 def _leakage(table: str, name: str, of_table: Mapping[str, Any]) -> str:
-    return f"audit: {table}, by the {name}: " + ", ".join(_leaks(of_table))
+    return f"{table}, by the {name}: " + ", ".join(_leaks(of_table))
 
 
 def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
@@ -98,7 +104,7 @@ def _leaks(of_table: Mapping[str, Any]) -> Iterator[str]:
 def _attributes(record: Mapping[str, Any]) -> str:
     ratios = {name: column.get("std_ratio") for name, column in record["columns"].items()}
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-    parts = [f"audit: {len(ratios)} attributes by {record['source']}"]
+    parts = [f"{len(ratios)} attributes by {record['source']}"]
     if known:
         narrow = min(known, key=lambda name: known[name])
         parts.append(f"spread as in the gallery x {statistics.median(known.values()):.2f} (median)")

@@ -13,6 +13,7 @@ from torch import nn
 from hyperface.errors import ModelError
 from hyperface.models.arcface import ArcFaceRecognizer
 from hyperface.models.trained import TrainedRecognizer, load_trained, onnx_file
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 
 TOLERANCE = 1e-4
@@ -32,7 +33,7 @@ def export_trained(run: Run) -> str:
     sha256 = hashlib.sha256(data).hexdigest()
     _check(data, sha256, student)
     run.store.put(onnx_file(name), data)
-    print(f"evaluate: {run.store.uri(onnx_file(name))} SHA-256 {sha256}", flush=True)
+    say(Line("evaluate", f"{run.store.uri(onnx_file(name))} SHA-256 {sha256}"))
     return sha256
 
 

@@ -23,6 +23,7 @@ from hyperface.packing.problem import Inputs, Posed, check, pose, start_rows
 from hyperface.packing.result import Packing, Progress
 from hyperface.packing.sampling import STARTS, Tell
 from hyperface.packing.solver import Problem, State
+from hyperface.progress.logs import Line
 from hyperface.progress.meter import Meter, Watch, unwatched
 from hyperface.run import Run
 from hyperface.run.names import GALLERY, PACKED, PACKING_SUMMARY, REFERENCES, START_SUMMARY
@@ -137,7 +138,7 @@ def pack_rows(
     n, dim = sum(partition.sizes), state.x_LD.shape[1]
     workers = len(partition.sizes)
     told = f"{n} identities in {dim} dimensions, {workers} worker{'s' if workers > 1 else ''}"
-    say(f"packing: {told}, from step {state.step} of {config.steps}")
+    say(Line("packing", f"{told}, from step {state.step} of {config.steps}"))
     saved, meter = state.step, Meter("packing", config.steps, "steps", done=state.step, say=say, watch=watch)
     for value in solver.iterate(state, problem, partition):
         last = state.step == config.steps
@@ -156,7 +157,7 @@ def pack_rows(
     meter.close()
     if partition.rank == 0:
         write_results(run, packing, history, problem)
-        say(f"packing: {summary_line(packing)} -> {run.store.uri(REFERENCES)}")
+        say(Line("packing", f"{summary_line(packing)} -> {run.store.uri(REFERENCES)}"))
 
 
 def _tell(meter: Meter, progress: Progress) -> None:

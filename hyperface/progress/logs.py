@@ -8,18 +8,15 @@ import atexit
 import io
 import json
 import logging
-import re
 import sys
 import threading
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from hyperface.reading.one_line import shown
 
 LOG = logging.getLogger("hyperface")
 LOG.setLevel(logging.WARNING)  # its own: Ray Train, and whoever else, may set the root's
-STAGE = re.compile(r"([a-z_]+): ")
-"""Pattern of the beginning of every line of a stage."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
 """Attributes that every record has; the rest of one is what it is about, but for what Ray adds under names with `_`."""
 
@@ -59,11 +56,26 @@ def note(message: str, level: int = logging.INFO, **about: Any) -> None:
         LOG.log(level, message, extra=about)
 
 
+class Line(str):
+    """A line for people, `stage: text`, that knows its parts: as a record it has its stage and its fields apart."""
+
+    stage: str
+    text: str
+    about: dict[str, Any]
+
+    def __new__(cls, stage: str, text: str, **about: Any) -> Self:
+        line = super().__new__(cls, f"{stage}: {text}")
+        line.stage, line.text, line.about = stage, text, about
+        return line
+
+
 def say(line: str) -> None:
-    """Say a line for people, on standard output; as a record it has its stage apart."""
+    """Say a line for people, on standard output; as a record, a `Line` has its stage and its fields apart."""
     if structured():
-        stage = STAGE.match(line)
-        LOG.info(line[stage.end() :] if stage else line, extra={"stage": stage[1]} if stage else {})
+        if isinstance(line, Line):
+            LOG.info(line.text, extra={"stage": line.stage, **line.about})
+        else:
+            LOG.info(line)
     else:
         sys.stdout.write(_shown(line) + "\n")  # Ray Train's own `print` would say it twice
         sys.stdout.flush()

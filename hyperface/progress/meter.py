@@ -142,12 +142,13 @@ class Meter:
         self._shown = now
         return True
 
-    def line(self, extra: str = "") -> str:
+    def line(self, extra: str = "") -> logs.Line:
         """Return a line, `train: 120/400 steps, loss 3.210, 31.4 images/s, ETA 0:38:12`."""
         each, called = self.worth[0], self.worth[1] or self.unit
         left = "unknown" if self.eta_seconds is None else clock(self.eta_seconds)
         parts = [f"{self.done:,}/{self.total:,} {self.unit}", extra, f"{rounded(self.rate * each)} {called}/s"]
-        return f"{self.what}: {', '.join(filter(None, parts))}, ETA {left}"
+        about = {"done": self.done, "total": self.total, "unit": self.unit, "eta_seconds": self.eta_seconds}
+        return logs.Line(self.what, f"{', '.join(filter(None, parts))}, ETA {left}", **about)
 
     def show(self, line: str) -> None:
         """Say a line, or put it beside the bar."""

@@ -1,6 +1,7 @@
 """The report measures a finished run, and draws one self-contained HTML page from its records."""
 
 from hyperface.models.protocols import Recognizer
+from hyperface.progress.logs import Line, say
 from hyperface.report import student
 from hyperface.report.measure import measured
 from hyperface.report.page import render
@@ -29,4 +30,4 @@ def write_report(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> 
         measured(run, recognizer, judge)
         page = render(load(run))
     run.store.put(REPORT, page.encode())
-    print(f"report: {run.store.uri(REPORT)}", flush=True)
+    say(Line("report", run.store.uri(REPORT)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperface.experiment.comparison import COLUMNS, Summary
+from hyperface.progress.logs import Line, say
 from hyperface.report.drawing import draw
 from hyperface.report.formats import NONE, spread
 from hyperface.report.plots import Group, Row, dots
@@ -65,7 +66,7 @@ def write_experiment(run: Run) -> None:
     """An experiment that has its summary gets its report/index.html. RunError is raised as by `Run.shaped`."""
     page = render(str(run), run.shaped(EXPERIMENT, Summary))
     run.store.put(REPORT, page.encode())
-    print(f"report: {run.store.uri(REPORT)}", flush=True)
+    say(Line("report", run.store.uri(REPORT)))
 
 
 def render(directory: str, summary: Summary) -> str:

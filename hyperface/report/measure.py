@@ -25,6 +25,7 @@ from hyperface.errors import RunError
 from hyperface.faces import embeddings
 from hyperface.models.protocols import Recognizer
 from hyperface.packing.stage import start_of
+from hyperface.progress.logs import Line, say
 from hyperface.run import Run
 from hyperface.run.names import FACES, GALLERY, INDEX, REFERENCES, SEPARATION
 
@@ -61,9 +62,8 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
     for problem in references_problems(run.store, source.parts):
         raise RunError(problem)
     identities = sampled_identities(run)
-    print(
-        f"report: reads the images of {len(identities)} of {run.config.packing.num_identities} identities", flush=True
-    )
+    of = run.config.packing.num_identities
+    say(Line("report", f"reads the images of {len(identities)} of {of} identities"))
     whole = replace(source, duplicates=frozenset())  # they are measured, too
     images = collect(map(whole.read, range(source.plan.num_shards)), identities, asked["images_per_identity"])
     if not images.keys:
@@ -73,7 +73,7 @@ def measured(run: Run, recognizer: Recognizer, judge: Recognizer | None) -> dict
     run.put_json(SEPARATION, {"asked": asked, **found})
     seconds = time.monotonic() - began
     run.record("report", [{"event": "finished", "images": len(images.keys), "seconds": round(seconds, 2)}])
-    print(f"report: measured {len(images.keys)} images, {seconds:.0f} s -> {run.store.uri(SEPARATION)}", flush=True)
+    say(Line("report", f"measured {len(images.keys)} images, {seconds:.0f} s -> {run.store.uri(SEPARATION)}"))
     return {"asked": asked, **found}
 
 
@@ -180,7 +180,7 @@ def _measure(
 
 
 def _embedded(run: Run, images: StoredImages, network: Recognizer, who: str) -> NDArray[np.float32]:
-    print(f"report: embeds {len(images.keys)} images by the {who}", flush=True)
+    say(Line("report", f"embeds {len(images.keys)} images by the {who}"))
     return rows_of(images.jpegs, network, str(run))
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 from hyperface.distributed.checkpoints import Checkpoints
 from hyperface.distributed.place import Stepped
 from hyperface.distributed.ranks import speaker
+from hyperface.progress.logs import Line
 from hyperface.progress.meter import Watch
 from hyperface.training import loader
 from hyperface.training.folder import Folder
@@ -53,7 +54,7 @@ def train(folder: Folder, training: Training, say: Callable[[str], None] | None,
     if place.rank == 0:
         folder.finish(training, progress)
         uri = folder.run.store.uri(folder.network)
-        progress.say(f"{folder.section}: loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}")
+        progress.say(Line(folder.section, f"loss {progress.loss:.3f}, {training.seconds:.0f} s -> {uri}"))
 
 
 def steps_left(training: Training) -> Iterator[Stepped]:

@@ -17,6 +17,7 @@ from hyperface.models.arcface import normalised
 from hyperface.models.loading import Evaluated
 from hyperface.models.protocols import FeatureRecognizer
 from hyperface.models.toy.renderer import IMAGE_SIZE as TOY_SIZE
+from hyperface.progress.logs import Line
 from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import VERIFICATION
@@ -168,7 +169,7 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     for path in evaluate.benchmarks:
         if path == TOY:
-            say(f"evaluate: {TOY}, each of the {len(toy_sets.TOY_SETS)} sets is drawn, then embedded")
+            say(Line("evaluate", f"{TOY}, each of the {len(toy_sets.TOY_SETS)} sets is drawn, then embedded"))
         for pairs in toy_sets.toy_sets() if path == TOY else [read_benchmark(path, storage)]:
             yield verify_on(pairs, recognizer, evaluate.batch_size, say)
     for path in evaluate.ijb:

@@ -13,7 +13,7 @@ import pytest
 from hyperface.config import Config
 from hyperface.distributed.ranks import speaker
 from hyperface.errors import RunError
-from hyperface.progress.logs import LOG, begin, complain, note, say
+from hyperface.progress.logs import LOG, Line, begin, complain, note, say
 from jobs.start import start
 
 
@@ -49,7 +49,7 @@ def test_in_text_lines_are_lines_and_events_are_nothing(
 ):
     """Whatever others, as Ray Train in its workers, make of the root logger."""
     caplog.set_level(root)
-    say("synthesize: 1/2 shards")
+    say(Line("synthesize", "1/2 shards"))
     note("failed", logging.ERROR, shard=7)
     complain("error: no")
     assert tuple(capsys.readouterr()) == ("synthesize: 1/2 shards\n", "error: no\n")
@@ -64,25 +64,30 @@ def test_a_record_names_run_stage_shard_and_attempt(capsys: pytest.CaptureFixtur
     assert set(record) - {"asctime", "error", "stage", "shard", "attempt"} == set(wanted)
 
 
-def test_what_is_printed_becomes_records_with_their_stage_apart(capsys: pytest.CaptureFixture[str]):
+def test_a_line_has_its_stage_and_fields_apart_and_what_others_print_becomes_records_too(
+    capsys: pytest.CaptureFixture[str],
+):
     with records():
-        print("packing: step 3/20\n\ndataset  /runs/a", flush=True)
-        speaker(0)("train: epoch 1")
+        say(Line("packing", "3/20 steps", done=3))
+        print("a library: speaks\n\ndataset  /runs/a", flush=True)
+        speaker(0)(Line("train", "epoch 1"))
         complain("error: s3://b: no bucket")
     found = said(capsys)
     assert [(record.get("stage"), record["message"]) for record in found] == [
-        ("packing", "step 3/20"),
+        ("packing", "3/20 steps"),
+        (None, "a library: speaks"),
         (None, "dataset  /runs/a"),
         ("train", "epoch 1"),
         (None, "error: s3://b: no bucket"),
     ]
+    assert found[0]["done"] == 3
     assert found[-1]["levelname"] == "ERROR"
 
 
 def test_lines_of_two_threads_are_not_mixed(capsys: pytest.CaptureFixture[str]):
     with records():
-        sys.stdout.write("embed: one ")
-        other = threading.Thread(target=print, args=("synthesize: another",))
+        sys.stdout.write("one ")
+        other = threading.Thread(target=print, args=("another",))
         other.start()
         other.join()
         sys.stdout.write("line\n")
@@ -103,7 +108,7 @@ def test_a_job_says_records_where_they_are_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def job(config: Config) -> None:
-        print("synthesize: 1/2 shards")
+        say(Line("synthesize", "1/2 shards"))
         raise RunError("one shard failed")
 
     monkeypatch.setattr(sys, "argv", ["jobs.synthesize", "run.dir=/runs/b", "cluster.log_format=json"])

@@ -19,6 +19,7 @@ from hyperface.dataset.schema import ShardImages
 from hyperface.dataset.source import Source, open_source
 from hyperface.errors import ConfigError, RunError
 from hyperface.progress import logs
+from hyperface.progress.logs import Line
 from hyperface.progress.meter import Meter
 from hyperface.run import Run
 from hyperface.run.names import DATASET
@@ -160,7 +161,7 @@ def _each(export: Export, what: str, write: Callable[[int, ShardImages], str]) -
     todo = [shard for shard in range(shards) if _part(shard) not in marked]
     before = shards - len(todo)
     if before:
-        export.say(f"{what}: goes on after {before} of {shards} shards")
+        export.say(Line(what, f"goes on after {before} of {shards} shards"))
     with _meter(export, what, before) as meter:
         for done, shard in enumerate(todo, start=before + 1):
             images = export.source.read(shard)
@@ -233,7 +234,7 @@ def _recordio(export: Export) -> None:
             with destination.writing(f"{STATE}/{name}") as path:
                 grouping.write_spill(path, positions, jpegs)
             destination.mark(name)
-    export.say("recordio: writing train.rec")
+    export.say(Line("recordio", "writing train.rec"))
     _write_records(export, grouping.gather(spills, export.classes.num_images, export.budget))
 
 

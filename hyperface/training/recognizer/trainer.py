@@ -19,6 +19,7 @@ from hyperface.models import iresnet
 from hyperface.models.device import DTYPES
 from hyperface.models.pixels import to_signal
 from hyperface.models.trained import to_bytes
+from hyperface.progress.logs import Line
 from hyperface.run.seeds import seed_of
 from hyperface.run.shapes import TWO
 from hyperface.training.images import Images
@@ -60,7 +61,7 @@ class RecognizerTraining(Training):
     def prepare(self, say: Callable[[str], None]) -> None:
         """Print a line where the precision costs time."""
         if self.place.device.type == "cpu" and self.config.precision != "float32":
-            say("train: half precision is slow on most CPUs; there, train.precision=float32 is faster")
+            say(Line("train", "half precision is slow on most CPUs; there, train.precision=float32 is faster"))
 
     def take(self, images_bSSC: NDArray[np.uint8], labels_b: NDArray[np.int64]) -> Stepped:
         """Take one step of SGD; the loss is that of the head over the classes of all ranks."""
