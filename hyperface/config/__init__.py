@@ -19,6 +19,7 @@ from hyperface.config.loading import changed as changed
 from hyperface.config.loading import from_yaml as from_yaml
 from hyperface.config.loading import is_override as is_override
 from hyperface.config.loading import load as load
+from hyperface.config.loading import load_packing as load_packing
 from hyperface.config.loading import to_yaml as to_yaml
 from hyperface.config.packing import PackingConfig as PackingConfig
 from hyperface.config.paths import local_path as local_path

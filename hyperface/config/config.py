@@ -113,7 +113,8 @@ def check(config: Config) -> None:
 
 def check_packing(config: PackingConfig) -> None:
     """Raise ConfigError naming every rule that does not hold, for a packing outside a run."""
-    _refuse(flat(config, "packing."), chain(ranges("packing", config), packing_rules(config)))
+    values = flat(config, "packing.")
+    _refuse(values, chain(ranges("packing", config), packing_rules(config), _sizes(values)))
 
 
 def _refuse(values: Mapping[str, Any], rules: Rules) -> None:
@@ -158,7 +159,12 @@ def _rules(c: Config) -> Rules:
     yield from audit_rules(c.audit, toy=c.recognizer.kind == "toy")
     yield from experiment_rules(c.experiment, c.synthesis.generator)
     yield from publish_rules(c.publish)
-    for key, value in flat(c).items():
+    yield from _sizes(flat(c))
+
+
+def _sizes(values: Mapping[str, Any]) -> Rules:
+    """Every number is finite and, but for seeds, of a size that products of a few can have."""
+    for key, value in values.items():
         if isinstance(value, float):
             yield key, math.isfinite(value), "must be a finite number"
         if not key.endswith(".seed"):

@@ -11,7 +11,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hyperface.config.config import ADDED, LATER, Config, check, flat
+from hyperface.config.config import ADDED, LATER, Config, check, check_packing, flat
+from hyperface.config.packing import PackingConfig
 from hyperface.config.paths import plain_path, refuse_unwritable
 from hyperface.config.plain_yaml import LARGEST, meaning, refuse_odd, without_defaults
 from hyperface.config.train import RECIPES
@@ -41,7 +42,18 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read: {why}; give a YAML file, e.g. jobs/configs/toy.yaml") from error
-    return _resolved(text, overrides, path or str(overrides))
+    return _checked(_resolved(text, overrides, path or str(overrides)))
+
+
+def load_packing(words: Sequence[str]) -> PackingConfig:
+    """The section `packing` alone: its defaults and `key=value` words, checked; for a packing outside a run.
+
+    Raises:
+        ConfigError: unknown key, wrong type or impossible value.
+    """
+    packing = _resolved("{}", [f"packing.{word.removeprefix('packing.')}" for word in words], str(words)).packing
+    check_packing(packing)
+    return packing
 
 
 def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Config:
@@ -56,7 +68,7 @@ def changed(recorded: Config, directory: str, overrides: Sequence[str]) -> Confi
     """
     kept = replace(recorded, run=replace(recorded.run, dir=directory))
     renewed = any(override.startswith("train.recipe=") for override in overrides)
-    return _resolved(to_yaml(kept, without="train" if renewed else ""), overrides, directory)
+    return _checked(_resolved(to_yaml(kept, without="train" if renewed else ""), overrides, directory))
 
 
 def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
@@ -80,6 +92,10 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     for key, value in flat(config).items():
         for each in value if isinstance(value, list) else (value,):
             refuse_unwritable(str(each), key)
+    return config
+
+
+def _checked(config: Config) -> Config:
     check(config)
     return config
 

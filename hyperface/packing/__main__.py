@@ -131,9 +131,7 @@ def _read(path: str) -> np.ndarray:
 def _config(settings: list[str], start_ND: np.ndarray) -> PackingConfig:
     """Return the configuration: as many identities as rows, unless another number is given."""
     rows = [f"num_identities={len(start_ND)}"] if len(start_ND) else []
-    words = [f"packing.{word.removeprefix('packing.')}" for word in (*rows, *settings)]
-    # The gallery here is a file: how many faces a job would embed says nothing about it.
-    return configuration.load(None, ["run.dir=unused", "embed.num_faces=10000000", *words]).packing
+    return configuration.load_packing([*rows, *settings])
 
 
 def _teller(steps: int) -> Callable[[Progress], None]:
