@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
+from hyperface.config.fields import Rules, file_rules, knob, number
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class AuditConfig:
 def audit_rules(a: AuditConfig, *, toy: bool) -> Rules:
     onnx = a.attributes == "onnx"
     yield "audit.attributes", toy or a.attributes != "toy", "`toy` reads the toy recogniser's embeddings only"
-    yield "audit.attribute_path", bool(a.attribute_path) or not onnx, "is required when audit.attributes=onnx"
-    rule = f"{SHA256} when audit.attributes=onnx"
-    yield "audit.attribute_sha256", is_sha256(a.attribute_sha256) or not onnx, rule
+    when = "when audit.attributes=onnx"
+    yield from file_rules("audit.attribute_", a.attribute_path, a.attribute_sha256, needed=onnx, when=when)
     rule = "must name the model's numbers when audit.attributes=onnx, e.g. [age,yaw]"
     yield "audit.attribute_names", bool(a.attribute_names) or not onnx, rule
     each = len(set(a.attribute_names)) == len(a.attribute_names)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
+from hyperface.config.fields import Rules, file_rules, knob, number
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,4 @@ class EvaluateConfig:
 
 
 def evaluate_rules(e: EvaluateConfig) -> Rules:
-    onnx = e.model == "onnx"
-    yield "evaluate.path", bool(e.path) or not onnx, "is required when evaluate.model=onnx"
-    yield "evaluate.sha256", is_sha256(e.sha256) or not onnx, f"{SHA256} when evaluate.model=onnx"
+    yield from file_rules("evaluate.", e.path, e.sha256, needed=e.model == "onnx", when="when evaluate.model=onnx")

@@ -71,6 +71,12 @@ def ranges(name: str, section: Any) -> Rules:
             yield f"{name}.{f.name}", allowed.holds(getattr(section, f.name)), str(allowed)
 
 
+def file_rules(key: str, path: str, sha256: str, *, needed: bool, when: str) -> Rules:
+    """Yield the rules of a model's file, whose keys are `key` with `path` and `sha256` behind it."""
+    yield f"{key}path", bool(path) or not needed, f"is required {when}"
+    yield f"{key}sha256", is_sha256(sha256) or not needed, f"{SHA256} {when}"
+
+
 def is_sha256(text: str) -> bool:
     """Return whether SHA256 holds."""
     return bool(re.fullmatch(r"[0-9a-fA-F]{64}", text))

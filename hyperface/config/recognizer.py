@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rules, is_sha256, knob
+from hyperface.config.fields import Rules, file_rules, knob
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,11 @@ class JudgeConfig:
 
 
 def recognizer_rules(r: RecognizerConfig) -> Rules:
-    onnx = r.kind == "onnx"
-    yield "recognizer.path", bool(r.path) or not onnx, "is required when recognizer.kind=onnx"
-    rule = f"{SHA256} when recognizer.kind=onnx"
-    yield "recognizer.sha256", is_sha256(r.sha256) or not onnx, rule
+    yield from file_rules("recognizer.", r.path, r.sha256, needed=r.kind == "onnx", when="when recognizer.kind=onnx")
 
 
 def judge_rules(j: JudgeConfig, r: RecognizerConfig) -> Rules:
-    judged = j.kind == "onnx"
-    yield "judge.path", bool(j.path) or not judged, "is required when judge.kind=onnx"
-    yield "judge.sha256", is_sha256(j.sha256) or not judged, f"{SHA256} when judge.kind=onnx"
+    yield from file_rules("judge.", j.path, j.sha256, needed=j.kind == "onnx", when="when judge.kind=onnx")
     same = bool(j.sha256) and j.sha256.lower() == r.sha256.lower()
     rule = "must be another file than the recogniser's, or it would judge its own work; or judge.kind=none"
-    yield "judge.sha256", not (same and r.kind == "onnx" and judged), rule
+    yield "judge.sha256", not (same and r.kind == j.kind == "onnx"), rule

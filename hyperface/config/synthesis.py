@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyperface.config.fields import SHA256, Rules, is_sha256, knob, number
+from hyperface.config.fields import Rules, file_rules, knob, number
 
 GeneratorKind = Literal["toy_render", "toy_diffusion", "arc2face", "vec2face"]
 
@@ -94,10 +94,8 @@ def synthesis_rules(s: SynthesisConfig, judge: str) -> Rules:
     yield "synthesis.shares", shares, rule
     landmarks = s.alignment == "landmarks"
     yield "synthesis.alignment", not real or s.alignment != "none", "must be landmarks or template for arc2face"
-    rule = "is required for synthesis.alignment=landmarks"
-    yield "synthesis.detector_path", bool(s.detector_path) or not landmarks, rule
-    rule = f"{SHA256} for synthesis.alignment=landmarks"
-    yield "synthesis.detector_sha256", is_sha256(s.detector_sha256) or not landmarks, rule
+    when = "for synthesis.alignment=landmarks"
+    yield from file_rules("synthesis.detector_", s.detector_path, s.detector_sha256, needed=landmarks, when=when)
     rule = "needs synthesis.alignment=landmarks, which finds the faces"
     yield "synthesis.one_face", landmarks or not s.one_face, rule
     rule = "needs a judge: set judge.kind=onnx, judge.path and judge.sha256"
