@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from hyperface.errors import ModelError
 from hyperface.reading.one_line import one_line
 
+TRY_S = 600.0
+"""Seconds that the first batch of a model may take."""
 LARGEST_SIZE = 4096
 """Pixels of a picture's side, and pictures of a batch that a file fixes."""
 
@@ -53,12 +56,35 @@ def open_session(path: str, sha256: str, keys: tuple[str, str], providers: Seque
     return session
 
 
-def tried(path: str, session: Any, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-    """A model's outputs for its first batch. Raises ModelError: it cannot be run, or gives anything but numbers."""
+def tried(path: str, session: Any, batch: NDArray[np.float32], at_most_s: float = TRY_S) -> list[NDArray[Any]]:
+    """A model's outputs for its first batch.
+
+    Args:
+        at_most_s: seconds after which it is taken to have no end.
+
+    Raises:
+        ModelError: it cannot be run, has no end, or gives anything but numbers.
+    """
+    import onnxruntime
+
+    options, late = onnxruntime.RunOptions(), threading.Event()
+
+    def stop() -> None:
+        late.set()
+        options.terminate = True
+
+    timer = threading.Timer(at_most_s, stop)
+    timer.daemon = True
+    timer.start()
     try:
-        found = list(session.run(None, {session.get_inputs()[0].name: batch}))
+        found = list(session.run(None, {session.get_inputs()[0].name: batch}, options))
     except Exception as error:  # as above
+        if late.is_set():
+            rule = f"has no answer for {len(batch)} pictures after {at_most_s:g} s"
+            raise ModelError(f"{path}: {rule}; give another model") from error
         raise ModelError(f"{path}: onnxruntime cannot run it ({one_line(error)}); give another model") from error
+    finally:
+        timer.cancel()
     if not all(isinstance(out, np.ndarray) and out.dtype.kind in "fiub" for out in found):
         raise ModelError(f"{path}: must give arrays of numbers, and gives something else; give another model")
     return found

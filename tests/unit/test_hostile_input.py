@@ -30,7 +30,7 @@ from hyperface.errors import ConfigError, EmbeddingError, ModelError, RunError, 
 from hyperface.faces.embeddings import read_file
 from hyperface.faces.pictures import LARGEST_SIDE, decode
 from hyperface.faces.source import Chunk, Face, printable, read_chunk
-from hyperface.models.onnx_file import open_session
+from hyperface.models.onnx_file import open_session, tried
 from hyperface.progress import logs
 from hyperface.storage import LocalStore
 from hyperface.training.other_images import RecordImages
@@ -300,3 +300,35 @@ def test_a_configuration_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(ConfigError, match="a value must be written without a tag"):
         config.load(str(tmp_path / "c.yaml"))
     assert capsys.readouterr().out == ""
+
+
+def test_a_model_that_counts_for_ever_is_refused_when_its_time_is_over(tmp_path: Path):
+    """Of a loop with 2^62 rounds, which onnxruntime would take one by one."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Add", ["x", "x"], ["y"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "", "images"], ["found"], body=body)],
+        "for ever",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [None, 3, 8, 8])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, None)],
+        [helper.make_tensor("rounds", TensorProto.INT64, [], [2**62])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    (tmp_path / "m.onnx").write_bytes(data := model.SerializeToString())
+    session = open_session(str(tmp_path / "m.onnx"), hashlib.sha256(data).hexdigest(), ("a.path", "a.sha256"))
+    with pytest.raises(ModelError, match=r"m\.onnx: has no answer for 2 pictures after 0\.5 s; give another model"):
+        tried("m.onnx", session, np.zeros((2, 3, 8, 8), np.float32), at_most_s=0.5)
