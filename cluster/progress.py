@@ -88,7 +88,12 @@ class Tally:
             self.recent.append((seconds, self.images))
 
     def numbers(self, seconds: float) -> Numbers:
-        began, before = self.recent[0] if self.recent else (0.0, 0)
+        recent, rate = self.recent, 0.0
+        if recent:
+            (began, before), (ended, _) = recent[0], recent[-1]
+            each = (ended - began) / (len(recent) - 1)
+            # Between two shards the rate stays; it falls where the next one takes longer than they did.
+            rate = (self.images - before) / max(ended - began + max(0.0, seconds - ended - each), 1e-3)
         return Numbers(
             shards=self.shards,
             shards_done=self.shards_before + self.done,
@@ -100,24 +105,22 @@ class Tally:
             quarantined=self.quarantined,
             deaths=self.deaths,
             images_per_second=self.images / max(seconds, 1e-3),
-            recent_images_per_second=(self.images - before) / max(seconds - began, 1e-3),
+            recent_images_per_second=rate,
         )
 
 
 def line(n: Numbers) -> Line:
-    """Return a line, `synthesize: 120/400 shards, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects, refused: 40
-    cosine`."""
-    eta = n.eta_seconds
-    parts = [
-        f"{n.shards_done}/{n.shards} shards",
-        f"{rounded(n.recent_images_per_second)} images/s ({rounded(n.images_per_second)} overall)",
-        "ETA unknown" if eta is None else f"ETA {clock(eta)}",
-        f"{n.rejects} rejects",
-    ]
-    if n.refused:
-        parts.append("refused: " + " ".join(f"{count} {reason}" for reason, count in sorted(n.refused.items())))
+    """Return a line, `synthesize: 120/400 shards, 1 failed, 31.4 images/s (28.9 overall), ETA 0:38:12, 12 rejects,
+    refused: 40 cosine`."""
+    eta, parts = n.eta_seconds, [f"{n.shards_done}/{n.shards} shards"]
     troubles = ((n.failed, "failed"), (n.quarantined, "quarantined"), (n.deaths, "actor deaths"))
     parts += [f"{count} {what}" for count, what in troubles if count]
+    if n.recent_images_per_second:
+        recent, overall = rounded(n.recent_images_per_second), rounded(n.images_per_second)
+        parts.append(f"{recent} images/s" + (f" ({overall} overall)" if overall != recent else ""))
+    parts += ["ETA unknown" if eta is None else f"ETA {clock(eta)}", f"{n.rejects} rejects"]
+    if n.refused:
+        parts.append("refused: " + " ".join(f"{count} {reason}" for reason, count in sorted(n.refused.items())))
     about = {"done": n.shards_done, "total": n.shards, "unit": "shards", "eta_seconds": eta}
     return Line("synthesize", ", ".join(parts), **about)
 

@@ -86,9 +86,8 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{error.full_key or source}: {str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]}"
-        ) from error
+        what = str(error.msg or error).splitlines()[0][:_LONGEST_SHOWN]
+        raise ConfigError(f"{error.full_key or source}: {what}{_with_section(error.full_key)}") from error
     for key, value in flat(config).items():
         for each in value if isinstance(value, list) else (value,):
             refuse_unwritable(str(each), key)
@@ -98,6 +97,12 @@ def _resolved(text: str, overrides: Sequence[str], source: str) -> Config:
 def _checked(config: Config) -> Config:
     check(config)
     return config
+
+
+def _with_section(key: str | None) -> str:
+    """Return advice for a key that lacks its section; empty where no section has such a one."""
+    found = [each for each in _defaults() if each.partition(".")[2] == key]
+    return f"; write {' or '.join(found)}" if found else ""
 
 
 @functools.cache

@@ -75,6 +75,11 @@ class SynthesisConfig:
     """Make again, and replace, shards that are truncated, foreign or damaged. Otherwise they stop the job."""
 
     @property
+    def ships(self) -> bool:
+        """Return whether the generator ships with the code, so that it needs no file."""
+        return self.generator in ("toy_render", "toy_diffusion")
+
+    @property
     def judged(self) -> bool:
         """Return whether a judge decides which images are kept."""
         return self.min_judge_cosine > -1

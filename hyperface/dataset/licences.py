@@ -1,6 +1,7 @@
 """The terms that a dataset is under, by what drew and measured it: what is known of the models, and no legal advice."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from hyperface.config import Config
 
@@ -17,29 +18,33 @@ class Licence:
 
 OTHER = "other"
 TOY = "Images and models are of this product's own toy world: Apache-2.0. The faces are drawings."
+TOY_RECOGNIZER = "The recogniser is of this product's own toy world: Apache-2.0."
 ONNX = (
     "The recogniser was brought by whoever made this dataset. InsightFace's published models are for non-commercial\n"
     "research only, and so is what is made with them."
 )
-GENERATORS = {
-    "arc2face": "Drawn by Arc2Face (Papantoniou et al., ECCV 2024), whose weights are for non-commercial research\n"
-    "only, on Stable Diffusion 1.5 (CreativeML Open RAIL-M): images made with them are under those terms.",
-    "vec2face": "Drawn by Vec2Face (Wu et al., ICLR 2025). Its published weights are for non-commercial research\n"
-    "only; weights that were trained anew are under the terms of what they were trained on.",
-}
-"""Known licences of the generators that are not the toy world's."""
+ARC2FACE = (
+    "Drawn by Arc2Face (Papantoniou et al., ECCV 2024), whose weights are for non-commercial research\n"
+    "only, on Stable Diffusion 1.5 (CreativeML Open RAIL-M): images made with them are under those terms."
+)
+VEC2FACE = (
+    "Drawn by Vec2Face (Wu et al., ICLR 2025). Its published weights are for non-commercial research\n"
+    "only; weights that were trained anew are under the terms of what they were trained on."
+)
 
 
 def licence(config: Config) -> Licence:
     """Return what the images may be used for, as far as the models decide it."""
     generator, real = config.synthesis.generator, config.recognizer.kind == "onnx"
-    terms = [ONNX if real else TOY, *([GENERATORS[generator]] if generator in GENERATORS else [])]
-    if generator == "vec2face" and not real:
-        terms[0] = "The recogniser is of this product's own toy world: Apache-2.0."
-    if generator in GENERATORS or real:
-        name = "non-commercial-research" if generator == "arc2face" else "terms-of-the-models"
-        return Licence(OTHER, name, "\n\n".join(terms))
-    return Licence("apache-2.0", "", terms[0])
+    recognizer = ONNX if real else TOY_RECOGNIZER
+    match generator:
+        case "toy_render" | "toy_diffusion":
+            return Licence(OTHER, "terms-of-the-models", ONNX) if real else Licence("apache-2.0", "", TOY)
+        case "arc2face":
+            return Licence(OTHER, "non-commercial-research", f"{recognizer}\n\n{ARC2FACE}")
+        case "vec2face":
+            return Licence(OTHER, "terms-of-the-models", f"{recognizer}\n\n{VEC2FACE}")
+    assert_never(generator)  # whoever adds one says here what its images are under
 
 
 def chosen(config: Config) -> Licence:

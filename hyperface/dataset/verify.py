@@ -11,11 +11,14 @@ from hyperface.dataset.plan import image_seed, marker_file, quarantine_file
 from hyperface.dataset.schema import ShardImages
 from hyperface.errors import RunError
 from hyperface.run import Run
-from hyperface.run.names import CONFIG, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
+from hyperface.run.names import CONFIG, DONE, FINGERPRINT, GALLERY, INDEX, PACKED, PACKING_SUMMARY, REFERENCES
 from hyperface.run.opening import made_by_another
 from hyperface.run.records import shaped
 from hyperface.run.shapes import Cosine
 from hyperface.storage import Store
+
+LISTED = 20
+"""Missing shards that have a line each."""
 
 
 def verify(run: Run, *, deep: bool) -> list[str]:
@@ -54,10 +57,15 @@ def verify(run: Run, *, deep: bool) -> list[str]:
 
 
 def _missing_problems(store: Store, found: Survey) -> Iterator[str]:
+    left = [shard for shard in found.missing if shard not in found.quarantined]
+    if len(left) > LISTED:
+        total = len(found.done) + len(found.missing)
+        fix = f"run `python -m jobs.pipeline {store}`, which goes on"
+        yield f"{store.uri(DONE)}: {len(left)} of {total} shards are not done, {left[0]} the first of them; {fix}"
     for shard in found.missing:
         if shard in found.quarantined:
             yield f"{store.uri(quarantine_file(shard))}: {found.quarantined[shard]}; take it up again with {RETRY}"
-        else:
+        elif len(left) <= LISTED:
             yield f"{store.uri(marker_file(shard))}: is missing: the shard is not done"
     for shard in found.settled:
         yield f"{store.uri(quarantine_file(shard))}: is out of date, the shard is done; run the synthesize job again"

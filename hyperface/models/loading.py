@@ -33,7 +33,7 @@ def needs_files(config: Config) -> bool:
     """Return whether `load_models` reads a file that does not ship with the code."""
     synthesis = config.synthesis
     return (
-        synthesis.generator in ("arc2face", "vec2face")
+        not synthesis.ships
         or config.recognizer.kind == "onnx"
         or (config.judge_kind == "onnx" and synthesis.judged)
         or synthesis.alignment == "landmarks"

@@ -53,7 +53,7 @@ def _parsed() -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, help="default: cuda where there is a GPU, else cpu")
     described = "any packing.key of `python -m jobs.pack --help` but those of workers and checkpoints"
-    parser.add_argument("settings", nargs="*", metavar="key=value", help=described)
+    parser.add_argument("settings", nargs="*", default=[], metavar="key=value", help=described)
     return parser.parse_intermixed_args()
 
 

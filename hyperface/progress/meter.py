@@ -14,6 +14,8 @@ from hyperface.progress import logs
 Told = TypeVar("Told")
 LOG_SECONDS, TERMINAL_SECONDS = 10.0, 0.2
 """Seconds between lines in a log, and between looks of a bar on a terminal."""
+BAR = 20
+"""Columns of a bar, where the terminal has room for it."""
 MARKS, MARK_SECONDS = 20, 0.5
 """The rate is over so many moments, at least so far apart."""
 
@@ -160,8 +162,9 @@ class Meter:
         if self._bar is None:
             from tqdm import tqdm  # a quarter of a second, for terminals only
 
-            layout = "{bar:20} {desc}"
-            self._bar = tqdm(total=self.total, file=sys.stdout, bar_format=layout, ncols=columns, nrows=rows)
+            self._bar = tqdm(total=self.total, file=sys.stdout, ncols=columns, nrows=rows, bar_format="{desc}")
+        room = min(BAR, columns - len(line) - 2)  # the line comes first, what it says is not in the bar
+        self._bar.bar_format = f"{{bar:{room}}} {{desc}}" if room > 0 else "{desc}"
         self._bar.n, self._bar.ncols = self.done, columns
         self._bar.set_description_str(line)
 

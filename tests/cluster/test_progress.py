@@ -34,14 +34,14 @@ def test_the_line_says_what_is_done_how_fast_and_what_went_wrong():
     tally.add({"shard": 8, "quarantined": "begun 3 times"}, planned=10, seconds=12.0)
     tally.deaths = 3
     assert line(tally.numbers(seconds=20.0)) == (
-        "synthesize: 6/10 shards, 0.95 images/s (0.95 overall), ETA 0:00:21, 1 rejects, refused: 5 cosine 1 error, "
-        "1 failed, 1 quarantined, 3 actor deaths"
+        "synthesize: 6/10 shards, 1 failed, 1 quarantined, 3 actor deaths, 1.3 images/s (0.95 overall), ETA 0:00:16, "
+        "1 rejects, refused: 5 cosine 1 error"
     )
 
 
 def test_before_the_first_shard_the_time_left_is_not_known_and_after_the_last_it_is_nothing():
     tally = Tally(shards=2, shards_before=0, images_todo=16)
-    assert line(tally.numbers(30.0)) == "synthesize: 0/2 shards, 0.0 images/s (0.0 overall), ETA unknown, 0 rejects"
+    assert line(tally.numbers(30.0)) == "synthesize: 0/2 shards, ETA unknown, 0 rejects"
     tally.add(row(8), 8, 40.0)
     tally.add(row(8), 8, 50.0)
     assert tally.numbers(50.0).eta_seconds == 0
@@ -58,7 +58,9 @@ def test_the_time_left_follows_the_recent_rate_and_grows_when_nothing_finishes()
     assert now.recent_images_per_second == pytest.approx(8.0)
     assert now.images_per_second < 1.0
     assert now.eta_seconds == pytest.approx((8000 - 960) / 8.0)
-    later = tally.numbers(1000.0 + 2 * progress.RECENT)
+    soon = tally.numbers(1000.9 + progress.RECENT)
+    assert soon.eta_seconds == now.eta_seconds  # the next one is not late yet
+    later = tally.numbers(1001.0 + 2 * progress.RECENT)
     assert later.eta_seconds == pytest.approx(2 * (8000 - 960) / 8.0)
 
 

@@ -303,7 +303,7 @@ def test_a_configuration_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_model_that_counts_for_ever_is_refused_when_its_time_is_over(tmp_path: Path):
-    """Of a loop with 2^62 rounds, which onnxruntime would take one by one."""
+    """The loop has 2^62 rounds, which onnxruntime would take one by one."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go"], ["on"]),

@@ -79,7 +79,8 @@ def test_a_terminal_has_a_bar_with_the_line_beside_it_and_a_log_has_lines():
     log = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert [line.split(" chunks")[0] for line in log.splitlines()] == [f"embed: {done}/4" for done in range(1, 5)]
     ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", code], stdout=theirs) as job:
+    narrow = os.environ | {"COLUMNS": "52"}  # room for the line, and little for a bar
+    with subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=narrow) as job:
         os.close(theirs)
         shown = bytearray()
         try:
@@ -90,7 +91,9 @@ def test_a_terminal_has_a_bar_with_the_line_beside_it_and_a_log_has_lines():
         os.close(ours)
     assert job.returncode == 0
     assert shown.count(b"\r") >= 4
-    assert "embed: 4/4 chunks" in shown.decode().splitlines()[-1]
+    last = shown.decode().splitlines()[-1].split("\r")[-1]
+    assert "embed: 4/4 chunks" in last
+    assert last.rstrip().endswith("ETA 0:00:00")
     assert "█" in shown.decode()
 
 

@@ -21,6 +21,7 @@ from hyperface.audit.auditor import audit_here
 from hyperface.dataset import Dataset, card, licences
 from hyperface.dataset.export import export_run
 from hyperface.errors import ConfigError, RunError
+from hyperface.models.loading import needs_files
 from hyperface.run import Run
 from hyperface.run.command_line import to_publish
 from hyperface.run.names import AUDIT, SEPARATION
@@ -224,6 +225,13 @@ def test_the_licence_is_that_of_the_models(keys: tuple[str, ...], expected: tupl
     assert licences.chosen(free).id == "cc-by-4.0"
     assert bool(licences.warning(free)) == bool(keys)
     assert not licences.warning(replace(made, publish=config.PublishConfig(license="cc-by-nc-4.0")))
+
+
+def test_a_generator_of_unknown_terms_is_under_no_licence_of_ours():
+    other = replace(config.Config(), synthesis=replace(config.Config().synthesis, generator="mine"))  # type: ignore[arg-type] # of no value
+    with pytest.raises(AssertionError):
+        licences.licence(other)
+    assert needs_files(other)
 
 
 def test_what_is_said_of_a_dataset_is_what_the_command_says_now(run: Run, tmp_path: Path):

@@ -244,3 +244,15 @@ def test_a_quarantined_shard_is_named_with_the_way_out_and_a_note_that_is_out_of
     run.store.put(note, b"{}")
     (problem,) = verify(run, deep=False)
     assert f"{note}: is no note about a quarantined shard" in problem
+
+
+def test_of_many_shards_that_are_not_done_one_line_says_how_many(tmp_path: Path):
+    run = color_run(tmp_path / "run", "synthesis.images_per_shard=1")
+    run.put_json("dataset/fingerprint.json", {REFERENCES: "0" * 64})
+    found = [problem for problem in verify(run, deep=False) if "not done" in problem]
+    total = Dataset.of(run).plan.num_shards
+    assert total > 20
+    assert found == [
+        f"{run.store.uri('dataset/_done')}: {total} of {total} shards are not done, 0 the first of them; "
+        f"run `python -m jobs.pipeline {run}`, which goes on"
+    ]
