@@ -18,6 +18,8 @@ LEAST_ROOM = 2**20
 LOOK_SECONDS = 0.5
 ASK_SECONDS = 5.0
 """Seconds between questions to the head of a cluster."""
+GO_SECONDS = 1.0
+"""Time that processes of a Ray that was ended have to go by themselves."""
 LEAVE_SECONDS = 8.0
 """Seconds that a job whose Ray has died may take to leave: what waits for a dead Ray never returns."""
 RAYS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
@@ -51,6 +53,10 @@ class Watch:
         with self._one:
             self._look()
             self._over.set()
+        node = ray._private.worker._global_node
+        for info in (info for kind in node.all_processes.values() for info in kind) if node else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._others += psutil.Process(info.process.pid).children(recursive=True)
 
     def end(self) -> None:
         """End the watch: the block is left."""
@@ -105,6 +111,8 @@ class Watch:
 
     def _end_others(self) -> None:
         """End the processes that a dead Ray leaves: its agents would look for it for a minute."""
+        if not self.died:
+            psutil.wait_procs(self._others, timeout=GO_SECONDS)
         for each in self._others:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()

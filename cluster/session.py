@@ -110,8 +110,8 @@ def _sigterm_kept() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
-    except SystemExit:  # what Ray made of a SIGTERM meanwhile
-        if callable(before):
+    except SystemExit as end:
+        if type(end) is SystemExit and callable(before):  # what Ray made of a SIGTERM; a job's own is of its own type
             before(signal.SIGTERM, None)
         raise
     finally:

@@ -75,7 +75,7 @@ def _ended(call: Callable[[], None], signals: Sequence[int]) -> int:
         if not (in_ray or isinstance(end, Terminated)):
             raise
         logs.complain(f"terminated: {GOES_ON}")
-        return int(end.code or 0) if isinstance(end, Terminated) else 128 + signals[0]
+        return 128 + signals[0] if signals else int(end.code or 0)
     except Exception as error:  # shown, never swallowed: in one line where a user can mend it, else with its traceback
         for cause in _causes(error):
             if isinstance(cause, UserError):

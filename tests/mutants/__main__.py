@@ -16,6 +16,8 @@ from tests.mutants import ROOT, breaks
 
 PASSED, FAILED = 0, 1
 """Exit codes of pytest; any other means that the tests did not run."""
+LONGEST_S = 120
+"""Seconds that a test may take: what is broken may wait for what never comes, and is caught by that."""
 
 
 def main(words: list[str]) -> int:
@@ -60,7 +62,8 @@ def copied(to: Path) -> Path:
 
 def tested(tree: Path, tests: list[str]) -> tuple[int, str]:
     """(exit code, output) of pytest on a tree."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--durations=0", "-p", "no:cacheprovider", *tests]
+    options = ["-x", "-q", "--durations=0", "-p", "no:cacheprovider", f"--timeout={LONGEST_S}"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     here = os.environ | {"PYTHONPATH": str(tree)}  # child processes of tests import the copy too
     done = subprocess.run(command, cwd=tree, env=here, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
+from cluster.session import _sigterm_kept
 from hyperface.errors import ConfigError, RunError, StorageError, UserError
 from hyperface.run.command_line import READER_LEFT
 from jobs.start import INTERRUPTED, TERMINATED, exit_code
@@ -93,6 +94,22 @@ def test_a_job_that_is_terminated_inside_of_ray_ends_as_any_other(capsys: pytest
             raise SystemExit(1) from None  # as Ray's calls do
 
     assert exit_code(job) == TERMINATED
+    assert "terminated: the same command goes on" in capsys.readouterr().err
+
+
+def test_a_terminal_that_is_closed_while_ray_starts_is_no_sigterm(capsys: pytest.CaptureFixture[str]):
+    def job() -> None:
+        with _sigterm_kept():
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert exit_code(job) == 129
+        with pytest.raises(SystemExit) as ended:
+            exit_code(lambda: sys.exit(exit_code(job)))
+        assert ended.value.code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert "terminated: the same command goes on" in capsys.readouterr().err
 
 
