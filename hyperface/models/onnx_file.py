@@ -78,7 +78,7 @@ def tried(path: str, session: Any, batch: NDArray[np.float32], at_most_s: float 
     timer.start()
     try:
         found = list(session.run(None, {session.get_inputs()[0].name: batch}, options))
-    except Exception as error:  # as above
+    except Exception as error:  # onnxruntime has a class for each of its codes, and no common one
         if late.is_set():
             rule = f"has no answer for {len(batch)} pictures after {at_most_s:g} s"
             raise ModelError(f"{path}: {rule}; give another model") from error

@@ -25,7 +25,7 @@ def arrays(data: bytes) -> dict[str, NDArray[Any]]:
         check_zip(io.BytesIO(data))
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
-    except Exception as error:  # as above, and zipfile does too
+    except Exception as error:  # as in `array`; a damaged archive raises more than BadZipFile
         raise ValueError(str(error) or type(error).__name__) from error
 
 

@@ -317,7 +317,7 @@ class S3Store(Store):
         """
         try:
             found = self._fs.call_s3("list_multipart_uploads", Bucket=self._bucket, Prefix=self._folder)
-        except Exception:  # botocore's errors, as above; the run loses nothing but advice where this is forbidden
+        except Exception:  # many stores forbid it, each with an error of its own; lost is one line of advice
             return
         if uploads := found.get("Uploads"):
             print(
